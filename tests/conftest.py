@@ -1,0 +1,91 @@
+"""What every test relies on: import order, shape checks by room, offline mode, data, markers."""
+
+import os
+
+# Before anything else: nnsight 0.8.1 mounts `.save` on every object, and beartype cannot be
+# imported after that. Nothing above this line may import nnsight, nor any pytest plugin here.
+import beartype  # noqa: F401
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Every room whose shapes are checked while the tests run: all but `graph/`, which travels and so
+# must stay as written. The hook takes a name and whatever lies below it, hence no bare "dspa_nn".
+# A room that does not exist is simply never imported.
+CHECKED_ROOMS = (
+    "dspa_nn.cli",
+    "dspa_nn.demo",
+    "dspa_nn.audit",
+    "dspa_nn.evaluation",
+    "dspa_nn.baselines",
+    "dspa_nn.steering",
+    "dspa_nn.attach",
+    "dspa_nn.edit_log",
+    "dspa_nn.remote",
+    "dspa_nn.presets",
+    "dspa_nn.embedded",
+    "dspa_nn.costs",
+    "dspa_nn.extensions",
+    "dspa_nn.theory",
+    "dspa_nn.counting",
+    "dspa_nn.counts",
+    "dspa_nn.conditional_map",
+    "dspa_nn.fitting",
+    "dspa_nn.sae",
+    "dspa_nn.triples",
+    "dspa_nn.files",
+    "dspa_nn.shapes",
+    "dspa_nn.errors",
+)
+UNCHECKED_ROOMS = ("dspa_nn.graph",)
+
+install_import_hook(list(CHECKED_ROOMS), "beartype.beartype")
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers, so that a misspelt one is an error under `--strict-markers`."""
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    config.addinivalue_line("markers", "gpu: needs a CUDA device; skipped where there is none")
+    config.addinivalue_line("markers", "ndif: needs a local NDIF server; run with DSPA_NDIF=1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine cannot run."""
+    no_gpu = pytest.mark.skip(reason="no CUDA device here")
+    no_ndif = pytest.mark.skip(reason="no NDIF server asked for: set DSPA_NDIF=1")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+        if "ndif" in item.keywords and os.environ.get("DSPA_NDIF") != "1":
+            item.add_marker(no_ndif)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of public preference data (`DSPA_DATA`, else `../shared/data`)."""
+    root = Path(os.environ.get("DSPA_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no data at {root}: point DSPA_DATA at the folder that holds it")
+    return root
+
+
+@pytest.fixture(scope="session")
+def embedded() -> str:
+    """Path or hub id of the embedded model, fetched once for the session."""
+    from dspa_nn.embedded import model_path
+    from dspa_nn.errors import FileError
+
+    try:
+        return model_path()
+    except FileError as error:
+        pytest.skip(f"the embedded model is not to be had here: {error}")
