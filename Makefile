@@ -1,0 +1,55 @@
+# Every target makes its own .venv; an extra is installed again when pyproject.toml or constraints.txt change.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+INSTALLED = $(VENV)/.installed-$(KEY)-
+# Tiny models on few cores: one thread a process is faster than many, and repeatable.
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+
+.PHONY: help demo test check format docs clean
+
+help:
+	@echo "make demo    fit a map with the embedded model, steer 50 prompts, print what it did"
+	@echo "make test    every test but those that need a GPU"
+	@echo "make check   lint, format, types, and the tests on tiny models (under three minutes)"
+	@echo "make format  let ruff mend what it can"
+	@echo "make docs    build the documentation, strictly, into site/"
+	@echo "make clean   remove what the targets above made, .venv included"
+
+demo: $(INSTALLED)demo
+	$(BIN)/dspa demo --out demo
+
+test: $(INSTALLED)demo,test
+	$(PYTEST) -m "not gpu"
+
+check: $(INSTALLED)demo,test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(PYTEST) -m "not slow and not data and not gpu and not ndif"
+
+format: $(INSTALLED)demo,test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED)docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site demo
+
+$(INSTALLED)%: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
+	@touch '$@'
+
+$(BIN)/python:
+	@python=$$(command -v python3.11 || command -v python3 || true); \
+	if [ -z "$$python" ] || ! "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  echo "Python 3.11 is needed, and neither python3.11 nor a python3 of that version is on the PATH: install it, then run make again." >&2; \
+	  exit 1; \
+	fi; \
+	"$$python" -m venv $(VENV)
