@@ -1,0 +1,73 @@
+"""DSPA for nnsight: preference steering with sparse autoencoders (arXiv 2603.21461).
+
+The public names, and nothing else. Each is imported when it is first used, so that
+`import dspa_nn` costs no more than a moment.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DSPA": "dspa_nn.steering",
+    "ConditionalDifferenceMap": "dspa_nn.conditional_map",
+    "ActivationCounts": "dspa_nn.counts",
+    "PreferenceTriple": "dspa_nn.triples",
+    "load_triples": "dspa_nn.triples",
+    "Plan": "dspa_nn.edit_log",
+    "EditLog": "dspa_nn.edit_log",
+    "DSPAError": "dspa_nn.errors",
+    "TripleError": "dspa_nn.errors",
+    "SAEError": "dspa_nn.errors",
+    "MapError": "dspa_nn.errors",
+    "CountsError": "dspa_nn.errors",
+    "SteeringError": "dspa_nn.errors",
+    "FileError": "dspa_nn.errors",
+    "DSPAWarning": "dspa_nn.errors",
+}
+
+if TYPE_CHECKING:
+    from dspa_nn.conditional_map import ConditionalDifferenceMap
+    from dspa_nn.counts import ActivationCounts
+    from dspa_nn.edit_log import EditLog, Plan
+    from dspa_nn.errors import (
+        CountsError,
+        DSPAError,
+        DSPAWarning,
+        FileError,
+        MapError,
+        SAEError,
+        SteeringError,
+        TripleError,
+    )
+    from dspa_nn.steering import DSPA
+    from dspa_nn.triples import PreferenceTriple, load_triples
+
+__all__ = [
+    "DSPA",
+    "ActivationCounts",
+    "ConditionalDifferenceMap",
+    "CountsError",
+    "DSPAError",
+    "DSPAWarning",
+    "EditLog",
+    "FileError",
+    "MapError",
+    "Plan",
+    "PreferenceTriple",
+    "SAEError",
+    "SteeringError",
+    "TripleError",
+    "load_triples",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dspa_nn' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
