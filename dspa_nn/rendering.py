@@ -6,10 +6,8 @@ in the real rendering is then arithmetic on lengths, never a search (METHOD 4b).
 """
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,7 +20,7 @@ from dspa_nn.templates import (
     overlaps,
     piecewise,
 )
-from dspa_nn.triples import Message, PreferenceTriple, Prompt, Text, as_messages
+from dspa_nn.triples import Message, Prompt, Text, as_messages
 
 if TYPE_CHECKING:
     Renderable = Prompt | Rendered
@@ -155,97 +153,3 @@ def _rendered(tokenizer: Any, text: str, ids: list[int], content: list[bool]) ->
         has_bos=has_bos,
         pieces=tuple(pieces),
     )
-
-
-How = Literal["truncate", "skip", "error"]
-
-
-@dataclass(frozen=True, eq=False)
-class Truncated:
-    """A triple or prompt that fits the model's context, or None in its place.
-
-    Attributes:
-        item: what came, shortened where that was needed; None where it is skipped.
-        dropped: how many of its messages were dropped.
-        rendered: the renderings of `item`: of its prompt, and for a triple of prompt + chosen and
-            prompt + rejected; empty where it is skipped.
-    """
-
-    item: Any
-    dropped: int
-    rendered: tuple[Rendered, ...]
-
-
-def truncate_messages(
-    tokenizer: Any, item: "PreferenceTriple | Prompt", limit: int, how: How
-) -> Truncated:
-    """Fit a triple (with its longer response) or a prompt alone into `limit` tokens.
-
-    ```python
-    fitted = truncate_messages(tokenizer, triple, model.config.max_position_embeddings, "truncate")
-    prompt, chosen, rejected = fitted.rendered      # unless fitted.item is None
-    ```
-
-    With "truncate" the oldest messages are dropped whole until the rest fits. A leading system
-    message and the last message stay, and the rest still opens with the role that it opened with
-    (templates that want user and assistant in turn refuse it otherwise). What has no such border
-    to be cut at, as a string prompt, is skipped.
-
-    Args:
-        tokenizer: of the transformers kind.
-        item: a triple, a string, or a list of messages.
-        limit: most tokens of prompt and response together.
-        how: what to do with what is longer: "truncate", "skip" or "error".
-
-    Raises:
-        TripleError: too long with how="error"; a `how` or a limit that is none; what `render`
-            refuses.
-    """
-    if how not in get_args(How):
-        raise TripleError(
-            f"how={how!r} came, where 'truncate', 'skip' or 'error' was expected: give one of them"
-        )
-    if limit < 1:
-        raise TripleError(
-            f"a limit of {limit} tokens came, where at least 1 was expected: "
-            "give the length of the model's context"
-        )
-    rendered = _render_item(tokenizer, item)
-    length = max(len(part.ids) for part in rendered)
-    if length <= limit:
-        return Truncated(item, 0, rendered)
-    if how == "error":
-        prompt = rendered[0].prompt_length
-        rest = length - prompt
-        raise TripleError(
-            f"a prompt of {prompt} tokens with a response of {rest} came, where {limit} together "
-            "were expected at most: ask for how='truncate' or how='skip', or shorten it"
-        )
-    shorter = _shortened(item) if how == "truncate" else []
-    for dropped, candidate in shorter:
-        rendered = _render_item(tokenizer, candidate)
-        if max(len(part.ids) for part in rendered) <= limit:
-            return Truncated(candidate, dropped, rendered)
-    return Truncated(None, 0, ())
-
-
-def _render_item(tokenizer: Any, item: "PreferenceTriple | Prompt") -> tuple[Rendered, ...]:
-    if not isinstance(item, PreferenceTriple):
-        return (render(tokenizer, item),)
-    prompt = render(tokenizer, item.prompt)
-    return prompt, _join(tokenizer, prompt, item.chosen), _join(tokenizer, prompt, item.rejected)
-
-
-def _shortened(item: "PreferenceTriple | Prompt") -> Iterator[tuple[int, Any]]:
-    """Yield ever shorter versions, each with the number of messages that it lacks."""
-    prompt = item.prompt if isinstance(item, PreferenceTriple) else item
-    if isinstance(prompt, str):
-        return
-    messages = as_messages(prompt)
-    system = 1 if messages[0]["role"] == "system" else 0
-    head, body = messages[:system], messages[system:]
-    for dropped in range(1, len(body)):
-        if body[dropped]["role"] == body[0]["role"]:
-            rest = head + body[dropped:]
-            triple = isinstance(item, PreferenceTriple)
-            yield dropped, replace(item, prompt=rest) if triple else rest
