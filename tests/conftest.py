@@ -1,4 +1,4 @@
-"""What every test relies on: import order, shape checks by room, offline mode, data, markers."""
+"""What every test relies on: import order, shape checks by room, offline mode, data, skips."""
 
 import os
 
@@ -9,11 +9,11 @@ import beartype  # noqa: F401
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import pytest
+import torch
+from jaxtyping import install_import_hook
 
 # Every room whose shapes are checked while the tests run: all but `graph/`, which travels and so
 # must stay as written. The hook takes a name and whatever lies below it, hence no bare "dspa_nn".
@@ -50,13 +50,6 @@ install_import_hook(list(CHECKED_ROOMS), "beartype.beartype")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers, so that a misspelt one is an error under `--strict-markers`."""
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
-    config.addinivalue_line("markers", "gpu: needs a CUDA device; skipped where there is none")
-    config.addinivalue_line("markers", "ndif: needs a local NDIF server; run with DSPA_NDIF=1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

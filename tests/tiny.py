@@ -36,6 +36,7 @@ CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
 VOCABULARY = {token: index for index, token in enumerate([*SPECIAL, *CHARACTERS])}
 WORDS = "sun moon red blue cat dog tea sea oak elm fog ice run sit one two".split()
 
+
 def _template(content: str, *, before: str = "", header: str = "") -> str:
     turn = "<|im_start|>{{ message['role'] }}\n{{ CONTENT }}<|im_end|>\n"
     turns = "{% for message in messages %}" + turn + "{% endfor %}"
@@ -271,13 +272,13 @@ def triples(count: int = 12, *, chat: bool = False, seed: int = 0) -> list[dict[
             ]
             asked = [{"role": "user", "content": prompt}]
             prompt = system + (earlier if index % 4 == 0 else []) + asked
-        drawn.append(
-            {"prompt": prompt, "chosen": words(2, 6) + ".", "rejected": words(2, 6) + "!"}
-        )
+        drawn.append({"prompt": prompt, "chosen": words(2, 6) + ".", "rejected": words(2, 6) + "!"})
     return drawn
 
 
-def pad(rows: list[list[int]], pad_id: int, side: str = "left") -> tuple[torch.Tensor, torch.Tensor]:
+def pad(
+    rows: list[list[int]], pad_id: int, side: str = "left"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad rows of ids to one length: ids [batch, length] and attention mask, both int64."""
     length = max(len(row) for row in rows)
     ids, mask = [], []
