@@ -1,0 +1,510 @@
+"""The conditional-difference map A as the toolkit carries it: sparse rows that know their origin."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dspa_nn import fitting
+from dspa_nn.errors import FileError, MapError
+from dspa_nn.files import read_pair, write_pair
+from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, PromptWeights, Scores, SparseTable
+
+SCHEMA_VERSION = 1
+PROMPT_RULES = ("density", "gated", "centred")
+DEFAULT_K_PROMPT = 32
+
+_TENSORS = ("rows", "indptr", "columns", "values", "tau", "gate_mean")
+_OPTIONS = (
+    "gate", "percentile", "k_diff", "sparsify", "max_entries", "threshold", "prompt_tokens",
+    "n_triples",
+)  # fmt: skip
+# What a map must share with the model and the SAEs that it is used with, in words.
+_IDENTITY = {
+    "model_id": "model",
+    "model_revision": "model revision",
+    "input_layer": "input layer",
+    "output_layer": "output layer",
+    "input_sae_sha256": "input SAE with SHA-256",
+    "output_sae_sha256": "output SAE with SHA-256",
+}
+
+
+class Entry(NamedTuple):
+    """One entry of A: input latent, output latent, mean difference of densities."""
+
+    row: int
+    column: int
+    value: float
+
+
+class Entries(list[Entry]):
+    """Entries of a map, printed as a table."""
+
+    def __repr__(self) -> str:
+        lines = [f"{'input latent':>12}  {'output latent':>13}  {'value':>10}"]
+        lines += [f"{e.row:>12}  {e.column:>13}  {e.value:>+10.5f}" for e in self]
+        return "\n".join(lines)
+
+
+class ConditionalDifferenceMap:
+    """A [d_in, d_out]: what chosen responses fire more than rejected ones, given the prompt.
+
+    >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.0, -0.25]]))
+    >>> map.score(torch.tensor([0, 3]))
+    tensor([ 0.0000, -0.2500], dtype=torch.float64)
+
+    METHOD sections 2 to 4 (paper: arXiv 2603.21461). The r rows that are not empty are compressed
+    sparse rows: `rows` int64 [r] ascending, `indptr` int64 [r + 1], `columns` int32 [nnz],
+    `values` float32 [nnz]. `tau` and `gate_mean` (float64 [d_in], or None) serve the prompt rules
+    "gated" and "centred"; `defaults` holds tuned values of alpha, k_prompt, k_diff, mode and
+    prompt_rule that steering falls back to. Treat a map as immutable: `restrict` and `-` make new
+    ones. Raises `MapError` where the arrays contradict each other.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        indptr: Any,
+        columns: Any,
+        values: Any,
+        shape: Sequence[int],
+        *,
+        tau: Any = None,
+        gate_mean: Any = None,
+        gate: str = "active",
+        percentile: float | int | None = None,
+        k_diff: int | None = None,
+        sparsify: str = "none",
+        max_entries: int | None = None,
+        threshold: float | int = 0.0,
+        prompt_tokens: str = "content",
+        n_triples: int | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.rows = torch.as_tensor(rows, dtype=torch.int64)
+        self.indptr = torch.as_tensor(indptr, dtype=torch.int64)
+        self.columns = torch.as_tensor(columns, dtype=torch.int32)
+        self.values = torch.as_tensor(values, dtype=torch.float32)
+        self.shape = (int(shape[0]), int(shape[1]))
+        self.tau = None if tau is None else torch.as_tensor(tau, dtype=torch.float64)
+        self.gate_mean = (
+            None if gate_mean is None else torch.as_tensor(gate_mean, dtype=torch.float64)
+        )
+        self.gate = gate
+        self.percentile = percentile
+        self.k_diff = k_diff
+        self.sparsify = sparsify
+        self.max_entries = max_entries
+        self.threshold = float(threshold)
+        self.prompt_tokens = prompt_tokens
+        self.n_triples = n_triples
+        self.provenance = dict(provenance or {})
+        self.defaults = dict(defaults or {})
+        fitting.check_choice("gate", gate, fitting.GATES)
+        fitting.check_choice("prompt_tokens", prompt_tokens, fitting.PROMPT_TOKENS)
+        self._check_arrays()
+
+    def _check_arrays(self) -> None:
+        d_in, d_out = self.shape
+        rows, indptr, columns = self.rows, self.indptr, self.columns
+        sound = (
+            len(indptr) == len(rows) + 1
+            and int(indptr[0]) == 0
+            and int(indptr[-1]) == len(columns) == len(self.values)
+            and bool((indptr.diff() >= 0).all())
+            and (not len(rows) or (int(rows[0]) >= 0 and int(rows[-1]) < d_in))
+            and bool((rows.diff() > 0).all())
+            and (not len(columns) or (int(columns.min()) >= 0 and int(columns.max()) < d_out))
+        )
+        if not sound:
+            raise MapError(
+                f"the arrays of a map of shape {d_in} x {d_out} contradict each other "
+                f"({len(rows)} rows, {len(indptr)} row bounds, {len(columns)} columns, "
+                f"{len(self.values)} values); expected compressed sparse rows, ascending."
+            )
+        if not bool(torch.isfinite(self.values).all()):
+            raise MapError("the values of a map hold NaN or infinity; expected finite numbers.")
+        for name in ("tau", "gate_mean"):
+            vector = getattr(self, name)
+            if vector is not None and tuple(vector.shape) != (d_in,):
+                raise MapError(
+                    f"{name} has shape {tuple(vector.shape)}; expected ({d_in},), one for each "
+                    "input latent."
+                )
+
+    # Dense, pandas, parts
+
+    @classmethod
+    def from_dense(cls, A: Any, *, tau: Any = None, gate_mean: Any = None, **options: Any) -> Self:
+        """A map from a dense [d_in, d_out] array; `options` are those of the constructor.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.0, 0.5]]).columns
+        tensor([1], dtype=torch.int32)
+
+        Zeros are not stored. Raises `MapError` for an array that is not two-dimensional or finite.
+        """
+        dense = np.asarray(torch.as_tensor(A, dtype=torch.float32).detach().cpu())
+        if dense.ndim != 2:
+            raise MapError(
+                f"a dense map has shape {tuple(dense.shape)}; expected two dimensions, d_in x d_out."
+            )
+        row, column = np.nonzero(dense)
+        rows, lengths = np.unique(row, return_counts=True)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return cls(
+            rows, indptr, column, dense[row, column], dense.shape,
+            tau=tau, gate_mean=gate_mean, **options,
+        )  # fmt: skip
+
+    def to_dense(self) -> DenseMap:
+        """A as a dense float32 tensor [d_in, d_out]: 1 GiB for two SAEs of width 16,384."""
+        dense = torch.zeros(self.shape, dtype=torch.float32)
+        dense[self._row_of_each(), self.columns.long()] = self.values
+        return dense
+
+    def to_pandas(self) -> Any:
+        """The stored entries as a data frame with the columns row, column and value."""
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "row": self._row_of_each().numpy(),
+                "column": self.columns.numpy(),
+                "value": self.values.numpy(),
+            }
+        )
+
+    def top(self, n: int = 10) -> Entries:
+        """The n entries of largest |value|, strongest first, ties in the order of storage.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.0, 0.5], [-0.75, 0.0]]).top(1)
+        input latent  output latent       value
+                   1              0    -0.75000
+        """
+        order = torch.sort(self.values.abs(), descending=True, stable=True).indices[:n]
+        rows = self._row_of_each()
+        return Entries(
+            Entry(int(rows[i]), int(self.columns[i]), float(self.values[i])) for i in order
+        )
+
+    def column_sums(self) -> OutputVector:
+        """A summed over its rows, float64 [d_out]: which output latents are steered most."""
+        sums = np.bincount(
+            self.columns.numpy(), weights=self.values.double().numpy(), minlength=self.shape[1]
+        )
+        return torch.from_numpy(sums)
+
+    def columns_used(self) -> OutputLatents:
+        """The output latents that any row can touch, ascending, int64."""
+        return torch.unique(self.columns.long())
+
+    def restrict(self, rows: Any = None, columns: Any = None) -> Self:
+        """The map with the entries of these input and output latents only; None means all.
+
+        >>> map = ConditionalDifferenceMap.from_dense([[0.25, 0.5], [-0.75, 0.0]])
+        >>> map.restrict(columns=[0]).to_dense()
+        tensor([[ 0.2500,  0.0000],
+                [-0.7500,  0.0000]])
+
+        Raises `MapError` for a latent that the SAEs do not have.
+        """
+        row, column = self._row_of_each().numpy(), self.columns.numpy()
+        keep = np.ones(len(column), dtype=bool)
+        note = dict(self.provenance.get("restricted", {}))
+        for name, wanted, have, width in (
+            ("rows", rows, row, self.shape[0]),
+            ("columns", columns, column, self.shape[1]),
+        ):
+            if wanted is None:
+                continue
+            latents = np.unique(np.asarray(wanted, dtype=np.int64))
+            if len(latents) and (latents[0] < 0 or latents[-1] >= width):
+                wrong = latents[0] if latents[0] < 0 else latents[-1]
+                raise MapError(
+                    f"{name} names latent {wrong}; expected latents from 0 to {width - 1}."
+                )
+            keep &= np.isin(have, latents)
+            note[name] = len(latents)
+        return self._with_entries(
+            row[keep], column[keep], self.values.numpy()[keep], restricted=note
+        )
+
+    def __sub__(self, other: "ConditionalDifferenceMap") -> Self:
+        """Entry by entry, this map less another one of the same model, layers and SAEs."""
+        if not isinstance(other, ConditionalDifferenceMap):
+            return NotImplemented
+        if self.shape != other.shape:
+            raise MapError(
+                f"one map is {self.shape[0]} x {self.shape[1]} and the other "
+                f"{other.shape[0]} x {other.shape[1]}; expected two maps of the same SAEs."
+            )
+        _refuse_contradiction(self.provenance, other.provenance, "the other map has")
+        left, right = self._sparse(), other._sparse()
+        table = (left - right).tocoo()
+        row, column = table.coords
+        order = np.lexsort((column, row))
+        value = table.data[order].astype(np.float32)
+        stored = value != 0
+        shared = {
+            key: value
+            for key, value in self.provenance.items()
+            if key in other.provenance and other.provenance[key] == value
+        }
+        made = self._with_entries(row[order][stored], column[order][stored], value[stored])
+        made.provenance = shared | {"difference": [self.provenance, other.provenance]}
+        made.sparsify, made.max_entries, made.threshold, made.n_triples = "none", None, 0.0, None
+        for name in ("tau", "gate_mean"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine is None or theirs is None or not torch.equal(mine, theirs):
+                setattr(made, name, None)
+        return made
+
+    # Scores
+
+    def weights(
+        self,
+        prompt_counts: Any,
+        prompt_lengths: Any = None,
+        *,
+        prompt_rule: str | None = None,
+        k_prompt: int | None = None,
+    ) -> PromptWeights:
+        """w of s = A^T w (METHOD 4): the weight that each input latent of a prompt gets.
+
+        >>> map = ConditionalDifferenceMap.from_dense(torch.ones(4, 2))
+        >>> map.weights(torch.tensor([2, 5, 2, 0]), k_prompt=2)
+        tensor([1., 1., 0., 0.], dtype=torch.float64)
+
+        `prompt_counts` [.., d_in] are the counted tokens on which each latent fired,
+        `prompt_lengths` [..] the counted tokens, both counted as the map was fitted
+        (`prompt_tokens`). "density": 1 for the k_prompt latents of most counts, active ones only,
+        ties to the lower index. "gated": 1 where rho >= tau (and rho > 0 if the map's gate is
+        "active"). "centred": that less `gate_mean`. A prompt in which no token counts gets zeros.
+        """
+        rule = self._setting("prompt_rule", prompt_rule, "density")
+        fitting.check_choice("prompt_rule", rule, PROMPT_RULES)
+        counts = torch.as_tensor(prompt_counts).detach().cpu()
+        if counts.ndim < 1 or counts.shape[-1] != self.shape[0]:
+            raise MapError(
+                f"prompt_counts has shape {tuple(counts.shape)}; expected [.., {self.shape[0]}], "
+                "one count for each input latent."
+            )
+        if bool((counts < 0).any()):
+            raise MapError("prompt_counts holds a negative number; expected counts of tokens.")
+        if rule == "density":
+            k = self._setting("k_prompt", k_prompt, DEFAULT_K_PROMPT)
+            fitting.check_positive_int("k_prompt", k)
+            order = torch.sort(counts, dim=-1, descending=True, stable=True).indices[..., :k]
+            chosen = torch.zeros(counts.shape, dtype=torch.float64).scatter_(-1, order, 1.0)
+            return chosen * (counts > 0)
+        return self._gate_weights(rule, counts, prompt_lengths)
+
+    def _gate_weights(self, rule: str, counts: Tensor, prompt_lengths: Any) -> Tensor:
+        if prompt_lengths is None:
+            raise MapError(
+                f"prompt_rule={rule!r} needs densities and prompt_lengths is None; pass the number "
+                "of counted tokens of each prompt."
+            )
+        lengths = torch.as_tensor(prompt_lengths).detach().cpu()
+        if tuple(lengths.shape) != tuple(counts.shape[:-1]):
+            raise MapError(
+                f"prompt_lengths has shape {tuple(lengths.shape)}; expected "
+                f"{tuple(counts.shape[:-1])}, one length for each prompt."
+            )
+        if bool((counts > lengths[..., None]).any()):
+            raise MapError(
+                "prompt_counts holds a count above its prompt's length; expected tokens counted "
+                "in the same way."
+            )
+        if self.tau is None or (rule == "centred" and self.gate_mean is None):
+            missing = "tau" if self.tau is None else "mean of the gates"
+            raise MapError(
+                f"prompt_rule={rule!r} needs the map's {missing}, which this map does not hold; "
+                "fit the map from counts, or use prompt_rule='density'."
+            )
+        rho = counts.double() / lengths.double().clamp(min=1)[..., None]
+        gates = rho >= self.tau
+        if self.gate == "active":
+            gates &= rho > 0
+        weights = gates.double()
+        if rule == "centred":
+            weights = weights - self.gate_mean
+        return weights * (lengths > 0)[..., None]
+
+    def score(
+        self,
+        prompt_counts: Any,
+        prompt_lengths: Any = None,
+        *,
+        prompt_rule: str | None = None,
+        k_prompt: int | None = None,
+    ) -> Scores:
+        """s(x) = A^T w before any selection, float64 [.., d_out] (METHOD 4.2).
+
+        >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.25, -0.25]]))
+        >>> map.score(torch.tensor([[1, 3], [0, 3]]))
+        tensor([[ 0.2500,  0.2500],
+                [ 0.2500, -0.2500]], dtype=torch.float64)
+
+        Arguments as in `weights`. Summed in float64 from the stored float32 entries, rows in
+        ascending order. Raises `MapError` for a wrong width, or a rule without what it needs.
+        """
+        from scipy.sparse import csr_array
+
+        weights = self.weights(
+            prompt_counts, prompt_lengths, prompt_rule=prompt_rule, k_prompt=k_prompt
+        )
+        flat = csr_array(weights.reshape(-1, self.shape[0])[:, self.rows].numpy())
+        scores = (flat @ self._sparse(compressed=True)).toarray()
+        return torch.from_numpy(scores).reshape(*weights.shape[:-1], self.shape[1])
+
+    def _setting(self, name: str, given: Any, otherwise: Any) -> Any:
+        if given is not None:
+            return given
+        tuned = self.defaults.get(name)
+        return otherwise if tuned is None else tuned
+
+    # Identity, files
+
+    def check(
+        self,
+        *,
+        model_id: str | None = None,
+        revision: str | None = None,
+        input_sae_sha256: str | None = None,
+        output_sae_sha256: str | None = None,
+        input_layer: int | None = None,
+        output_layer: int | None = None,
+    ) -> None:
+        """Refuse another model, layer or SAE than the map was fitted with (`MapError`).
+
+        >>> map = ConditionalDifferenceMap.from_dense([[0.5]], provenance={"input_layer": 9})
+        >>> map.check(input_layer=9)
+
+        What either side does not know is accepted; only a contradiction is refused (METHOD 4b).
+        """
+        here = {
+            "model_id": model_id,
+            "model_revision": revision,
+            "input_layer": input_layer,
+            "output_layer": output_layer,
+            "input_sae_sha256": input_sae_sha256,
+            "output_sae_sha256": output_sae_sha256,
+        }
+        _refuse_contradiction(self.provenance, here, "it is used with")
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `map.json` and `map-<hash>.safetensors`; an older map there is replaced whole.
+
+        Raises `FileError` on a full disk or a read-only folder; what was there stays.
+        """
+        arrays = {
+            name: getattr(self, name).numpy()
+            for name in _TENSORS
+            if getattr(self, name) is not None
+        }
+        about = {
+            "shape": list(self.shape),
+            "options": {name: getattr(self, name) for name in _OPTIONS},
+            "provenance": self.provenance,
+            "defaults": self.defaults,
+        }
+        write_pair(folder, "map", arrays, about, version=SCHEMA_VERSION)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a map from a folder that `save` wrote, or from a hub repository ("owner/name").
+
+        Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
+        """
+        arrays, about = read_pair(_on_disk(folder), "map", version=SCHEMA_VERSION)
+        return cls(
+            arrays["rows"], arrays["indptr"], arrays["columns"], arrays["values"], about["shape"],
+            tau=arrays.get("tau"), gate_mean=arrays.get("gate_mean"),
+            provenance=about["provenance"], defaults=about["defaults"], **about["options"],
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        d_in, d_out = self.shape
+        nnz, known = len(self.values), self.provenance
+        of = f"{self.n_triples} triples" if self.n_triples is not None else "no known triples"
+        layers = (known.get("input_layer"), known.get("output_layer"))
+        model = f" of {known['model_id']}" if known.get("model_id") else ""
+        where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
+        budget = "" if self.max_entries is None else f", at most {self.max_entries:,} entries"
+        origin = "the difference of two maps" if "difference" in known else f"fitted from {of}"
+        return (
+            f"ConditionalDifferenceMap: {d_in:,} x {d_out:,}, {len(self.rows):,} rows, "
+            f"{nnz:,} entries ({100 * nnz / max(1, d_in * d_out):.3g} %) in "
+            f"{len(self.columns_used()):,} columns\n"
+            f"  {origin}{model}{where}\n"
+            f"  percentile {self.percentile}, gate {self.gate!r}, prompt tokens "
+            f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
+            f"(|value| >= {self.threshold:.3g}{budget})"
+        )
+
+    # Inside
+
+    def _row_of_each(self) -> Tensor:
+        return torch.repeat_interleave(self.rows, self.indptr.diff())
+
+    def _sparse(self, *, compressed: bool = False) -> SparseTable:
+        """A in float64 as scipy's sparse rows; `compressed` leaves the empty rows out."""
+        from scipy.sparse import csr_array
+
+        indptr, width = self.indptr.numpy(), len(self.rows)
+        if not compressed:
+            lengths = np.zeros(self.shape[0], dtype=np.int64)
+            lengths[self.rows.numpy()] = np.diff(indptr)
+            indptr, width = np.concatenate([[0], np.cumsum(lengths)]), self.shape[0]
+        return csr_array(
+            (self.values.double().numpy(), self.columns.numpy(), indptr),
+            shape=(width, self.shape[1]),
+        )
+
+    def _with_entries(
+        self, row: np.ndarray, column: np.ndarray, value: np.ndarray, **noted: Any
+    ) -> Self:
+        """The same map with other entries, which come in ascending order of row and column."""
+        rows, lengths = np.unique(row, return_counts=True)
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return type(self)(
+            rows, indptr, column, value, self.shape,
+            tau=self.tau, gate_mean=self.gate_mean,
+            provenance=self.provenance | noted, defaults=self.defaults,
+            **{name: getattr(self, name) for name in _OPTIONS},
+        )  # fmt: skip
+
+
+def _refuse_contradiction(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:
+    for key, name in _IDENTITY.items():
+        mine, theirs = fitted.get(key), here.get(key)
+        if mine is not None and theirs is not None and mine != theirs:
+            short = key.endswith("sha256")
+            raise MapError(
+                f"this map was fitted with {name} {str(mine)[:12] if short else mine}, but {words} "
+                f"{name} {str(theirs)[:12] if short else theirs}; use the one it was fitted with, "
+                "or fit a map for this one."
+            )
+
+
+def _on_disk(folder: str | os.PathLike[str]) -> Path:
+    path, text = Path(folder), str(folder)
+    looks_like_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
+    if path.exists() or not looks_like_hub:
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(text, allow_patterns=["map.json", "map-*.safetensors"]))
+    except Exception as error:  # the hub's many errors, and those of the network below it
+        raise FileError(
+            f"{text} is no folder here, and the hub does not give it ({type(error).__name__}); "
+            "check the name, or download the map and pass its folder."
+        ) from error

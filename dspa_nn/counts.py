@@ -1,0 +1,440 @@
+"""Integer counts of fired latents, one row a triple: all that fitting ever needs of a model."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+
+from dspa_nn import fitting
+from dspa_nn.conditional_map import ConditionalDifferenceMap
+from dspa_nn.errors import CountsError, FileError
+from dspa_nn.files import read_pair, write_pair
+from dspa_nn.shapes import SparseTable
+from dspa_nn.sparsify import sparsify_map
+
+SCHEMA_VERSION = 1
+TABLES = ("content", "markup", "chosen", "rejected")
+LENGTHS = tuple(f"{table}_length" for table in TABLES)
+
+# Tables are merged only if these agree (the SAEs' names stand in where no hash is known).
+_IDENTITY = {
+    "model_id": "model",
+    "model_revision": "model revision",
+    "input_layer": "input layer",
+    "output_layer": "output layer",
+    "input_sae_sha256": "input SAE with SHA-256",
+    "output_sae_sha256": "output SAE with SHA-256",
+    "data_sha256": "data with SHA-256",
+    "template_sha256": "chat template with SHA-256",
+}
+
+
+class Block(NamedTuple):
+    """The counts of a few triples, as a batch yields them: dense or sparse, numpy or torch.
+
+    Tables are [b, d_in] (content, markup) and [b, d_out] (chosen, rejected): on how many tokens
+    each latent fired. Lengths are [b]: how many tokens were counted. `index` [b] numbers the
+    triples in their source.
+    """
+
+    index: Any
+    content: Any
+    markup: Any
+    chosen: Any
+    rejected: Any
+    content_length: Any
+    markup_length: Any
+    chosen_length: Any
+    rejected_length: Any
+
+
+class ActivationCounts:
+    """On how many tokens each latent fired, for each triple: exact, mergeable, small.
+
+    >>> one = Block([0], [[2, 0]], [[1, 1]], [[3, 0]], [[0, 1]], [2], [1], [4], [2])
+    >>> counts = ActivationCounts.from_rows([one], d_in=2, d_out=2)
+    >>> counts.fit(percentile=50, sparsify="none").to_dense()
+    tensor([[ 0.7500, -0.5000],
+            [ 0.0000,  0.0000]])
+
+    `content`, `markup` [n, d_in] and `chosen`, `rejected` [n, d_out] are scipy's sparse rows of
+    int32; `content_length`, `markup_length`, `chosen_length`, `rejected_length` int64 [n] the
+    tokens counted, a leading BOS in none of them (METHOD 4b). Rows are kept sorted by `index`, the
+    triple's place in its source, so the table does not depend on who counted which row when.
+    `provenance` says what was counted with what; `skipped` why triples are not here, and how many.
+    Raises `CountsError` where the arrays contradict each other.
+    """
+
+    content: SparseTable
+    markup: SparseTable
+    chosen: SparseTable
+    rejected: SparseTable
+    content_length: np.ndarray
+    markup_length: np.ndarray
+    chosen_length: np.ndarray
+    rejected_length: np.ndarray
+    index: np.ndarray
+
+    def __init__(
+        self,
+        rows: Block,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        skipped: Mapping[str, int] | None = None,
+    ) -> None:
+        index = np.asarray(rows.index, dtype=np.int64)
+        order = np.argsort(index, kind="stable")
+        in_order = bool((np.diff(order) == 1).all())
+        self.index = index[order]
+        for name in TABLES:
+            table = _canonical(getattr(rows, name))
+            setattr(self, name, table if in_order else table[order])
+        for name in LENGTHS:
+            setattr(self, name, np.asarray(getattr(rows, name), dtype=np.int64)[order])
+        self.provenance = dict(provenance or {})
+        self.skipped = {key: int(value) for key, value in (skipped or {}).items()}
+        try:
+            json.dumps([self.provenance, self.skipped], allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise CountsError(
+                f"the provenance of counts cannot be written as JSON ({error}); pass strings, "
+                "numbers, lists and dictionaries."
+            ) from error
+        self._check()
+
+    def _check(self) -> None:
+        n = len(self.index)
+        repeated = self.index[1:][np.diff(self.index) == 0]
+        if len(repeated):
+            raise CountsError(
+                f"triple {repeated[0]} was counted twice; expected each triple of the source once."
+            )
+        for name in TABLES:
+            table, lengths = getattr(self, name), getattr(self, f"{name}_length")
+            if table.shape[0] != n or lengths.shape != (n,):
+                raise CountsError(
+                    f"{name} has {table.shape[0]} rows and {len(lengths)} lengths for {n} triples; "
+                    "expected one of each for every triple."
+                )
+            if table.nnz and (
+                table.data.min() < 0
+                or (table.data > np.repeat(lengths, np.diff(table.indptr))).any()
+            ):
+                raise CountsError(
+                    f"{name} holds a count below 0 or above its row's number of tokens; "
+                    "expected the tokens on which a latent fired."
+                )
+        if self.content.shape[1] != self.markup.shape[1]:
+            raise CountsError(
+                f"content has {self.content.shape[1]} latents and markup {self.markup.shape[1]}; "
+                "expected the width of one input SAE."
+            )
+        if self.chosen.shape[1] != self.rejected.shape[1]:
+            raise CountsError(
+                f"chosen has {self.chosen.shape[1]} latents and rejected {self.rejected.shape[1]}; "
+                "expected the width of one output SAE."
+            )
+        if n and min(self.chosen_length.min(), self.rejected_length.min()) < 1:
+            raise CountsError("a response of no tokens has no densities; leave that triple out.")
+
+    @classmethod
+    def from_rows(
+        cls,
+        blocks: Iterable[Block],
+        *,
+        d_in: int,
+        d_out: int,
+        provenance: Mapping[str, Any] | None = None,
+        skipped: Mapping[str, int] | None = None,
+    ) -> Self:
+        """One table from the pieces that batches yield, in any order; no piece at all is fine.
+
+        >>> len(ActivationCounts.from_rows([], d_in=8, d_out=8, skipped={"empty response": 1}))
+        0
+        """
+        from scipy.sparse import csr_array
+
+        empty, none = np.zeros(0, dtype=np.int64), [csr_array((0, d)) for d in (d_in, d_out)]
+        pieces = [Block(empty, none[0], none[0], none[1], none[1], empty, empty, empty, empty)]
+        pieces += blocks
+        return cls(_stack(pieces), provenance=provenance, skipped=skipped)
+
+    @property
+    def d_in(self) -> int:
+        """The width of the input SAE."""
+        return self.content.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """The width of the output SAE."""
+        return self.chosen.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays in memory."""
+        tables = [getattr(self, name) for name in TABLES]
+        arrays = [a for t in tables for a in (t.data, t.indices, t.indptr)]
+        return sum(a.nbytes for a in [*arrays, *(getattr(self, n) for n in LENGTHS), self.index])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __repr__(self) -> str:
+        known = self.provenance
+        layers = (known.get("input_layer"), known.get("output_layer"))
+        where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
+        model = f" of {known['model_id']}" if known.get("model_id") else ""
+        skipped = ", ".join(f"{n} {why}" for why, n in sorted(self.skipped.items()))
+        tokens = [int(getattr(self, name).sum()) for name in LENGTHS]
+        return (
+            f"ActivationCounts: {len(self):,} triples{model}{where}, latents {self.d_in:,} -> "
+            f"{self.d_out:,}, {self.nbytes / 1e6:.1f} MB\n"
+            f"  tokens: prompts {tokens[0]:,} content and {tokens[1]:,} markup, "
+            f"chosen {tokens[2]:,}, rejected {tokens[3]:,}; skipped: {skipped or 'none'}"
+        )
+
+    # Reading
+
+    def prompt(self, tokens: str = "content") -> tuple[SparseTable, np.ndarray]:
+        """Prompt counts [n, d_in] and lengths [n], of "content" tokens or of "all" of them."""
+        fitting.check_choice("prompt_tokens", tokens, fitting.PROMPT_TOKENS)
+        if tokens == "content":
+            return self.content, self.content_length
+        return _canonical(self.content + self.markup), self.content_length + self.markup_length
+
+    def differences(self) -> SparseTable:
+        """drho of every triple, float64 [n, d_out] sparse: chosen less rejected densities."""
+        return fitting.differences(
+            self.chosen, self.chosen_length, self.rejected, self.rejected_length
+        )
+
+    def subset(self, indices: Any) -> Self:
+        """The rows of these triples, by their index in the source; `skipped` stays behind.
+
+        Raises `CountsError` for a triple that is not in the table.
+        """
+        wanted = np.unique(np.asarray(indices, dtype=np.int64))
+        missing = np.setdiff1d(wanted, self.index)
+        if len(missing):
+            raise CountsError(
+                f"triple {missing[0]} is not among these {len(self)} counts "
+                f"({len(missing)} such); pass indices that `counts.index` holds."
+            )
+        at = np.searchsorted(self.index, wanted)
+        rows = Block(self.index[at], *(getattr(self, name)[at] for name in (*TABLES, *LENGTHS)))
+        return type(self)(rows, provenance=self.provenance)
+
+    # Merging
+
+    def merge(self, *others: "ActivationCounts") -> Self:
+        """The union with tables of other triples: exact, and the order does not matter.
+
+        >>> whole = counts.subset([0, 1]).merge(counts.subset([2]))      # doctest: +SKIP
+
+        Raises `CountsError` for triples that both hold, and for another model, layer, SAE,
+        template or data set, naming both sides. Other provenance that differs is kept of all.
+        """
+        return self.concatenate([self, *others])
+
+    @classmethod
+    def concatenate(cls, parts: Iterable["ActivationCounts"]) -> Self:
+        """`merge` of a whole list at once; raises `CountsError` for an empty one too."""
+        tables = list(parts)
+        if not tables:
+            raise CountsError("there are no counts to merge; pass at least one table.")
+        first = tables[0]
+        for other in tables[1:]:
+            _refuse_contradiction(first, other)
+        together = np.sort(np.concatenate([part.index for part in tables]))
+        twice = together[1:][np.diff(together) == 0]
+        if len(twice):
+            raise CountsError(
+                f"triple {twice[0]} is in two of the tables ({len(twice)} such); merge tables of "
+                "different triples."
+            )
+        skipped: dict[str, int] = {}
+        for part in tables:
+            for why, number in part.skipped.items():
+                skipped[why] = skipped.get(why, 0) + number
+        rows = _stack([part._block() for part in tables])
+        provenance = _together([part.provenance for part in tables])
+        return cls(rows, provenance=provenance, skipped=skipped)
+
+    def _block(self) -> Block:
+        return Block(self.index, *(getattr(self, name) for name in (*TABLES, *LENGTHS)))
+
+    # Files
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `counts.json` and `counts-<hash>.safetensors`; equal tables give equal bytes.
+
+        Raises `FileError` on a full disk or a read-only folder; what was there stays.
+        """
+        arrays = {"index": self.index} | {name: getattr(self, name) for name in LENGTHS}
+        for name in TABLES:
+            table = getattr(self, name)
+            arrays[f"{name}.data"] = table.data.astype(np.int32)
+            arrays[f"{name}.indices"] = table.indices.astype(np.int32)
+            arrays[f"{name}.indptr"] = table.indptr.astype(np.int64)
+        about = {
+            "d_in": self.d_in,
+            "d_out": self.d_out,
+            "provenance": self.provenance,
+            "skipped": self.skipped,
+        }
+        write_pair(folder, "counts", arrays, about, version=SCHEMA_VERSION)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read counts from a folder that `save` wrote, memory-mapped.
+
+        Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
+        """
+        from scipy.sparse import csr_array
+
+        tensors, about = read_pair(folder, "counts", version=SCHEMA_VERSION)
+        arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+        tables = []
+        try:
+            for name in TABLES:
+                width = about["d_in"] if name in ("content", "markup") else about["d_out"]
+                parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+                table = csr_array(parts, shape=(len(arrays["index"]), width))
+                table.check_format(full_check=True)
+                tables.append(table)
+            rows = Block(arrays["index"], *tables, *(arrays[name] for name in LENGTHS))
+            return cls(rows, provenance=about["provenance"], skipped=about["skipped"])
+        except (KeyError, ValueError) as error:
+            raise FileError(
+                f"{folder} does not hold a sound table of counts ({error}); save it again."
+            ) from error
+
+    # Fitting
+
+    def fit(
+        self,
+        *,
+        percentile: float | int | None = None,
+        k_diff: int | None = None,
+        gate: str = "active",
+        sparsify: str = "paper",
+        max_entries: int | None = None,
+        prompt_tokens: str | None = None,
+        strict: bool = False,
+    ) -> ConditionalDifferenceMap:
+        """The conditional-difference map of these triples (METHOD 3; paper arXiv 2603.21461).
+
+        >>> map = counts.fit(percentile=95, sparsify="rows")             # doctest: +SKIP
+
+        None means percentile 90, k_diff 16, prompt_tokens "content". `gate`: "active" or
+        "literal"; `sparsify`: "paper", "rows" or "none"; `max_entries`: a budget of entries.
+        Triples in whose prompt no token counts are skipped and counted, or refused if `strict`.
+        Raises `MapError` for options out of range, `CountsError` if no triple is left.
+        """
+        percentile = 90 if percentile is None else percentile
+        k_diff = 16 if k_diff is None else k_diff
+        tokens = "content" if prompt_tokens is None else prompt_tokens
+        fitting.check_options(percentile, k_diff, gate, sparsify, max_entries, tokens)
+        table, lengths = self.prompt(tokens)
+        kept = np.flatnonzero(lengths > 0)
+        without = len(self) - len(kept)
+        if strict and without:
+            first = self.index[lengths == 0][0]
+            raise CountsError(
+                f"triple {first} has a prompt in which no token counts ({without} such with "
+                f"prompt_tokens={tokens!r}); leave it out, or fit with strict=False."
+            )
+        if not len(kept):
+            raise CountsError(
+                f"there is no triple to fit from ({len(self)} counted, {without} of them with "
+                f"prompts in which no token counts, prompt_tokens={tokens!r}); count some triples."
+            )
+        rho = fitting.densities(table[kept], lengths[kept])
+        drho = self.differences()[kept]
+        tau, cut = fitting.thresholds(rho, percentile)
+        gates, always = fitting.open_gates(rho, cut, gate)
+        sparse = sparsify_map(
+            lambda: fitting.difference_map(gates, always, drho), sparsify, k_diff, max_entries
+        )
+        skipped = dict(self.skipped)
+        if without:
+            skipped["no counted prompt token"] = without
+        return ConditionalDifferenceMap(
+            sparse.rows, sparse.indptr, sparse.columns, sparse.values, (self.d_in, self.d_out),
+            tau=tau, gate_mean=fitting.gate_mean(gates, always), gate=gate, percentile=percentile,
+            k_diff=k_diff, sparsify=sparsify, max_entries=max_entries, threshold=sparse.threshold,
+            prompt_tokens=tokens, n_triples=len(kept),
+            provenance=self.provenance | {"skipped": skipped},
+        )  # fmt: skip
+
+
+def _canonical(table: Any) -> SparseTable:
+    """Sparse rows of int32: sorted, nothing stored twice, no stored zero."""
+    from scipy.sparse import csr_array
+
+    if isinstance(table, torch.Tensor):
+        table = table.detach().cpu().numpy()
+    made = csr_array(table)
+    if made.dtype != np.int32:
+        made = made.astype(np.int32)
+    if not made.has_canonical_format or (made.nnz and not made.data.all()):
+        made = made.copy()
+        made.sum_duplicates()
+        made.eliminate_zeros()
+    return made
+
+
+def _stack(blocks: list[Block]) -> Block:
+    from scipy.sparse import vstack
+
+    tables = [
+        vstack([_canonical(getattr(block, name)) for block in blocks], format="csr")
+        for name in TABLES
+    ]
+    vectors = {
+        name: np.concatenate([np.asarray(getattr(block, name), dtype=np.int64) for block in blocks])
+        for name in ("index", *LENGTHS)
+    }
+    return Block(vectors["index"], *tables, *(vectors[name] for name in LENGTHS))
+
+
+def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:
+    a, b = one.provenance, other.provenance
+    names = dict(_IDENTITY)
+    for side in ("input_sae", "output_sae"):
+        if a.get(f"{side}_sha256") is None or b.get(f"{side}_sha256") is None:
+            names[side] = side.replace("_sae", " SAE")
+    for key, name in names.items():
+        mine, theirs = a.get(key), b.get(key)
+        if mine is not None and theirs is not None and mine != theirs:
+            short = key.endswith("sha256")
+            raise CountsError(
+                f"one table was counted with {name} {str(mine)[:12] if short else mine} and "
+                f"another with {name} {str(theirs)[:12] if short else theirs}; merge only counts "
+                "of the same model, layers, SAEs, template and data."
+            )
+    for width, name in (("d_in", "input"), ("d_out", "output")):
+        if getattr(one, width) != getattr(other, width):
+            raise CountsError(
+                f"one table has {getattr(one, width)} {name} latents and another "
+                f"{getattr(other, width)}; merge only counts of the same SAEs."
+            )
+
+
+def _together(sources: list[dict[str, Any]]) -> dict[str, Any]:
+    """Provenance of a union: what agrees as it is, what differs as {"merged": [all values]}."""
+    result: dict[str, Any] = {}
+    for key in sorted({key for source in sources for key in source}):
+        values: dict[str, Any] = {}
+        for source in sources:
+            value = source.get(key)
+            several = (
+                value["merged"] if isinstance(value, dict) and set(value) == {"merged"} else [value]
+            )
+            values |= {json.dumps(v, sort_keys=True): v for v in several if v is not None}
+        listed = [values[text] for text in sorted(values)]
+        result[key] = {"merged": listed} if len(listed) > 1 else (listed or [None])[0]
+    return result

@@ -1,0 +1,189 @@
+"""From counts to the conditional-difference map: pure arithmetic on arrays, no model, no files.
+
+METHOD sections 2, 3 and 10 (paper: arXiv 2603.21461). Tables are scipy's sparse rows, one a
+triple. Densities are float64 quotients of integers, so equal ratios are equal doubles; sums run in
+float64 in the order of the triples; the map is then stored as float32.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from dspa_nn.errors import MapError
+from dspa_nn.shapes import SparseTable
+
+GATES = ("active", "literal")
+PROMPT_TOKENS = ("content", "all")
+SPARSIFICATIONS = ("paper", "rows", "none")
+
+# A block of rows of the map is dense while it is worked on: at most this many float64 entries.
+_BLOCK_ENTRIES = 1 << 22
+
+
+def densities(counts: SparseTable, lengths: np.ndarray) -> SparseTable:
+    """rho: the fraction of a row's tokens on which each latent fired, [n, d] in [0, 1].
+
+    >>> from scipy.sparse import csr_array
+    >>> densities(csr_array([[3, 0, 1]]), np.array([4])).toarray()
+    array([[0.75, 0.  , 0.25]])
+
+    `counts` [n, d] are integers, `lengths` [n] the tokens counted, each at least 1.
+    """
+    from scipy.sparse import csr_array
+
+    per_entry = np.repeat(np.asarray(lengths, dtype=np.float64), np.diff(counts.indptr))
+    data = counts.data.astype(np.float64) / per_entry
+    return csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def differences(
+    chosen: SparseTable,
+    chosen_lengths: np.ndarray,
+    rejected: SparseTable,
+    rejected_lengths: np.ndarray,
+) -> SparseTable:
+    """drho: density in the chosen response less density in the rejected one, [n, d_out].
+
+    >>> from scipy.sparse import csr_array
+    >>> one, two = csr_array([[2, 0]]), csr_array([[1, 1]])
+    >>> differences(one, np.array([4]), two, np.array([2])).toarray()
+    array([[ 0. , -0.5]])
+    """
+    table = (densities(chosen, chosen_lengths) - densities(rejected, rejected_lengths)).tocsr()
+    table.eliminate_zeros()
+    table.sort_indices()
+    return table
+
+
+def thresholds(rho: SparseTable, percentile: float | int) -> tuple[np.ndarray, np.ndarray]:
+    """tau, and the order statistic that decides the gates while fitting; both float64 [d_in].
+
+    >>> from scipy.sparse import csr_array
+    >>> tau, cut = thresholds(csr_array([[0.0], [0.25], [0.5], [1.0]]), 50)
+    >>> tau, cut
+    (array([0.375]), array([0.5]))
+
+    With v = p (N - 1) / 100, tau interpolates linearly between the sorted densities at floor(v)
+    and ceil(v), zeros included, and `cut` is the one at ceil(v) (METHOD 3.3). For a density of the
+    sample, rho >= tau and rho >= cut say the same.
+    """
+    n, width = rho.shape
+    by_latent = rho.tocsc()
+    stored = np.diff(by_latent.indptr)
+    latent = np.repeat(np.arange(width), stored)
+    ordered = by_latent.data[np.lexsort((by_latent.data, latent))]
+
+    def order_statistic(k: int) -> np.ndarray:
+        # Sorted, a column is its zeros and then its stored densities.
+        position = k - (n - stored)
+        inside = position >= 0
+        values = np.zeros(width)
+        values[inside] = ordered[by_latent.indptr[:-1][inside] + position[inside]]
+        return values
+
+    virtual = percentile * (n - 1) / 100
+    low, cut = order_statistic(math.floor(virtual)), order_statistic(math.ceil(virtual))
+    return low + (cut - low) * (virtual - math.floor(virtual)), cut
+
+
+def open_gates(rho: SparseTable, cut: np.ndarray, gate: str) -> tuple[SparseTable, np.ndarray]:
+    """g: the gates that a latent's own firing opens, [n, d_in], and those that are always open.
+
+    >>> from scipy.sparse import csr_array
+    >>> gates, always = open_gates(csr_array([[0.2, 0.5], [0.4, 0.0]]), np.array([0.4, 0.0]),
+    ...                            "literal")
+    >>> gates.toarray(), always
+    (array([[0., 1.],
+           [1., 0.]]), array([False,  True]))
+
+    A gate is open where rho >= cut, and with `gate="active"` only where rho > 0 as well. Under
+    `gate="literal"` a latent whose cut is 0 is open for every prompt: `always` [d_in] marks it,
+    so that no dense table is needed (METHOD 10).
+    """
+    from scipy.sparse import csr_array
+
+    gates = csr_array(rho, copy=True)
+    gates.data = (rho.data >= cut[rho.indices]).astype(np.float64)
+    gates.eliminate_zeros()
+    always = cut <= 0 if gate == "literal" else np.zeros(len(cut), dtype=bool)
+    return gates, always
+
+
+def gate_mean(gates: SparseTable, always: np.ndarray) -> np.ndarray:
+    """The mean of g over the fitting prompts, N_i / N, float64 [d_in].
+
+    >>> from scipy.sparse import csr_array
+    >>> gate_mean(csr_array([[1.0, 0.0], [1.0, 1.0]]), np.array([False, False]))
+    array([1. , 0.5])
+    """
+    opened = np.bincount(gates.indices, minlength=gates.shape[1])
+    return np.where(always, 1.0, opened / gates.shape[0])
+
+
+def difference_map(
+    gates: SparseTable, always: np.ndarray, drho: SparseTable
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A = G^T D / N in blocks of rows: pairs of row numbers [b] and dense float32 [b, d_out].
+
+    >>> from scipy.sparse import csr_array
+    >>> g, d = csr_array([[1.0, 0.0], [1.0, 1.0]]), csr_array([[0.5], [-0.25]])
+    >>> [(rows, block) for rows, block in difference_map(g, np.zeros(2, dtype=bool), d)]
+    [(array([0, 1]), array([[ 0.125],
+           [-0.125]], dtype=float32))]
+
+    Only rows with a gate that opened come, in ascending order; the whole of A never exists at
+    once. Each entry is summed in float64 over the triples in their order (METHOD 3.3).
+    """
+    from scipy.sparse import csr_array
+
+    n, width = gates.shape
+    by_latent = gates.T.tocsr()
+    by_latent.sort_indices()
+    rows = np.flatnonzero((np.diff(by_latent.indptr) > 0) | always)
+    mean = (csr_array(np.ones((1, n))) @ drho).toarray()[0] if always.any() else None
+    step = max(1, _BLOCK_ENTRIES // max(1, drho.shape[1]))
+    for start in range(0, len(rows), step):
+        taken = rows[start : start + step]
+        block = (by_latent[taken] @ drho).toarray()
+        if mean is not None:
+            block[always[taken]] = mean
+        block /= n
+        yield taken, block.astype(np.float32)
+
+
+def check_options(
+    percentile: float | int,
+    k_diff: int,
+    gate: str,
+    sparsify: str,
+    max_entries: int | None,
+    tokens: str,
+) -> None:
+    """Refuse options of a fit that are out of range, each with one sentence (`MapError`).
+
+    >>> check_options(90, 16, "active", "paper", None, "content")
+    """
+    if isinstance(percentile, bool) or not isinstance(percentile, int | float | np.number):
+        raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
+    if not 0 <= percentile <= 100:
+        raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
+    check_positive_int("k_diff", k_diff)
+    if max_entries is not None:
+        check_positive_int("max_entries", max_entries)
+    check_choice("gate", gate, GATES)
+    check_choice("sparsify", sparsify, SPARSIFICATIONS)
+    check_choice("prompt_tokens", tokens, PROMPT_TOKENS)
+
+
+def check_positive_int(name: str, value: object) -> None:
+    """Refuse what is no whole number of at least 1 (`MapError`)."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise MapError(f"{name} is {value!r}; expected a whole number of at least 1.")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of the named choices (`MapError`)."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise MapError(f"{name} is {value!r}; expected one of {listed}.")
