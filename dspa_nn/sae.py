@@ -97,12 +97,15 @@ def load_sae(source: Any, *, device: torch.device | str | None = None) -> Loaded
 
     Args:
         source: a SAELens SAE (for inference or training), a folder that SAELens saved, or
-            "release/sae_id"; "org/name/sae_id" for a hub repository that SAELens does not list.
+            "release/sae_id"; "org/name/sae_id" for a hub repository that SAELens does not list. A
+            `LoadedSAE` is returned as it is.
         device: where the tensors go; None leaves them where they are (files: on the CPU).
 
     Raises:
         SAEError: it cannot be found, read or steered with, or holds NaN or infinity.
     """
+    if isinstance(source, LoadedSAE):
+        return source
     sae_id, cfg, state = open_source(source)
     metadata = cfg.metadata
     hook_name = metadata.hook_name or metadata.hf_hook_name
@@ -142,7 +145,7 @@ def _check_hook(cfg: Any, hook_name: str | None, sae_id: str) -> None:
             f"{cfg.normalize_activations!r}, which was not folded into its weights and is ignored "
             "at run time, as SAELens does: fold it and save the SAE again if it encodes badly",
             DSPAWarning,
-            stacklevel=3,
+            stacklevel=3,  # the caller of load_sae
         )
 
 
@@ -248,7 +251,7 @@ def check_sae(
     if asked is None or not 0 <= asked < n_layers:
         raise SAEError(
             f"{name} is to read layer {asked}, but the model's layers are 0 to {n_layers - 1}: "
-            f"pass a {role}_layer of this model"
+            f"pass an {role}_layer of this model"
         )
     if sae.layer is not None and sae.layer != asked:
         raise SAEError(

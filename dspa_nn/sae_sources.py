@@ -111,14 +111,31 @@ def split_release(source: str) -> tuple[str, str]:
 
 
 def _from_release(source: str) -> Any:
-    from sae_lens import SAE
-
     release, sae_id = split_release(source)
     try:
-        return SAE.from_pretrained(release, sae_id)
+        return _download(release, sae_id)
     except Exception as error:  # the hub's errors are many, and change with its client's version
         raise SAEError(
             f"the SAE {sae_id!r} of release {release!r} could not be loaded from the hub "
             f"({_first_line(error)}): check the name and the network, or download it and pass "
             "the folder"
         ) from error
+
+
+def _download(release: str, sae_id: str) -> Any:
+    from huggingface_hub.errors import EntryNotFoundError
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_sae_loaders import (
+        dictionary_learning_sae_huggingface_loader_1 as dictionary_learning,
+    )
+
+    try:
+        return SAE.from_pretrained(release, sae_id)
+    except EntryNotFoundError as no_config:
+        if "/" not in release:
+            raise
+        # A repository that SAELens does not list may be in dictionary_learning's layout.
+        try:
+            return SAE.from_pretrained(release, sae_id, converter=dictionary_learning)
+        except EntryNotFoundError:
+            raise no_config from None
