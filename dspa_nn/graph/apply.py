@@ -1,0 +1,89 @@
+"""What `apply` does inside a tracing context, wherever that block runs."""
+
+import torch
+
+from dspa_nn.graph.steer import Steering
+from dspa_nn.graph.trace import check_call, current_call, start
+
+
+def apply(steerer, paths, prompts, prompt_length, on_end=None):
+    """Steer the call around the running block; return the record that the run will fill.
+
+    paths: dotted paths of the input and output block, seen from the model. prompts: None, or one
+    (ids, content) a row, int64 and bool over the prompt's real tokens. prompt_length: None, an
+    int, or one a row.
+    """
+    error = steerer.error
+    mediator, call = current_call(error)
+    ids, mask = check_call(call, error)
+    steering = begin(steerer, ids, mask, prompts, prompt_length, call.generating, on_end)
+    root = call.envoy.path
+    start(mediator, call, steering, [f"{root}.{path}" for path in paths], error)
+    return steering.record
+
+
+def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
+    """Check what is known of the prompts against the rows, and make the run's state.
+
+    ids, mask: int64 and bool [rows, tokens].
+    """
+    error = steerer.error
+    real = mask.sum(-1)
+    if generating and prompt_length is not None:
+        raise error(
+            "prompt_length is for trace; in generate the whole row is the prompt, so leave it out"
+        )
+    content = None
+    if prompts is not None:
+        if len(prompts) != len(ids):
+            raise error(
+                f"prompt= came with {len(prompts)} prompts for {len(ids)} rows; give one for each row"
+            )
+        if prompt_length is not None:
+            given = lengths(prompt_length, ids, error).tolist()
+            known = [len(own) for own, _ in prompts]
+            if given != known:
+                raise error(
+                    f"prompt_length is {given} and the prompts of prompt= have {known} tokens; give "
+                    "one of the two"
+                )
+        for row, (own, _) in enumerate(prompts):
+            seen = ids[row][mask[row]]
+            seen = seen if generating else seen[: len(own)]
+            if len(seen) != len(own) or not bool((seen == own.to(seen.device)).all()):
+                raise error(
+                    f"row {row} does not hold the tokens of its prompt=; pass prompt.ids to the "
+                    "model and the same prompt to apply"
+                )
+        content = [inside for _, inside in prompts]
+        prompt_length = [len(own) for own, _ in prompts]
+    if generating:
+        prompt_length = None
+    elif prompt_length is not None:
+        prompt_length = lengths(prompt_length, ids, error)
+    elif steerer.options["positions"] == "response":
+        raise error(
+            "a single forward does not say where the prompt ends; give prompt_length= (in tokens, "
+            "BOS included), prompt=, or positions='all'"
+        )
+    if prompt_length is not None:
+        for row in range(len(ids)):
+            if not 0 < int(prompt_length[row]) <= int(real[row]):
+                raise error(
+                    f"prompt_length is {int(prompt_length[row])} for row {row}, which has "
+                    f"{int(real[row])} tokens; give 1 to {int(real[row])}"
+                )
+    return Steering(steerer, ids, mask, prompt_length, content, generating, on_end)
+
+
+def lengths(value, ids, error):
+    """Prompt lengths as int64 [rows], from an int or one a row."""
+    found = torch.as_tensor(value, dtype=torch.int64, device=ids.device)
+    if found.dim() == 0:
+        found = found.expand(len(ids))
+    if found.shape != (len(ids),):
+        raise error(
+            f"prompt_length came with {found.numel()} values for {len(ids)} rows; give one int, or "
+            "one for each row"
+        )
+    return found

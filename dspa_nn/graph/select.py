@@ -1,0 +1,82 @@
+"""From prompt counts to the latents that will be steered: METHOD of arXiv 2603.21461, section 3.3.
+
+Plain functions on tensors, one row per prompt. Ties go to the lower index everywhere: `torch.topk`
+makes no such promise, a stable sort does.
+"""
+
+import torch
+
+PROMPT_RULES = ("density", "gated", "centred")
+MODES = ("ablate", "augment", "both")
+
+
+def prompt_weights(counts, lengths, rule, k_prompt, tau, gate_mean, gate):
+    """Weight of every prompt latent in the vote, float64 [rows, d_in].
+
+    counts: int [rows, d_in], counted tokens on which a latent is active; lengths: int [rows];
+    rule: "density" (1 for the `k_prompt` densest active latents), "gated" (the gates of the fit)
+    or "centred" (gates less their mean over the fitting prompts); gate: "active" or "literal".
+    A row without a counted token votes for nothing.
+    """
+    if rule == "density":
+        order = torch.sort(counts, dim=-1, descending=True, stable=True)
+        k = min(k_prompt, counts.shape[-1])
+        votes = (order.values[..., :k] > 0).to(torch.float64)
+        weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
+        return weights.scatter_(-1, order.indices[..., :k], votes)
+    counted = (lengths > 0).unsqueeze(-1)
+    density = counts.to(torch.float64) / lengths.clamp(min=1).unsqueeze(-1).to(torch.float64)
+    opened = density >= tau.to(density.device)
+    if gate == "active":
+        opened = opened & (counts > 0)
+    weights = (opened & counted).to(torch.float64)
+    if rule == "centred":
+        weights = torch.where(counted, weights - gate_mean.to(weights.device), weights)
+    return weights
+
+
+def scores(weights, rows, indptr, columns, values, d_out):
+    """Scores s = A^T w, float64 [rows, d_out], from the map's stored float32 entries.
+
+    The map is given as compressed rows: `rows` [r] are the input latents that have entries,
+    entry i of row r lies in indptr[r]:indptr[r + 1]. Summed in ascending order of the rows, so
+    that equal columns get equal scores.
+    """
+    total = torch.zeros((weights.shape[0], d_out), dtype=torch.float64, device=values.device)
+    weights = weights.to(values.device)
+    for row in range(weights.shape[0]):
+        voting = torch.nonzero(weights[row, rows]).squeeze(-1)
+        if not voting.numel():
+            continue
+        start, stop = indptr[voting], indptr[voting + 1]
+        length = stop - start
+        # The entries of all voting rows, flat: each row's start repeated, plus a running offset.
+        owner = torch.repeat_interleave(torch.arange(len(voting), device=length.device), length)
+        offset = torch.arange(len(owner), device=length.device)
+        entry = offset - (length.cumsum(0) - length)[owner] + start[owner]
+        vote = weights[row, rows[voting]][owner]
+        total[row].index_add_(0, columns[entry].long(), values[entry].to(torch.float64) * vote)
+    return total
+
+
+def select(score, k_diff, mode, allowed):
+    """Latents to augment and to ablate, two int64 [rows, k] padded with -1.
+
+    The `k_diff` highest scores that are above 0 are augmented, the `k_diff` lowest below 0 ablated;
+    allowed: bool [d_out], or None where every latent may be chosen.
+    """
+    return (
+        _best(score, k_diff if mode in ("augment", "both") else 0, allowed),
+        _best(-score, k_diff if mode in ("ablate", "both") else 0, allowed),
+    )
+
+
+def _best(score, k, allowed):
+    if allowed is not None:
+        score = score.masked_fill(~allowed.to(score.device), 0.0)
+    order = torch.sort(score, dim=-1, descending=True, stable=True)
+    k = min(k, score.shape[-1])
+    chosen = torch.where(order.values[..., :k] > 0, order.indices[..., :k], -1)
+    # No wider than the fullest row: what follows costs by the column.
+    used = int((chosen >= 0).sum(-1).max()) if chosen.numel() else 0
+    return chosen[..., :used]

@@ -1,0 +1,262 @@
+"""One steered run: read the prompt's latents, plan, edit every steered position.
+
+`Steering` knows nothing of how hidden states reach it: nnsight's workers (`graph/trace.py`) and
+plain PyTorch hooks (`dspa_nn/hooks.py`) carry them to the same two methods.
+Written with torch alone: this is what runs on NDIF.
+"""
+
+import torch
+
+from dspa_nn.graph.edit import add_change, edit_latents
+from dspa_nn.graph.select import prompt_weights, scores, select
+
+# Latents held at a time while a long prompt is encoded: 64 MiB in float32.
+BLOCK = 1 << 24
+
+
+class Steerer:
+    """What one `apply` needs, as plain tensors and values: encoders, decoder rows, map, options."""
+
+    def __init__(
+        self, encoders, decoder, editable, map_arrays, options, error=ValueError, planner=None
+    ):
+        # decoder: [d_out, d_model], or the rows of the latents in `editable` (ascending) alone.
+        self.input_encoder, self.output_encoder = encoders
+        self.decoder = decoder
+        self.editable = editable
+        self.map = map_arrays
+        self.options = options
+        self.error = error
+        # planner(record, options) -> (augment, ablate), in place of `select`.
+        self.planner = planner
+
+
+class Record:
+    """What was planned and what was edited, as tensors until somebody reads it."""
+
+    def __init__(self, options):
+        self.options = options
+        self.ids = None  # [rows, tokens], the prompt's (later the whole run's) token ids
+        self.mask = None  # bool [rows, tokens], real tokens of the prompt pass
+        self.prompt_length = None  # [rows], in real tokens
+        self.counts = None  # int32 [rows, d_in]
+        self.lengths = None  # int64 [rows], counted prompt tokens
+        self.weights = None  # float64 [rows, d_in]
+        self.scores = None  # float64 [rows, d_out]
+        self.augment = None  # int64 [rows, k], padded with -1
+        self.ablate = None
+        self.steps = []  # a dict a forward: start, before, after, strongest, steered, fired
+        self.markup = None  # bool [rows]: special tokens were counted as content
+        self.generating = False
+        self.finished = False
+
+
+class Steering:
+    """The state of one steered run over one batch.
+
+    ids, mask: int64 and bool [rows, tokens] of the prompt pass; prompt_length: None in `generate`
+    (the whole row is the prompt), else int64 [rows]; content: None, or one bool tensor a row over
+    its prompt's real tokens. on_end is called once with the record when the run is over.
+    """
+
+    def __init__(self, steerer, ids, mask, prompt_length, content, generating, on_end=None):
+        self.steerer = steerer
+        self.width = ids.shape[1]
+        self.on_end = on_end
+        self.step = 0
+        record = self.record = Record(steerer.options)
+        record.generating = generating
+        record.ids, record.mask = ids, mask
+        real = mask.sum(-1)
+        record.prompt_length = real if prompt_length is None else prompt_length
+        # The index of each token among its row's real ones: right whichever side is padded.
+        place = mask.long().cumsum(-1) - 1
+        self.in_prompt = mask & (place < record.prompt_length.unsqueeze(-1))
+        self.last = mask & (place == record.prompt_length.unsqueeze(-1) - 1)
+        bos_id = steerer.options["bos_id"]
+        self.bos = mask & (place == 0)
+        self.bos = self.bos & (ids == bos_id) if bos_id is not None else self.bos & False
+        self.counted = self.in_prompt & ~self.bos
+        record.markup = torch.zeros(len(ids), dtype=torch.bool)
+        if content is not None:
+            for row, inside in enumerate(content):
+                self.counted[row, self.in_prompt[row]] &= inside.to(mask.device)
+        elif steerer.options["prompt_tokens"] == "content" and steerer.options["markup_ids"]:
+            markup = torch.tensor(steerer.options["markup_ids"], device=ids.device)
+            record.markup = (torch.isin(ids, markup) & self.counted).any(-1)
+        self.planned = None  # int64 [rows, k], clamped at 0
+        self.signs = None  # int8 [rows, 1, k]
+
+    def expand(self, rows):
+        """Repeat every prompt's row as `generate` does for beams and several returned sequences."""
+        times, rest = divmod(rows, self.counted.shape[0])
+        if rest or not times:
+            raise self.steerer.error(
+                f"the layer was given {rows} rows for {self.counted.shape[0]} prompts; steer whole "
+                "batches, or one prompt at a time"
+            )
+        if times > 1:
+            record = self.record
+            for name in ("in_prompt", "last", "bos", "counted"):
+                setattr(self, name, getattr(self, name).repeat_interleave(times, 0))
+            for name in ("ids", "mask", "prompt_length", "markup"):
+                setattr(record, name, getattr(record, name).repeat_interleave(times, 0))
+
+    def read_prompt(self, hidden):
+        """Count the prompt's active latents and plan. hidden: [rows, tokens, d_model]."""
+        self.expand(hidden.shape[0])
+        if hidden.shape[1] != self.width:
+            raise self.steerer.error(
+                f"the input layer saw {hidden.shape[1]} of the prompt's {self.width} tokens; give "
+                "the whole prompt in one pass, without a filled cache or chunked prefill"
+            )
+        steerer, record, options = self.steerer, self.record, self.steerer.options
+        if not bool(torch.isfinite(hidden[self.counted.to(hidden.device)]).all()):
+            raise steerer.error(
+                "the residual stream at the input layer holds NaN or infinity; load the model in "
+                "a wider dtype (bfloat16 or float32)"
+            )
+        with torch.no_grad():
+            target = torch.arange(len(hidden), device=self.counted.device).unsqueeze(-1)
+            target = torch.where(self.counted, target, -1)
+            record.counts = count_active(steerer.input_encoder, hidden, target, len(hidden))
+            record.lengths = self.counted.sum(-1).to(record.counts.device)
+            record.weights = prompt_weights(
+                record.counts,
+                record.lengths,
+                options["prompt_rule"],
+                options["k_prompt"],
+                steerer.map["tau"],
+                steerer.map["gate_mean"],
+                steerer.map["gate"],
+            )
+            record.scores = scores(
+                record.weights,
+                steerer.map["rows"],
+                steerer.map["indptr"],
+                steerer.map["columns"],
+                steerer.map["values"],
+                steerer.map["d_out"],
+            )
+            self.plan()
+
+    def plan(self):
+        """Choose the latents to edit, from the scores of the record."""
+        options, record, planner = self.steerer.options, self.record, self.steerer.planner
+        if planner is None:
+            record.augment, record.ablate = select(
+                record.scores, options["k_diff"], options["mode"], options["allowed"]
+            )
+        else:
+            record.augment, record.ablate = planner(record, options)
+        both = torch.cat([record.augment, record.ablate], -1)
+        signs = torch.ones_like(both, dtype=torch.int8)
+        signs[:, record.augment.shape[1] :] = -1
+        signs[both < 0] = 0
+        device = self.steerer.output_encoder.device
+        self.planned = both.clamp(min=0).to(device)
+        self.signs = signs.unsqueeze(1).to(device)
+        # One gather of decoder rows a run; every step multiplies by these alone.
+        decoder, rows = self.steerer.decoder, self.planned
+        if self.steerer.editable is not None:
+            rows = torch.searchsorted(self.steerer.editable, rows.to(self.steerer.editable.device))
+            rows = rows.clamp(max=max(len(self.steerer.editable) - 1, 0))
+        self.rows = decoder[rows.to(decoder.device)]
+        self.rows = self.rows.to(device, self.steerer.output_encoder.dtype)
+
+    def steered(self, tokens, step):
+        """Where a pass is steered: (first position, bool [rows, positions from there on])."""
+        mask = self.record.mask
+        if step and tokens != self.width + step:
+            # A cache: only what is new passes through the layer.
+            return 0, torch.ones((len(mask), tokens), dtype=torch.bool, device=mask.device)
+        everywhere = self.steerer.options["positions"] == "all"
+        where = mask & ~self.bos if everywhere else mask & self.last.cumsum(-1).bool()
+        where = torch.nn.functional.pad(where, (0, tokens - self.width), value=True)
+        some = torch.nonzero(where.any(0))
+        start = int(some[0]) if len(some) else tokens
+        return start, where[:, start:]
+
+    def edit(self, hidden):
+        """The output layer's hidden states after the edit; the same object where nothing changed.
+
+        hidden: [rows, tokens, d_model], every pass of the run in turn.
+        """
+        step, self.step = self.step, self.step + 1
+        tokens = hidden.shape[1]
+        start, where = self.steered(tokens, step) if self.planned.shape[1] else (tokens, None)
+        if start == tokens:
+            self.record.steps.append(None)
+            return hidden
+        part = hidden[:, start:]
+        latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
+        where = where.to(latents.device)
+        edited = edit_latents(latents, strongest, self.signs, self.steerer.options["alpha"])
+        edited = torch.where(where.unsqueeze(-1), edited, latents)
+        delta = edited - latents
+        change = torch.bmm(delta, self.rows)
+        if scale is not None:
+            change = change * scale
+        out = add_change(part, change, (delta != 0).any(-1))
+        # Without a cache a pass repeats all earlier positions: only the last is news.
+        news = (
+            slice(-1, None) if step and tokens > 1 and tokens == self.width + step else slice(None)
+        )
+        self.record.steps.append(
+            {
+                "start": tokens - 1 if news.start else start,
+                "before": latents[:, news].detach(),
+                "after": edited[:, news].detach(),
+                "strongest": strongest[:, news, 0].detach(),
+                "norm": change[:, news].norm(dim=-1).detach(),
+                "steered": where[:, news],
+            }
+        )
+        return out if not start else torch.cat([hidden[:, :start], out], 1)
+
+    def finish(self, ids=None):
+        """The run is over; ids: the whole sequences [rows, tokens], where `generate` gave them."""
+        record = self.record
+        if record.finished:
+            return
+        record.finished = True
+        if ids is not None and ids.shape[0] == record.mask.shape[0]:
+            record.ids = ids
+        if self.on_end is not None:
+            self.on_end(record)
+
+
+def count_active(encoder, hidden, target, size):
+    """Tokens on which each latent is active: int32 [size, width].
+
+    hidden: [rows, tokens, d_model]; target: int64 [rows, tokens], the row of the result that a
+    token is counted in, or -1. Encoded in blocks, so that a wide SAE over a long prompt never
+    makes an array larger than `BLOCK` latents.
+    """
+    target = target.to(hidden.device)
+    counted = target >= 0
+    tokens, target = hidden[counted], target[counted].to(encoder.device)
+    total = torch.zeros((size, encoder.width), dtype=torch.int32, device=encoder.device)
+    block = max(1, BLOCK // encoder.width)
+    for first in range(0, len(tokens), block):
+        latents, _ = encoder.encode(tokens[first : first + block])
+        total.index_add_(0, target[first : first + block], (latents > 0).to(torch.int32))
+    return total
+
+
+def planned_latents(encoder, hidden, planned):
+    """Planned latents, each token's strongest latent M_t, and the scale of a decoded change.
+
+    hidden: [rows, positions, d_model]; planned: int64 [rows, k]. Returns [rows, positions, k],
+    [rows, positions, 1] and [rows, positions, 1] or None.
+    """
+    block = max(1, BLOCK // (encoder.width * len(hidden)))
+    pieces = []
+    for part in hidden.split(block, 1):
+        latents, scale = encoder.encode(part)
+        index = planned.unsqueeze(1).expand(-1, part.shape[1], -1)
+        pieces.append((latents.gather(-1, index), latents.amax(-1, keepdim=True), scale))
+    if len(pieces) == 1:
+        return pieces[0]
+    scale = None if pieces[0][2] is None else torch.cat([piece[2] for piece in pieces], 1)
+    return torch.cat([p[0] for p in pieces], 1), torch.cat([p[1] for p in pieces], 1), scale

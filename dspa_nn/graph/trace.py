@@ -1,0 +1,228 @@
+"""How nnsight carries hidden states to a `Steering`: workers of our own beside the user's block.
+
+A bare edit inside `generate` touches the first pass only, and a loop over `tracer.iter[:]` never
+reaches the statements after it. So the loop over steps gets a worker of its own, and the block
+that called `apply` goes on.
+"""
+
+import torch
+from nnsight.intervention.interleaver import Mediator, OutOfOrderError
+from nnsight.intervention.iterator import getcurrent
+
+UNSUPPORTED = {
+    "assistant_model": "assisted decoding takes drafted tokens back",
+    "prompt_lookup_num_tokens": "prompt lookup takes drafted tokens back",
+    "prefill_chunk_size": "a chunked prefill never shows the prompt whole",
+    "custom_generate": "a custom decoding loop may pass tokens in any order",
+}
+
+
+class Call:
+    """The model call that a tracing context is about to make, and the rows that are ours."""
+
+    def __init__(self, envoy, name, kwargs, group, invokes):
+        self.envoy = envoy
+        self.name = name
+        self.kwargs = kwargs
+        self.group = group
+        self.invokes = invokes
+        self.generating = name == "generate"
+
+    def rows(self, key):
+        """This block's rows of a tensor that the call was given, or None."""
+        value = self.kwargs.get(key)
+        if value is None or self.group is None or self.invokes < 2:
+            return value
+        return value[self.group[0] : self.group[0] + self.group[1]]
+
+    def setting(self, key):
+        """A generation setting as `generate` will see it: keyword, then config, then the model's."""
+        for source in (self.kwargs, self.kwargs.get("generation_config"), self.model_config()):
+            found = source.get(key) if isinstance(source, dict) else getattr(source, key, None)
+            if found is not None:
+                return found
+        return None
+
+    def model_config(self):
+        return getattr(self.envoy._module, "generation_config", None)
+
+
+def current_call(error):
+    """The call around the running block; `error` where there is none or it is none of ours."""
+    mediator = getattr(getcurrent(), "mediator", None)
+    if mediator is None:
+        raise error(
+            "apply was called outside a tracing context; call it inside `with model.generate(...)`"
+            ", `with model.trace(...)` or a `tracer.invoke(...)` of theirs"
+        )
+    mediator = mediator()
+    # nnsight hands the assembled input to the model in `interleave` and keeps it nowhere else: the
+    # frame that drives this worker is the one place where ids, mask and settings can be read.
+    frame = getcurrent().parent.gr_frame
+    while frame is not None:
+        if frame.f_code.co_name == "interleave" and "batcher" in frame.f_locals:
+            break
+        frame = frame.f_back
+    if frame is None:
+        raise error(
+            "apply found no model call around it; call it directly inside the tracing context, "
+            "not in a function that runs later"
+        )
+    seen = frame.f_locals
+    name = getattr(seen["fn"], "__name__", str(seen["fn"]))
+    batcher = seen["batcher"]
+    return mediator, Call(
+        seen["self"], name, dict(seen["kwargs"]), mediator.batch_group, len(batcher.invokes)
+    )
+
+
+def check_call(call, error):
+    """Refuse what cannot be steered exactly; return (ids, mask) as int64 and bool [rows, tokens]."""
+    if call.name == "pipe":
+        raise error("apply works in generate and trace, not in pipe; use model.generate(...)")
+    ids = call.rows("input_ids")
+    if ids is None:
+        raise error(
+            "apply needs token ids to tell the prompt's tokens apart, and the call was given none; "
+            "pass text, chat messages or input_ids"
+        )
+    if ids.dim() == 1:
+        ids = ids.unsqueeze(0)
+    mask = call.rows("attention_mask")
+    mask = torch.ones_like(ids) if mask is None else mask
+    if mask.shape != ids.shape:
+        cached = mask.shape[-1] - ids.shape[-1]
+        raise error(
+            f"the attention mask covers {cached} tokens that are already in a cache; pass the "
+            "whole conversation with an empty cache, so that the prompt's latents can be read"
+        )
+    check_settings(call.setting, call.kwargs.get("past_key_values"), call.generating, error)
+    if call.generating:
+        check_padding(mask, error)
+        expanded = (call.setting("num_beams") or 1) > 1 or (
+            call.setting("num_return_sequences") or 1
+        ) > 1
+        if expanded and call.invokes > 1:
+            raise error(
+                "beams and several returned sequences need one call for the whole batch; pass a "
+                "list of prompts instead of several tracer.invoke blocks"
+            )
+    return ids, mask.bool()
+
+
+def check_settings(setting, cache, generating, error):
+    """Refuse settings under which the prompt or the steps cannot be told; setting: name -> value."""
+    if cache is not None and filled(cache):
+        raise error(
+            "the call was given a cache that already holds tokens, so the prompt's latents cannot "
+            "be read; pass the whole conversation with an empty cache"
+        )
+    if not generating:
+        return
+    for key, reason in UNSUPPORTED.items():
+        if setting(key):
+            raise error(f"{key} cannot be steered: {reason}; generate without {key}")
+
+
+def check_padding(mask, error):
+    """Refuse right padding in generate: transformers itself then reads logits from a pad token."""
+    if not bool(mask[:, -1].all()):
+        raise error(
+            "the batch is padded on the right, and generate continues from the last position; set "
+            "tokenizer.padding_side = 'left'"
+        )
+
+
+def filled(cache):
+    """Whether a key-value cache holds any token."""
+    length = getattr(cache, "get_seq_length", None)
+    return bool(length()) if length is not None else len(cache) > 0
+
+
+def first(output):
+    """The hidden states in a decoder block's output, which may be a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def replaced(output, hidden):
+    """A decoder block's output with other hidden states."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+class StepWorker(Mediator):
+    """Carries every pass through the two layers to a `Steering`."""
+
+    def __init__(self, steering, input_location, output_location):
+        Mediator.__init__(self, None, {}, {})
+        self.steering = steering
+        self.input_location = input_location
+        self.output_location = output_location
+
+    def _run(self):
+        try:
+            self.steering.read_prompt(first(Mediator.value(self.input_location)))
+            step = 0
+            while True:
+                # Pinned, since a relaxed request would be served the same visit again.
+                self.iteration = step
+                output = Mediator.value(self.output_location)
+                hidden = first(output)
+                edited = self.steering.edit(hidden)
+                if edited is not hidden:
+                    Mediator.swap(self.output_location, replaced(output, edited))
+                if not self.steering.record.generating:
+                    return self.steering.finish()
+                step += 1
+        except OutOfOrderError:
+            # The run is over: no further step, or it was stopped before it came this far.
+            self.steering.finish()
+
+
+class ResultWorker(Mediator):
+    """Hands the finished sequences to a `Steering`, for the log."""
+
+    def __init__(self, steering):
+        Mediator.__init__(self, None, {}, {})
+        self.steering = steering
+
+    def _run(self):
+        try:
+            result = Mediator.value("result")
+        except OutOfOrderError:
+            return
+        self.steering.finish(getattr(result, "sequences", result))
+
+
+def start(mediator, call, steering, paths, error):
+    """Start the workers of one `apply` beside the block that called it."""
+    interleaver = mediator.interleaver
+    locations = [f"{path}.output" for path in paths]
+    for location in locations:
+        if mediator.occurrence(location):
+            raise error(
+                f"apply was called after {location} had run; call it first in the block, before "
+                "any later layer is read"
+            )
+    for other in interleaver.mediators:
+        if isinstance(other, StepWorker) and other.output_location == locations[1]:
+            if overlap(other.batch_group, call.group):
+                raise error(
+                    f"two apply calls would steer {locations[1]} in the same rows; use one, with a "
+                    "map that is the sum of both"
+                )
+    workers = [StepWorker(steering, *locations)]
+    if call.generating:
+        workers.append(ResultWorker(steering))
+    # Before the block's own worker: what it reads of the layer after `apply` is the steered value.
+    place = interleaver.mediators.index(mediator)
+    for worker in reversed(workers):
+        worker.batch_group = call.group
+        interleaver.mediators.insert(place, worker)
+        worker.start(interleaver)
+
+
+def overlap(one, other):
+    """Whether two row groups [start, size] share rows; None is the whole batch."""
+    if one is None or other is None:
+        return True
+    return one[0] < other[0] + other[1] and other[0] < one[0] + one[1]

@@ -1,0 +1,127 @@
+"""What the toolkit needs to know of a model: where its blocks are, who it is, its special tokens."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspa_nn.errors import DSPAError, SteeringError
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Identity and layout of a decoder-only language model.
+
+    Attributes:
+        model_id: hub id or folder, revision: commit or None.
+        blocks: dotted path of the list of decoder blocks, seen from the model.
+        n_layers: number of decoder blocks, d_model: width of the residual stream.
+        bos_id: the tokenizer's BOS id or None, special_ids: ids of markup tokens.
+    """
+
+    model_id: str
+    revision: str | None
+    blocks: str
+    n_layers: int
+    d_model: int
+    dtype: str
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    special_ids: tuple[int, ...]
+    template_sha256: str
+    tokenizer: Any = field(repr=False)
+
+    def block(self, layer: int) -> str:
+        """Return the dotted path of decoder block `layer`, seen from the model."""
+        return f"{self.blocks}.{layer}"
+
+
+def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
+    """Read the facts of an nnsight `TransformersModel` or of a Hugging Face model.
+
+    Raises:
+        DSPAError: no list of decoder blocks could be found, or the tokenizer is missing.
+    """
+    module = getattr(model, "_module", model)
+    tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        raise DSPAError(
+            f"{type(model).__name__} came without a tokenizer; pass "
+            "TransformersModel(..., task='text-generation', tokenizer=...)"
+        )
+    config = module.config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if getattr(config, "is_encoder_decoder", False):
+        raise DSPAError(
+            f"{type(module).__name__} is an encoder-decoder; DSPA steers decoder-only models"
+        )
+    layers = int(text.num_hidden_layers)
+    model_id, revision = _identity(model, module)
+    return ModelFacts(
+        model_id=model_id,
+        revision=revision,
+        blocks=_find_blocks(module, layers),
+        n_layers=layers,
+        d_model=int(text.hidden_size),
+        dtype=str(getattr(module, "dtype", "unknown")).removeprefix("torch."),
+        bos_id=tokenizer.bos_token_id,
+        eos_ids=_eos_ids(module, tokenizer),
+        special_ids=tuple(sorted(tokenizer.all_special_ids)),
+        template_sha256=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        tokenizer=tokenizer,
+    )
+
+
+def _find_blocks(module: Any, layers: int) -> str:
+    """Find the one list of `layers` alike modules that hold the residual stream."""
+    from torch.nn import ModuleList
+
+    found = [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, ModuleList)
+        and len(child) == layers
+        and len({type(block) for block in child}) == 1
+        and re.search(r"(layers|h|blocks)$", name)
+    ]
+    if not found:
+        raise DSPAError(
+            f"{type(module).__name__} has no list of {layers} decoder blocks named layers, h or "
+            "blocks; DSPA needs a decoder-only transformer of Hugging Face's layout"
+        )
+    return min(found, key=len)
+
+
+def _identity(model: Any, module: Any) -> tuple[str, str | None]:
+    name = getattr(model, "repo_id", None) or getattr(module.config, "_name_or_path", "") or ""
+    name = name or type(module).__name__
+    revision = getattr(model, "revision", None) or getattr(module.config, "_commit_hash", None)
+    # A snapshot folder of a hub cache names the model and the commit; the rest of the path is
+    # one machine's business.
+    cached = re.search(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)", str(name))
+    if cached:
+        return cached[1].replace("--", "/"), cached[2]
+    return str(name), revision
+
+
+def _eos_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
+    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return tuple(sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}))
+
+
+def as_local(model: Any) -> Any:
+    """Return the Hugging Face model behind `model`, loaded.
+
+    Raises:
+        SteeringError: the model has no weights here.
+    """
+    if hasattr(model, "dispatched") and not model.dispatched:
+        model.dispatch()
+    module = getattr(model, "_module", model)
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise SteeringError(
+            f"{type(module).__name__} has no weights on this machine; load it (dispatch=True) or "
+            "run with remote=True"
+        )
+    return module

@@ -1,0 +1,406 @@
+"""DSPA: a model and its two SAEs; count, fit, plan, apply."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dspa_nn.conditional_map import ConditionalDifferenceMap
+from dspa_nn.counts import ActivationCounts
+from dspa_nn.edit_log import EditLog, Plan, plan_of, warn_if_unsteered
+from dspa_nn.errors import CountsError, SteeringError
+from dspa_nn.model import ModelFacts, read_facts
+from dspa_nn.options import allowed_latents, check_options, fill
+from dspa_nn.presets import get_preset, load_model
+from dspa_nn.rendering import Rendered, render
+from dspa_nn.sae import LoadedSAE, check_sae, load_sae
+from dspa_nn.triples import PreferenceTriple
+
+Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]
+
+
+class DSPA:
+    """Dynamic SAE steering for preference alignment (arXiv 2603.21461) of one model.
+
+    Example:
+        >>> import dspa_nn as dn
+        >>> dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
+        >>> map = dspa.fit(dn.load_triples("triples.jsonl", chat=True))
+        >>> with dspa.model.generate("Tell me about volcanoes.", max_new_tokens=32) as tracer:
+        ...     edits = dspa.apply(map)
+        ...     ids = tracer.result.save()
+        >>> print(dspa.model.tokenizer.decode(ids[0]), edits)
+
+    Args:
+        model: an nnsight `TransformersModel` of a decoder-only language model.
+        input_sae, output_sae: a SAELens SAE, a folder that SAELens saved, or "release/sae_id".
+        input_layer, output_layer: 0-based decoder blocks whose output the SAEs read
+            (`blocks.L.hook_resid_post`), the input layer not after the output layer.
+
+    Raises:
+        SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.
+        SteeringError: layers that do not exist or are in the wrong order.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        input_sae: Any,
+        output_sae: Any,
+        input_layer: int,
+        output_layer: int,
+        defaults: Mapping[str, Any] | None = None,
+    ):
+        self.model = model
+        self.facts: ModelFacts = read_facts(model)
+        self.input_layer, self.output_layer = input_layer, output_layer
+        self.defaults = dict(defaults or {})
+        if not 0 <= input_layer <= output_layer < self.facts.n_layers:
+            raise SteeringError(
+                f"input layer {input_layer} and output layer {output_layer} came, and "
+                f"{self.facts.model_id} has layers 0 to {self.facts.n_layers - 1}; the input layer "
+                "must not come after the output layer"
+            )
+        self.input_sae = self._load(input_sae, input_layer, "input")
+        self.output_sae = self._load(output_sae, output_layer, "output")
+
+    @classmethod
+    def from_preset(cls, name: str, model: Any = None) -> "DSPA":
+        """Build from published or tuned settings.
+
+        Example:
+            >>> dspa = DSPA.from_preset("smollm2-135m-instruct")
+
+        Args:
+            name: smollm2-135m-instruct (embedded), gemma-2-2b, gemma-2-9b or qwen3-8b.
+            model: an nnsight model to use in place of the preset's own.
+
+        Raises:
+            DSPAError: no such preset.
+        """
+        preset = get_preset(name)
+        return cls(
+            load_model(preset) if model is None else model,
+            input_sae=preset.input_sae,
+            output_sae=preset.output_sae,
+            input_layer=preset.input_layer,
+            output_layer=preset.output_layer,
+            defaults=preset.defaults,
+        )
+
+    def _load(self, source: Any, layer: int, role: str) -> LoadedSAE:
+        sae = source if isinstance(source, LoadedSAE) else load_sae(source)
+        check_sae(
+            sae,
+            layer=layer,
+            n_layers=self.facts.n_layers,
+            d_model=self.facts.d_model,
+            model_name=self.facts.model_id,
+            role=role,
+        )
+        return sae
+
+    def __repr__(self) -> str:
+        return (
+            f"DSPA({self.facts.model_id}: input layer {self.input_layer}, {self.input_sae}; "
+            f"output layer {self.output_layer}, {self.output_sae})"
+        )
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Dotted paths of the two decoder blocks, seen from the model."""
+        return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
+
+    def render(self, prompt: Any, response: str | None = None) -> Rendered:
+        """Show exactly the text and ids that `fit` and `apply` see (METHOD section 4b).
+
+        Example:
+            >>> prompt = dspa.render([{"role": "user", "content": "Hello"}])
+            >>> print(prompt)
+
+        Args:
+            prompt: a string, a list of chat messages, or what `render` returned.
+            response: text to join to the prompt, or None.
+        """
+        return render(self.facts.tokenizer, prompt, response)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what identifies this model and these SAEs in maps and counts."""
+        from dspa_nn import __version__
+
+        return {
+            "model_id": self.facts.model_id,
+            "model_revision": self.facts.revision,
+            "dtype": self.facts.dtype,
+            "template_sha256": self.facts.template_sha256,
+            "input_layer": self.input_layer,
+            "output_layer": self.output_layer,
+            "input_sae": self.input_sae.id,
+            "output_sae": self.output_sae.id,
+            "input_sae_sha256": self.input_sae.sha256,
+            "output_sae_sha256": self.output_sae.sha256,
+            "package_version": __version__,
+        }
+
+    def count(
+        self,
+        triples: Sequence[PreferenceTriple],
+        *,
+        remote: bool = False,
+        token_budget: int | None = None,
+        overlong: str = "truncate",
+        checkpoint: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> ActivationCounts:
+        """Run the model over the triples and count on how many tokens each latent is active.
+
+        Example:
+            >>> counts = dspa.count(triples, checkpoint="counts-run")
+            >>> map = counts.fit(percentile=75)
+
+        This is the only step that runs the model; everything after it is arithmetic on the
+        counts (METHOD section 3, steps 1 and 2).
+
+        Args:
+            triples: what `load_triples` returns, or any sequence of `PreferenceTriple`.
+            token_budget: padded tokens to a batch, 4096 by default. Batches are planned from the
+                whole source: the same budget gives the same table byte for byte.
+            overlong: what to do with a triple longer than the context: "truncate" (oldest
+                messages first), "skip" or "error".
+            checkpoint: folder for finished batches; a run that was cut off goes on from there.
+            progress: show a progress bar; None shows it on a terminal.
+
+        Raises:
+            CountsError: no triples, or a checkpoint of another run.
+            TripleError: a triple that cannot be rendered.
+        """
+        from dspa_nn import counting
+        from dspa_nn.graph.count import Counter
+
+        if remote:
+            raise CountsError(
+                "remote=True came, and counting runs on a loaded model in this version; pass a "
+                "model loaded with dispatch=True"
+            )
+        config = getattr(self.model, "_module", self.model).config
+        context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
+        jobs, skipped = counting.prepare(triples, self.facts.tokenizer, context, overlong)
+        budget = counting.TOKEN_BUDGET if token_budget is None else token_budget
+        batches = counting.plan_batches(jobs, budget)
+        plan = {"token_budget": budget, "sha256": counting.plan_hash(jobs, batches)}
+        provenance = {**self.provenance(), "batch_plan": plan}
+        provenance["data_sha256"] = getattr(triples, "sha256", None) or plan["sha256"]
+        paths = [f"{self.model.path}.{path}" for path in self.paths]
+        counter = Counter(self._encoders(), paths, CountsError)
+        advance, bar = counting.show_progress(len(jobs), progress)
+        with bar:
+            counts = counting.count_batches(
+                jobs,
+                batches,
+                lambda batch: counting.run_batch(self.model, counter, batch),
+                (self.input_sae.width, self.output_sae.width),
+                provenance,
+                None if checkpoint is None else Path(checkpoint),
+                advance,
+            )
+        counts.skipped = {**getattr(triples, "skipped", {}), **skipped}
+        return counts
+
+    def fit(
+        self,
+        triples: Sequence[PreferenceTriple],
+        *,
+        percentile: float | None = None,
+        k_diff: int | None = None,
+        gate: str = "active",
+        sparsify: str = "paper",
+        max_entries: int | None = None,
+        prompt_tokens: str | None = None,
+        remote: bool = False,
+        **counting: Any,
+    ) -> ConditionalDifferenceMap:
+        """Count, then fit the conditional-difference map A = (1/N) sum_k g(x_k) drho_k^T.
+
+        Example:
+            >>> map = dspa.fit(triples, percentile=90)
+
+        The keywords are those of `ActivationCounts.fit` and of `DSPA.count`
+        (METHOD section 3; arXiv 2603.21461, section 3.2).
+        """
+        options = fill(
+            {"percentile": percentile, "k_diff": k_diff, "prompt_tokens": prompt_tokens},
+            self.defaults,
+        )
+        counts = self.count(triples, remote=remote, **counting)
+        fitted = counts.fit(gate=gate, sparsify=sparsify, max_entries=max_entries, **options)
+        fitted.defaults = {**self.defaults, **fitted.defaults}
+        return fitted
+
+    def apply(
+        self,
+        map: ConditionalDifferenceMap,
+        *,
+        alpha: float | None = None,
+        k_prompt: int | None = None,
+        k_diff: int | None = None,
+        mode: str | None = None,
+        prompt_rule: str | None = None,
+        prompt: Any = None,
+        positions: str = "response",
+        prompt_length: int | Sequence[int] | None = None,
+        only: Iterable[int] | None = None,
+        never: Iterable[int] | None = None,
+        planner: Planner | None = None,
+    ) -> EditLog:
+        """Steer the model call of the tracing context around this line.
+
+        Example:
+            >>> prompt = dspa.render([{"role": "user", "content": "I passed my exam!"}])
+            >>> with dspa.model.generate(prompt.ids, max_new_tokens=32) as tracer:
+            ...     edits = dspa.apply(map, prompt=prompt)
+            ...     ids = tracer.result.save()
+
+        Args:
+            map: what `fit` returned. alpha: size of an edit in units of M_t, the token's
+                strongest latent. k_prompt: prompt latents that vote. k_diff: latents planned in
+                each direction. mode: ablate, augment or both. prompt_rule: density, gated or
+                centred (METHOD section 4). None takes the preset's value, or the paper's.
+            prompt: what `render` returned, or what it takes (a list of them for a batch): tells
+                content from markup in a chat prompt.
+            positions: "response", from the last prompt token on, or "all".
+            prompt_length: in `trace`: tokens of the prompt, BOS included, an int or one a row.
+            only, never: output latents allowed, or barred, before the k_diff are chosen.
+            planner: `planner(record, options) -> (augment, ablate)` in place of the paper's
+                selection: int64 [rows, k] each, padded with -1; `record.scores` is [rows, d_out].
+
+        Returns:
+            The edit log, already saved: it fills as the model runs.
+
+        Raises:
+            SteeringError: outside a tracing context, too late in it, or settings out of range.
+            MapError: a map of another model or SAE.
+        """
+        from nnsight import save
+
+        from dspa_nn.graph.apply import apply
+
+        steerer = self.steerer(
+            map,
+            {
+                "alpha": alpha,
+                "k_prompt": k_prompt,
+                "k_diff": k_diff,
+                "mode": mode,
+                "prompt_rule": prompt_rule,
+                "positions": positions,
+            },
+            only,
+            never,
+            planner,
+        )
+        prompts = self._prompts(prompt)
+        record = apply(steerer, self.paths, prompts, prompt_length, warn_if_unsteered)
+        return save(EditLog(record))
+
+    def plan(self, map: ConditionalDifferenceMap, prompt: Any, **options: Any) -> Plan:
+        """Say what would be steered for a prompt, without generating.
+
+        Example:
+            >>> print(dspa.plan(map, [{"role": "user", "content": "I passed my exam!"}]))
+
+        Args:
+            map: what `fit` returned.
+            prompt: a string, chat messages, or what `render` returned.
+            options: the keywords of `apply`: alpha, k_prompt, k_diff, mode, prompt_rule, only,
+                never.
+        """
+        from dspa_nn.graph.apply import begin
+        from dspa_nn.graph.count import stop
+        from dspa_nn.graph.trace import first
+
+        extra = [options.pop(name, None) for name in ("only", "never", "planner")]
+        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
+        unknown = sorted(set(options) - set(names))
+        if unknown:
+            raise SteeringError(f"plan takes no {', '.join(unknown)}; it takes {', '.join(names)}")
+        given = {name: options.get(name) for name in names} | {"positions": "response"}
+        steerer = self.steerer(map, given, *extra)
+        own = self.render(prompt)
+        ids = own.prompt_ids.unsqueeze(0)
+        mask = torch.ones_like(ids)
+        steering = begin(steerer, ids, mask.bool(), [(ids[0], own.content)], None, True)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        block = self.model.get(self.paths[0])
+        with torch.no_grad(), self.model.trace(inputs, use_cache=False):
+            steering.read_prompt(first(block.output))
+            stop()
+        return plan_of(steering.record, 0)
+
+    def attach(self, hf_model: Any, map: ConditionalDifferenceMap, **options: Any) -> Any:
+        """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.
+
+        Example:
+            >>> with dspa.attach(hf_model, map) as edits:
+            ...     text = pipeline("text-generation", model=hf_model, tokenizer=tok)("Hello")
+
+        See `dspa_nn.hooks.attach` for the keywords.
+        """
+        from dspa_nn.hooks import attach
+
+        return attach(self, hf_model, map, **options)
+
+    def steerer(
+        self,
+        map: ConditionalDifferenceMap,
+        given: Mapping[str, Any],
+        only: Iterable[int] | None,
+        never: Iterable[int] | None,
+        planner: Planner | None = None,
+    ) -> Any:
+        """Return what a steered run needs, as plain tensors: the one thing that is sent to NDIF."""
+        from dspa_nn.graph.steer import Steerer
+
+        identity = self.provenance()
+        map.check(
+            model_id=identity["model_id"],
+            revision=identity["model_revision"],
+            input_layer=self.input_layer,
+            output_layer=self.output_layer,
+            input_sae_sha256=self.input_sae.sha256,
+            output_sae_sha256=self.output_sae.sha256,
+        )
+        options = fill(given, map.defaults, self.defaults)
+        check_options(options)
+        options["allowed"] = allowed_latents(only, never, self.output_sae.width)
+        options["prompt_tokens"] = map.prompt_tokens
+        options["bos_id"] = self.facts.bos_id
+        options["eos_ids"] = self.facts.eos_ids
+        options["markup_ids"] = self.facts.special_ids
+        arrays = {
+            "rows": map.rows,
+            "indptr": map.indptr,
+            "columns": map.columns,
+            "values": map.values,
+            "d_out": map.shape[1],
+            "tau": map.tau,
+            "gate_mean": map.gate_mean,
+            "gate": map.gate,
+        }
+        return Steerer(
+            self._encoders(), self.output_sae.decoder, None, arrays, options, SteeringError, planner
+        )
+
+    def _encoders(self) -> tuple[Any, Any]:
+        return self.input_sae.encoder, self.output_sae.encoder
+
+    def _prompts(self, prompt: Any) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+        """Return (ids, content or every token) of each prompt of a batch."""
+        if prompt is None:
+            return None
+        one = isinstance(prompt, (str, Rendered)) or (
+            len(prompt) and isinstance(prompt[0], Mapping)
+        )
+        rendered = [self.render(own) for own in ([prompt] if one else prompt)]
+        return [(own.prompt_ids, own.content) for own in rendered]
