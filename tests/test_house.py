@@ -1,0 +1,291 @@
+"""The rules of the house that are about the repository itself: what is imported, where, and how.
+
+Each rule is read off the source (or off a fresh interpreter), so that it fails for whoever breaks
+it, on the line where it is broken.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import dspa_nn
+from tests.conftest import CHECKED_ROOMS, REPOSITORY, UNCHECKED_ROOMS
+
+PACKAGE = REPOSITORY / "dspa_nn"
+
+# From the bottom up. A room knows nothing of those above it; modules of one room know each other.
+ROOMS = (
+    ("errors", "shapes"),
+    ("graph",),
+    ("files",),
+    ("triples", "layouts", "loading", "templates", "rendered", "rendering", "context"),
+    ("sae", "sae_checks", "sae_sources"),
+    ("fitting", "sparsify"),
+    ("conditional_map",),
+    ("counts", "counting"),
+    ("model", "embedded", "presets", "options"),
+    ("edit_log",),
+    ("steering", "hooks"),
+    ("evaluation",),
+    ("cli",),
+    ("__init__",),
+)
+LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}
+
+HEAVY = ("beartype", "sae_lens", "transformer_lens", "pandas", "datasets", "pyarrow", "scipy")
+LONGEST_MODULE = 400
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+
+
+def room_of(module: str) -> str:
+    """`dspa_nn.graph.edit` lies in the room `graph`, `dspa_nn` itself in `__init__`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Every (line, module) that a file imports, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno} imports relatively: name the module"
+            for alias in node.names:
+                # `from dspa_nn import counting` imports a module, `... import DSPA` a name.
+                inner = f"{node.module}.{alias.name}"
+                is_module = node.module == "dspa_nn" and alias.name in LEVEL
+                if not (node.module == "dspa_nn" and alias.name == "__version__"):
+                    yield node.lineno, inner if is_module else str(node.module)
+
+
+def everywhere(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+LIGHT = """
+import json, sys, time
+import torch
+start = time.perf_counter()
+import dspa_nn
+seconds = time.perf_counter() - start
+for name in dspa_nn.__all__:
+    getattr(dspa_nn, name)
+print(json.dumps([seconds, sorted(sys.modules)]))
+"""
+
+
+def test_rule_8_importing_loads_nothing_heavy_and_is_quick() -> None:
+    seconds, loaded = json.loads(run_python(LIGHT))
+    heavy = [name for name in loaded if name.split(".")[0] in HEAVY]
+    models = [name for name in loaded if re.match(r"transformers\.models\.\w+\.modeling_", name)]
+    assert not heavy + models
+    # A busy machine may be slow once; a slow import is slow every time.
+    for _ in range(2):
+        if seconds > 2:
+            seconds = json.loads(run_python(LIGHT))[0]
+    assert seconds <= 2
+
+
+@pytest.mark.parametrize("order", [("nnsight", "dspa_nn"), ("dspa_nn", "nnsight")])
+def test_rule_8_either_order_of_import_works_and_saelens_comes_late(order: tuple[str, str]) -> None:
+    code = f"import {order[0]}, {order[1]}\ndspa_nn.DSPA, dspa_nn.load_triples\n"
+    code += "import warnings\nwarnings.simplefilter('ignore')\nfrom sae_lens import SAE\n"
+    code += "print(SAE.__name__, hasattr(object(), 'save'))"
+    assert run_python(code).split() == ["SAE", "True"]
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_holds_one_idea(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_go_downwards_only(path: Path) -> None:
+    room = room_of(name_of(path))
+    assert room in LEVEL, f"{name_of(path)} has no place in ROOMS: give it one"
+    upwards = [
+        f"{path.name}:{line} imports {module}"
+        for line, module in imports_of(path)
+        if module.split(".")[0] == "dspa_nn" and LEVEL[room_of(module)] > LEVEL[room]
+    ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "graph").glob("*.py")), ids=lambda p: p.stem)
+def test_what_travels_needs_torch_and_nnsight_alone(path: Path) -> None:
+    allowed = {"torch", "nnsight", "math", "collections", "typing"}
+    foreign = [
+        f"line {line}: {module}"
+        for line, module in imports_of(path)
+        if module.split(".")[0] not in allowed and not module.startswith("dspa_nn.graph")
+    ]
+    assert not foreign
+    for node in ast.walk(tree_of(path)):
+        assert not getattr(node, "decorator_list", None), f"line {node.lineno}: a decorator"
+        is_super = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "super"
+        assert not is_super, f"line {node.lineno}: super() is not found on the server"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_rule_10_every_module_is_checked_or_travels(path: Path) -> None:
+    name = name_of(path)
+    if name == "dspa_nn.__init__":
+        return
+    rooms = (*CHECKED_ROOMS, *UNCHECKED_ROOMS)
+    assert any(name == room or name.startswith(f"{room}.") for room in rooms), (
+        f"{name} is in neither list of tests/conftest.py"
+    )
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_annotations_stay_objects(path: Path) -> None:
+    # With string annotations jaxtyping would check nothing, silently.
+    assert "__future__" not in [module for _, module in imports_of(path)]
+
+
+@pytest.mark.parametrize("path", everywhere("dspa_nn", "recipes"), ids=lambda p: p.stem)
+def test_rule_9_nothing_is_unpickled_and_no_remote_code_is_trusted(path: Path) -> None:
+    picklers = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+    assert not [module for _, module in imports_of(path) if module.split(".")[0] in picklers]
+    for node in ast.walk(tree_of(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        where = f"{path.name}:{node.lineno}"
+        assert called != "torch.save", f"{where}: files are safetensors and JSON"
+        if called == "torch.load":
+            assert given.get("weights_only") == "True", f"{where}: torch.load unpickles"
+        assert given.get("trust_remote_code", "False") == "False", where
+        assert given.get("allow_pickle", "False") == "False", where
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_rule_7_errors_are_of_one_family(path: Path) -> None:
+    builtin = {"Exception", "ValueError", "RuntimeError", "KeyError", "IndexError", "OSError"}
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            raised = ast.unparse(node.exc.func)
+            assert raised not in builtin, f"{path.name}:{node.lineno} raises {raised}"
+        if isinstance(node, ast.ClassDef) and path != PACKAGE / "errors.py":
+            bases = {ast.unparse(base) for base in node.bases}
+            assert not bases & builtin, f"{path.name}:{node.lineno} starts a family of its own"
+
+
+def test_rule_7_every_error_is_public_and_a_dspa_error() -> None:
+    errors = importlib.import_module("dspa_nn.errors")
+    defined = [value for _, value in inspect.getmembers(errors, inspect.isclass)]
+    for error in defined:
+        assert error.__name__ in dspa_nn.__all__
+        assert issubclass(error, (dspa_nn.DSPAError, dspa_nn.DSPAWarning))
+
+
+def tracked_files() -> list[Path]:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git checkout: nothing says which files belong to the repository")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return [
+        path for name in listed.stdout.split("\0") if name and (path := REPOSITORY / name).exists()
+    ]
+
+
+def test_no_machine_path_and_no_registry_is_written_down() -> None:
+    # Put together from pieces, so that this file does not find itself.
+    paths = "|".join(["wo" + "rk", "ro" + "ot", "ho" + "me", "tm" + "p", "op" + "t"])
+    hosts = [
+        "pypi" + r"\.org",
+        "python" + r"hosted\.org",
+        "index" + "-url",
+        "npm" + r"js\.(org|com)",
+    ]
+    pattern = re.compile(rf"(?<![\w.*)}}/-])/({paths})/\w|{'|'.join(hosts)}")
+    found = []
+    for path in tracked_files():
+        try:
+            lines = path.read_text().splitlines()
+        except UnicodeDecodeError:
+            continue
+        hits = (number for number, line in enumerate(lines, 1) if pattern.search(line))
+        found += [f"{path.relative_to(REPOSITORY)}:{number}" for number in hits]
+    assert not found
+
+
+def test_constraints_pin_what_pyproject_asks_for() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    pins = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
+    pins = {name.replace("_", "-"): version for name, version in pins.items()}
+    wanted = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pins[requirement.name]), str(requirement)
+
+
+def public_callables() -> list[tuple[str, object]]:
+    """Public classes and functions, and the public methods that the classes define themselves."""
+    found: list[tuple[str, object]] = []
+    for name in dspa_nn.__all__:
+        value = getattr(dspa_nn, name)
+        if inspect.isclass(value) and issubclass(value, (Exception, Warning)):
+            continue
+        found.append((name, value))
+        if name in ("DSPA", "ActivationCounts", "ConditionalDifferenceMap"):
+            members = vars(value).items()
+            found += [
+                (f"{name}.{key}", member)
+                for key, member in members
+                if not key.startswith("_")
+                and (inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod)))
+            ]
+    return found
+
+
+def test_public_docstrings_open_with_an_example() -> None:
+    without = []
+    for name, value in public_callables():
+        paragraphs = inspect.cleandoc(getattr(value, "__doc__", None) or "").split("\n\n")
+        if len(paragraphs) < 2 or not re.match(r"Examples?:|```python|>>>", paragraphs[1]):
+            without.append(name)
+    assert not without
+
+
+def test_every_public_name_has_its_place_in_the_docs() -> None:
+    pages = "\n".join(path.read_text() for path in (REPOSITORY / "docs" / "api").glob("*.md"))
+    listed = set(re.findall(r"^::: (dspa_nn[\w.]+)", pages, flags=re.MULTILINE))
+    homes = {getattr(dspa_nn, name).__module__ + "." + name for name in dspa_nn.__all__}
+    assert homes <= listed
