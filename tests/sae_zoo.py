@@ -1,5 +1,6 @@
 """Random SAEs of every type in SAELens' registry, for inference and for training."""
 
+import re
 from typing import Any
 
 import torch
@@ -79,3 +80,13 @@ def in_float64(sae: Any) -> Any:
 def hidden(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     noise = torch.Generator().manual_seed(seed)
     return (3 * torch.randn(*shape, D_MODEL, generator=noise) + 0.5).to(dtype)
+
+
+def said(error: Any) -> str:
+    """What an error that `pytest.raises` caught says."""
+    return str(error.value)
+
+
+def assert_one_sentence(text: str) -> None:
+    assert "\n" not in text
+    assert not re.search(r"[.!?] +[A-Z]", text)

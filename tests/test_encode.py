@@ -104,10 +104,20 @@ def test_an_sae_encodes_in_its_own_dtype(architecture, rescale, dtype):
     assert torch.equal(latents, sae.encode(hidden))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_hidden_states_may_have_another_dtype(dtype):
+    sae = build("topk", True, normalize_activations="layer_norm")
+    hidden = zoo.hidden(2, 5, dtype=dtype)
+    latents, _ = load_sae(sae).encoder.encode(hidden)
+    assert latents.dtype == torch.float32
+    assert torch.equal(latents, sae.encode(hidden))
+
+
 @pytest.mark.parametrize("normalise", ["constant_norm_rescale", "layer_norm"])
 def test_the_scale_has_the_saes_dtype(normalise):
     sae = build("topk", normalize_activations=normalise, dtype="bfloat16")
     _, scale = load_sae(sae).encoder.encode(zoo.hidden(4))
+    assert scale is not None
     assert scale.dtype == torch.bfloat16
 
 
