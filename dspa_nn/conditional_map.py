@@ -1,4 +1,4 @@
-"""The conditional-difference map A as the toolkit carries it: sparse rows that know their origin."""
+"""The conditional-difference map A as the toolkit carries it: rows that know their origin."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,11 @@ from torch import Tensor
 from dspa_nn import fitting
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.files import read_pair, write_pair
+from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule, densest, gates
+from dspa_nn.provenance import OF_MAPS, contradiction
 from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, PromptWeights, Scores, SparseTable
 
 SCHEMA_VERSION = 1
-PROMPT_RULES = ("density", "gated", "centred")
 DEFAULT_K_PROMPT = 32
 
 _TENSORS = ("rows", "indptr", "columns", "values", "tau", "gate_mean")
@@ -23,15 +24,6 @@ _OPTIONS = (
     "gate", "percentile", "k_diff", "sparsify", "max_entries", "threshold", "prompt_tokens",
     "n_triples",
 )  # fmt: skip
-# What a map must share with the model and the SAEs that it is used with, in words.
-_IDENTITY = {
-    "model_id": "model",
-    "model_revision": "model revision",
-    "input_layer": "input layer",
-    "output_layer": "output layer",
-    "input_sae_sha256": "input SAE with SHA-256",
-    "output_sae_sha256": "output SAE with SHA-256",
-}
 
 
 class Entry(NamedTuple):
@@ -151,9 +143,7 @@ class ConditionalDifferenceMap:
         """
         dense = np.asarray(torch.as_tensor(A, dtype=torch.float32).detach().cpu())
         if dense.ndim != 2:
-            raise MapError(
-                f"a dense map has shape {tuple(dense.shape)}; expected two dimensions, d_in x d_out."
-            )
+            raise MapError(f"a dense map has shape {tuple(dense.shape)}; expected [d_in, d_out].")
         row, column = np.nonzero(dense)
         rows, lengths = np.unique(row, return_counts=True)
         indptr = np.concatenate([[0], np.cumsum(lengths)])
@@ -275,7 +265,7 @@ class ConditionalDifferenceMap:
         prompt_rule: str | None = None,
         k_prompt: int | None = None,
     ) -> PromptWeights:
-        """w of s = A^T w (METHOD 4): the weight that each input latent of a prompt gets.
+        """The weight w of each input latent of a prompt in s = A^T w (METHOD 4).
 
         >>> map = ConditionalDifferenceMap.from_dense(torch.ones(4, 2))
         >>> map.weights(torch.tensor([2, 5, 2, 0]), k_prompt=2)
@@ -288,54 +278,22 @@ class ConditionalDifferenceMap:
         "active"). "centred": that less `gate_mean`. A prompt in which no token counts gets zeros.
         """
         rule = self._setting("prompt_rule", prompt_rule, "density")
-        fitting.check_choice("prompt_rule", rule, PROMPT_RULES)
-        counts = torch.as_tensor(prompt_counts).detach().cpu()
-        if counts.ndim < 1 or counts.shape[-1] != self.shape[0]:
-            raise MapError(
-                f"prompt_counts has shape {tuple(counts.shape)}; expected [.., {self.shape[0]}], "
-                "one count for each input latent."
-            )
-        if bool((counts < 0).any()):
-            raise MapError("prompt_counts holds a negative number; expected counts of tokens.")
+        k = self._setting("k_prompt", k_prompt, DEFAULT_K_PROMPT)
+        check_rule(rule, k)
+        counts = check_counts(prompt_counts, self.shape[0])
         if rule == "density":
-            k = self._setting("k_prompt", k_prompt, DEFAULT_K_PROMPT)
-            fitting.check_positive_int("k_prompt", k)
-            order = torch.sort(counts, dim=-1, descending=True, stable=True).indices[..., :k]
-            chosen = torch.zeros(counts.shape, dtype=torch.float64).scatter_(-1, order, 1.0)
-            return chosen * (counts > 0)
-        return self._gate_weights(rule, counts, prompt_lengths)
-
-    def _gate_weights(self, rule: str, counts: Tensor, prompt_lengths: Any) -> Tensor:
-        if prompt_lengths is None:
-            raise MapError(
-                f"prompt_rule={rule!r} needs densities and prompt_lengths is None; pass the number "
-                "of counted tokens of each prompt."
-            )
-        lengths = torch.as_tensor(prompt_lengths).detach().cpu()
-        if tuple(lengths.shape) != tuple(counts.shape[:-1]):
-            raise MapError(
-                f"prompt_lengths has shape {tuple(lengths.shape)}; expected "
-                f"{tuple(counts.shape[:-1])}, one length for each prompt."
-            )
-        if bool((counts > lengths[..., None]).any()):
-            raise MapError(
-                "prompt_counts holds a count above its prompt's length; expected tokens counted "
-                "in the same way."
-            )
+            return densest(counts, k)
+        lengths = check_lengths(prompt_lengths, counts, rule)
         if self.tau is None or (rule == "centred" and self.gate_mean is None):
             missing = "tau" if self.tau is None else "mean of the gates"
             raise MapError(
                 f"prompt_rule={rule!r} needs the map's {missing}, which this map does not hold; "
                 "fit the map from counts, or use prompt_rule='density'."
             )
-        rho = counts.double() / lengths.double().clamp(min=1)[..., None]
-        gates = rho >= self.tau
-        if self.gate == "active":
-            gates &= rho > 0
-        weights = gates.double()
+        weights = gates(counts, lengths, self.tau, self.gate)
         if rule == "centred":
-            weights = weights - self.gate_mean
-        return weights * (lengths > 0)[..., None]
+            weights = (weights - self.gate_mean) * (lengths > 0)[..., None]
+        return weights
 
     def score(
         self,
@@ -483,15 +441,12 @@ class ConditionalDifferenceMap:
 
 
 def _refuse_contradiction(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:
-    for key, name in _IDENTITY.items():
-        mine, theirs = fitted.get(key), here.get(key)
-        if mine is not None and theirs is not None and mine != theirs:
-            short = key.endswith("sha256")
-            raise MapError(
-                f"this map was fitted with {name} {str(mine)[:12] if short else mine}, but {words} "
-                f"{name} {str(theirs)[:12] if short else theirs}; use the one it was fitted with, "
-                "or fit a map for this one."
-            )
+    found = contradiction(fitted, here, OF_MAPS)
+    if found is not None:
+        raise MapError(
+            f"this map was fitted with {found.name} {found.one}, but {words} {found.name} "
+            f"{found.other}; use the one it was fitted with, or fit a map for this one."
+        )
 
 
 def _on_disk(folder: str | os.PathLike[str]) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from dspa_nn import fitting
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import CountsError, FileError
 from dspa_nn.files import read_pair, write_pair
+from dspa_nn.provenance import OF_COUNTS, contradiction
 from dspa_nn.shapes import SparseTable
 from dspa_nn.sparsify import sparsify_map
 
@@ -19,17 +20,8 @@ SCHEMA_VERSION = 1
 TABLES = ("content", "markup", "chosen", "rejected")
 LENGTHS = tuple(f"{table}_length" for table in TABLES)
 
-# Tables are merged only if these agree (the SAEs' names stand in where no hash is known).
-_IDENTITY = {
-    "model_id": "model",
-    "model_revision": "model revision",
-    "input_layer": "input layer",
-    "output_layer": "output layer",
-    "input_sae_sha256": "input SAE with SHA-256",
-    "output_sae_sha256": "output SAE with SHA-256",
-    "data_sha256": "data with SHA-256",
-    "template_sha256": "chat template with SHA-256",
-}
+# The rule for sparsification passes over the map twice; one of this size is held in between.
+_HELD_ENTRIES = 1 << 24
 
 
 class Block(NamedTuple):
@@ -206,7 +198,7 @@ class ActivationCounts:
         return _canonical(self.content + self.markup), self.content_length + self.markup_length
 
     def differences(self) -> SparseTable:
-        """drho of every triple, float64 [n, d_out] sparse: chosen less rejected densities."""
+        """Chosen less rejected densities of every triple (drho): float64 [n, d_out], sparse."""
         return fitting.differences(
             self.chosen, self.chosen_length, self.rejected, self.rejected_length
         )
@@ -260,7 +252,7 @@ class ActivationCounts:
             for why, number in part.skipped.items():
                 skipped[why] = skipped.get(why, 0) + number
         rows = _stack([part._block() for part in tables])
-        provenance = _together([part.provenance for part in tables])
+        provenance = together([part.provenance for part in tables])
         return cls(rows, provenance=provenance, skipped=skipped)
 
     def _block(self) -> Block:
@@ -356,9 +348,15 @@ class ActivationCounts:
         drho = self.differences()[kept]
         tau, cut = fitting.thresholds(rho, percentile)
         gates, always = fitting.open_gates(rho, cut, gate)
-        sparse = sparsify_map(
-            lambda: fitting.difference_map(gates, always, drho), sparsify, k_diff, max_entries
-        )
+
+        def blocks() -> Iterator[tuple[np.ndarray, SparseTable]]:
+            return fitting.difference_map(gates, always, drho)
+
+        if self.d_in * self.d_out <= _HELD_ENTRIES:
+            held = list(blocks())
+            sparse = sparsify_map(lambda: iter(held), sparsify, k_diff, max_entries)
+        else:
+            sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
         skipped = dict(self.skipped)
         if without:
             skipped["no counted prompt token"] = without
@@ -379,7 +377,13 @@ def _canonical(table: Any) -> SparseTable:
         table = table.detach().cpu().numpy()
     made = csr_array(table)
     if made.dtype != np.int32:
-        made = made.astype(np.int32)
+        exact = made.astype(np.int32)
+        if (exact.data != made.data).any():
+            raise CountsError(
+                f"a table of counts has type {made.dtype} and holds what is no whole number; "
+                "expected numbers of tokens."
+            )
+        made = exact
     if not made.has_canonical_format or (made.nnz and not made.data.all()):
         made = made.copy()
         made.sum_duplicates()
@@ -402,39 +406,15 @@ def _stack(blocks: list[Block]) -> Block:
 
 
 def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:
-    a, b = one.provenance, other.provenance
-    names = dict(_IDENTITY)
-    for side in ("input_sae", "output_sae"):
-        if a.get(f"{side}_sha256") is None or b.get(f"{side}_sha256") is None:
-            names[side] = side.replace("_sae", " SAE")
-    for key, name in names.items():
-        mine, theirs = a.get(key), b.get(key)
-        if mine is not None and theirs is not None and mine != theirs:
-            short = key.endswith("sha256")
-            raise CountsError(
-                f"one table was counted with {name} {str(mine)[:12] if short else mine} and "
-                f"another with {name} {str(theirs)[:12] if short else theirs}; merge only counts "
-                "of the same model, layers, SAEs, template and data."
-            )
+    found = contradiction(one.provenance, other.provenance, OF_COUNTS)
+    if found is not None:
+        raise CountsError(
+            f"one table was counted with {found.name} {found.one} and another with {found.name} "
+            f"{found.other}; merge only counts of the same model, layers, SAEs, template and data."
+        )
     for width, name in (("d_in", "input"), ("d_out", "output")):
         if getattr(one, width) != getattr(other, width):
             raise CountsError(
                 f"one table has {getattr(one, width)} {name} latents and another "
                 f"{getattr(other, width)}; merge only counts of the same SAEs."
             )
-
-
-def _together(sources: list[dict[str, Any]]) -> dict[str, Any]:
-    """Provenance of a union: what agrees as it is, what differs as {"merged": [all values]}."""
-    result: dict[str, Any] = {}
-    for key in sorted({key for source in sources for key in source}):
-        values: dict[str, Any] = {}
-        for source in sources:
-            value = source.get(key)
-            several = (
-                value["merged"] if isinstance(value, dict) and set(value) == {"merged"} else [value]
-            )
-            values |= {json.dumps(v, sort_keys=True): v for v in several if v is not None}
-        listed = [values[text] for text in sorted(values)]
-        result[key] = {"merged": listed} if len(listed) > 1 else (listed or [None])[0]
-    return result

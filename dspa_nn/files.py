@@ -34,7 +34,7 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
     '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'
     """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -62,7 +62,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     with _refuse_in_one_sentence(target), _new_folder(target.parent):
         temporary = _write_temporary(target, payload)
         try:
-            os.replace(temporary, target)
+            temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -98,9 +98,9 @@ def write_pair(
         try:
             temporaries.append(_write_temporary(tensors, payload))
             temporaries.append(_write_temporary(target, text.encode() + b"\n"))
-            os.replace(temporaries[0], tensors)
+            temporaries[0].replace(tensors)
             _sync_folder(target.parent)
-            os.replace(temporaries[1], target)
+            temporaries[1].replace(target)
             _sync_folder(target.parent)
         except BaseException:
             for temporary in temporaries:

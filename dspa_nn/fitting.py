@@ -17,7 +17,7 @@ GATES = ("active", "literal")
 PROMPT_TOKENS = ("content", "all")
 SPARSIFICATIONS = ("paper", "rows", "none")
 
-# A block of rows of the map is dense while it is worked on: at most this many float64 entries.
+# A block of rows of the map is small enough to be dense for a moment: at most this many entries.
 _BLOCK_ENTRIES = 1 << 22
 
 
@@ -123,33 +123,41 @@ def gate_mean(gates: SparseTable, always: np.ndarray) -> np.ndarray:
 
 def difference_map(
     gates: SparseTable, always: np.ndarray, drho: SparseTable
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A = G^T D / N in blocks of rows: pairs of row numbers [b] and dense float32 [b, d_out].
+) -> Iterator[tuple[np.ndarray, SparseTable]]:
+    """A = G^T D / N in blocks of rows: row numbers [b] and sparse float32 rows [b, d_out].
 
     >>> from scipy.sparse import csr_array
     >>> g, d = csr_array([[1.0, 0.0], [1.0, 1.0]]), csr_array([[0.5], [-0.25]])
-    >>> [(rows, block) for rows, block in difference_map(g, np.zeros(2, dtype=bool), d)]
+    >>> [(rows, block.toarray()) for rows, block in difference_map(g, np.zeros(2, dtype=bool), d)]
     [(array([0, 1]), array([[ 0.125],
            [-0.125]], dtype=float32))]
 
     Only rows with a gate that opened come, in ascending order; the whole of A never exists at
-    once. Each entry is summed in float64 over the triples in their order (METHOD 3.3).
+    once. Each entry is summed in float64 over the triples in their order (METHOD 3.3), and
+    columns within a row are in no order.
     """
-    from scipy.sparse import csr_array
+    from scipy.sparse import csr_array, vstack
 
-    n, width = gates.shape
+    n = gates.shape[0]
     by_latent = gates.T.tocsr()
     by_latent.sort_indices()
     rows = np.flatnonzero((np.diff(by_latent.indptr) > 0) | always)
-    mean = (csr_array(np.ones((1, n))) @ drho).toarray()[0] if always.any() else None
+    total = csr_array(np.ones((1, n))) @ drho
     step = max(1, _BLOCK_ENTRIES // max(1, drho.shape[1]))
     for start in range(0, len(rows), step):
         taken = rows[start : start + step]
-        block = (by_latent[taken] @ drho).toarray()
-        if mean is not None:
-            block[always[taken]] = mean
-        block /= n
-        yield taken, block.astype(np.float32)
+        own = np.flatnonzero(~always[taken])
+        block: SparseTable = by_latent[taken[own]] @ drho
+        if len(own) < len(taken):
+            # Gates that never close share one row, which is computed once.
+            place = np.full(len(taken), len(own))
+            place[own] = np.arange(len(own))
+            block = vstack([block, total], format="csr")[place]
+        block = csr_array(
+            ((block.data / n).astype(np.float32), block.indices, block.indptr), shape=block.shape
+        )
+        block.eliminate_zeros()
+        yield taken, block
 
 
 def check_options(

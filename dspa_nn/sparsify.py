@@ -1,6 +1,6 @@
 """Which entries of the conditional-difference map are kept: METHOD section 3.4 and its variants.
 
-The map comes in dense blocks of rows (`fitting.difference_map`) and leaves as sparse rows.
+The map comes in blocks of rows (`fitting.difference_map`) and leaves as compressed sparse rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-Blocks = Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
+from dspa_nn.shapes import SparseTable
+
+# Called once for each pass over the map; yields row numbers [b] and rows [b, d_out].
+Blocks = Callable[[], Iterator[tuple[np.ndarray, SparseTable]]]
 
 
 class SparseRows(NamedTuple):
@@ -44,7 +47,8 @@ def _largest(block: np.ndarray, k: int) -> np.ndarray:
 def paper_threshold(blocks: Blocks, k_diff: int) -> float:
     """t: the smallest |value| that is not 0 among every row's k_diff largest and smallest.
 
-    >>> rows = np.array([[0.5, 0.0, 0.0, -0.25], [0.0, 0.0, 0.0, 0.0]], dtype=np.float32)
+    >>> from scipy.sparse import csr_array
+    >>> rows = csr_array([[0.5, 0.0, 0.0, -0.25], [0.0, 0.0, 0.0, 0.0]])
     >>> paper_threshold(lambda: iter([(np.arange(2), rows)]), 1)
     0.25
 
@@ -53,9 +57,9 @@ def paper_threshold(blocks: Blocks, k_diff: int) -> float:
     smallest = np.inf
     for _, block in blocks():
         width = block.shape[1]
-        extremes = block
+        extremes = block.data
         if width > 2 * k_diff:
-            ranked = np.partition(block, (k_diff - 1, width - k_diff), axis=1)
+            ranked = np.partition(block.toarray(), (k_diff - 1, width - k_diff), axis=1)
             extremes = np.concatenate([ranked[:, :k_diff], ranked[:, -k_diff:]], axis=1)
         sizes = np.abs(extremes[extremes != 0])
         smallest = min(smallest, sizes.min(initial=np.inf))
@@ -67,7 +71,8 @@ def sparsify_map(
 ) -> SparseRows:
     """Keep what the rule keeps, then raise t until `max_entries` fit.
 
-    >>> rows = np.array([[0.5, 0.0, -0.25], [0.125, 0.0, 0.0]], dtype=np.float32)
+    >>> from scipy.sparse import csr_array
+    >>> rows = csr_array(np.array([[0.5, 0.0, -0.25], [0.125, 0.0, 0.0]], dtype=np.float32))
     >>> sparsify_map(lambda: iter([(np.array([2, 7]), rows)]), "none", 16, max_entries=2)
     SparseRows(rows=array([2]), indptr=array([0, 2]), columns=array([0, 2], dtype=int32), \
 values=array([ 0.5 , -0.25], dtype=float32), threshold=0.25)
@@ -76,16 +81,23 @@ values=array([ 0.5 , -0.25], dtype=float32), threshold=0.25)
     and smallest), "none". Under a budget, t is the smallest stored |value| such that all entries
     with |value| >= t fit; entries tied at t stay or go together.
     """
+    from scipy.sparse import csr_array
+
     threshold = paper_threshold(blocks, k_diff) if rule == "paper" else 0.0
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     held, floor = 0, 0.0
     for rows, block in blocks():
-        size = np.abs(block)
+        size = np.abs(block.data)
         keep = (size >= threshold) & (size > floor)
+        at = np.repeat(np.arange(len(rows)), np.diff(block.indptr))[keep]
+        column, value = block.indices[keep], block.data[keep]
         if rule == "rows":
-            keep &= among_extremes(block, k_diff)
-        at, column = np.nonzero(keep)
-        parts.append((rows[at], column.astype(np.int32), block[at, column]))
+            mark = among_extremes(block.toarray(), k_diff)[at, column]
+            at, column, value = at[mark], column[mark], value[mark]
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(at, minlength=len(rows)))])
+        kept = csr_array((value, column, bounds), shape=block.shape)
+        kept.sort_indices()
+        parts.append((rows[at], kept.indices.astype(np.int32), kept.data))
         held += len(at)
         # Prune now and then, so that what is held stays a few times the budget.
         if max_entries is not None and held > 4 * max_entries + (1 << 20):
@@ -97,9 +109,10 @@ values=array([ 0.5 , -0.25], dtype=float32), threshold=0.25)
     if floor > 0:
         over = np.nextafter(np.float32(floor), np.float32(np.inf))
         threshold = float(np.abs(value).min(initial=np.inf)) if len(value) else float(over)
-    rows, lengths = np.unique(row, return_counts=True)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return SparseRows(rows.astype(np.int64), indptr, column, value, threshold)
+    lengths = np.bincount(row)
+    rows = np.flatnonzero(lengths)
+    indptr = np.concatenate([[0], np.cumsum(lengths[rows])])
+    return SparseRows(rows, indptr, column, value, threshold)
 
 
 _Parts = list[tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -1,0 +1,78 @@
+"""What counts and maps remember of their origin: agreement, contradiction, union.
+
+Keys in use: model_id, model_revision, input_layer, output_layer, input_sae, output_sae,
+input_sae_sha256, output_sae_sha256, data_sha256, template_sha256, package_version, dtype,
+batch_plan. A key that one side lacks, or holds as None, is accepted (METHOD 4b).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+# What a map must share with the model and the SAEs that it is used with, in words.
+OF_MAPS = {
+    "model_id": "model",
+    "model_revision": "model revision",
+    "input_layer": "input layer",
+    "output_layer": "output layer",
+    "input_sae_sha256": "input SAE with SHA-256",
+    "output_sae_sha256": "output SAE with SHA-256",
+}
+# Counts to be merged must also come from one source of triples, rendered in one way.
+OF_COUNTS = OF_MAPS | {
+    "data_sha256": "data with SHA-256",
+    "template_sha256": "chat template with SHA-256",
+}
+
+
+class Contradiction(NamedTuple):
+    """Two values that differ: what they are of, and each of them as a person reads it."""
+
+    name: str
+    one: str
+    other: str
+
+
+def contradiction(
+    one: Mapping[str, Any], other: Mapping[str, Any], keys: Mapping[str, str]
+) -> Contradiction | None:
+    """The first of the keys on which two provenances contradict each other, if any.
+
+    >>> contradiction({"input_layer": 9}, {"input_layer": 12}, OF_MAPS)
+    Contradiction(name='input layer', one='9', other='12')
+
+    Where a side knows no hash of an SAE, the SAEs' names are compared instead.
+    """
+    for key, name in keys.items():
+        mine, theirs = one.get(key), other.get(key)
+        if key.endswith("sae_sha256") and (mine is None or theirs is None):
+            key = key.removesuffix("_sha256")
+            name = name.removesuffix(" with SHA-256")
+            mine, theirs = one.get(key), other.get(key)
+        if mine is not None and theirs is not None and mine != theirs:
+            short = 12 if key.endswith("sha256") else None
+            return Contradiction(name, str(mine)[:short], str(theirs)[:short])
+    return None
+
+
+def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Provenance of a union: what agrees as it is, what differs as {"merged": [all values]}.
+
+    >>> together([{"dtype": "float32", "host": 1}, {"dtype": "float32", "host": 2}])
+    {'dtype': 'float32', 'host': {'merged': [1, 2]}}
+
+    The order of the sources does not matter, nor does merging in several steps.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        for key, value in source.items():
+            merged = isinstance(value, dict) and set(value) == {"merged"}
+            for single in value["merged"] if merged else [value]:
+                values.setdefault(key, {})
+                if single is not None:
+                    values[key][json.dumps(single, sort_keys=True)] = single
+    result: dict[str, Any] = {}
+    for key in sorted(values):
+        listed = [values[key][text] for text in sorted(values[key])]
+        result[key] = {"merged": listed} if len(listed) > 1 else (listed or [None])[0]
+    return result
