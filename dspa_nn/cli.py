@@ -1,0 +1,145 @@
+"""The command `dspa`: each subcommand reads its arguments and calls the library."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from dspa_nn.errors import DSPAError, DSPAWarning
+
+DEFAULT_PRESET = "smollm2-135m-instruct"
+
+
+class _OneSentence(TyperGroup):
+    """Print errors and warnings of ours as the one sentence that they are, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with warnings.catch_warnings():
+            others = warnings.showwarning
+
+            def show(
+                message: Warning | str,
+                category: type[Warning],
+                filename: str,
+                lineno: int,
+                file: TextIO | None = None,
+                line: str | None = None,
+            ) -> None:
+                if issubclass(category, DSPAWarning):
+                    typer.echo(f"dspa: {message}", err=True)
+                else:
+                    others(message, category, filename, lineno, file, line)
+
+            warnings.showwarning = show
+            try:
+                return super().invoke(ctx)
+            except DSPAError as error:
+                typer.echo(f"dspa: {error}", err=True)
+                sys.exit(1)
+
+
+app = typer.Typer(
+    cls=_OneSentence,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Steer a language model towards a preference, one SAE feature at a time.",
+)
+
+Preset = Annotated[str, typer.Option(help="model, layers and SAEs")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for report.json")] = Path("demo"),
+    fit: Annotated[int, typer.Option(min=1, help="embedded triples to fit on")] = 250,
+    test: Annotated[int, typer.Option(min=1, help="held-out prompts to steer")] = 50,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 32,
+    seed: Annotated[int, typer.Option(help="of bootstraps and permutations")] = 0,
+) -> None:
+    """Fit a map on embedded triples, steer held-out prompts, and print the measured effect."""
+    from rich.console import Console
+
+    from dspa_nn.evaluation.demo import run_demo
+
+    run_demo(
+        out, n_fit=fit, n_test=test, max_new_tokens=max_new_tokens, seed=seed, console=Console()
+    )
+
+
+@app.command()
+def fit(
+    source: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or a datasets name")],
+    out: Annotated[Path, typer.Option(help="folder for the map")],
+    preset: Preset = DEFAULT_PRESET,
+    chat: Annotated[bool, typer.Option(help="lift string prompts to one user message")] = True,
+    percentile: Annotated[float | None, typer.Option(help="of the gates")] = None,
+    k_diff: Annotated[int | None, typer.Option(help="latents kept in each direction")] = None,
+    gate: Annotated[str, typer.Option(help="active or literal")] = "active",
+    sparsify: Annotated[str, typer.Option(help="paper, rows or none")] = "paper",
+    max_entries: Annotated[int | None, typer.Option(help="entries that the map may have")] = None,
+    prompt_tokens: Annotated[str | None, typer.Option(help="content or all")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="folder to resume from")] = None,
+) -> None:
+    """Fit a conditional-difference map on preference triples and save it."""
+    from dspa_nn.loading import load_triples
+    from dspa_nn.steering import DSPA
+
+    triples = load_triples(source, chat=chat)
+    fitted = DSPA.from_preset(preset).fit(
+        triples,
+        percentile=percentile,
+        k_diff=k_diff,
+        gate=gate,
+        sparsify=sparsify,
+        max_entries=max_entries,
+        prompt_tokens=prompt_tokens,
+        checkpoint=checkpoint,
+    )
+    fitted.save(out)
+    typer.echo(fitted)
+    typer.echo(f"saved in {out}")
+
+
+@app.command()
+def steer(
+    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="a saved map, or its hub id")],
+    text: Annotated[str, typer.Argument(metavar="PROMPT", help="what to say to the model")],
+    preset: Preset = DEFAULT_PRESET,
+    chat: Annotated[bool, typer.Option(help="the prompt is one user message")] = True,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    alpha: Annotated[float | None, typer.Option(help="size of an edit, in M_t")] = None,
+    k_prompt: Annotated[int | None, typer.Option(help="prompt latents that vote")] = None,
+    k_diff: Annotated[int | None, typer.Option(help="latents planned in each direction")] = None,
+    mode: Annotated[str | None, typer.Option(help="ablate, augment or both")] = None,
+    prompt_rule: Annotated[str | None, typer.Option(help="density, gated or centred")] = None,
+) -> None:
+    """Answer a prompt twice, unsteered and steered, and say what was edited."""
+    from dspa_nn.conditional_map import ConditionalDifferenceMap
+    from dspa_nn.steering import DSPA
+
+    fitted = ConditionalDifferenceMap.load(map_folder)
+    dspa = DSPA.from_preset(preset)
+    model, prompt = dspa.model, dspa.render([{"role": "user", "content": text}] if chat else text)
+    settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
+    with model.generate(prompt.ids, **settings) as tracer:
+        plain = tracer.result.save()
+    with model.generate(prompt.ids, **settings) as tracer:
+        edits = dspa.apply(
+            fitted,
+            prompt=prompt,
+            alpha=alpha,
+            k_prompt=k_prompt,
+            k_diff=k_diff,
+            mode=mode,
+            prompt_rule=prompt_rule,
+        )
+        steered = tracer.result.save()
+    for name, ids in (("unsteered", plain), ("steered", steered)):
+        answer = model.tokenizer.decode(ids[0, len(prompt.ids) :], skip_special_tokens=True)
+        typer.echo(f"{name}:\n{answer}\n")
+    typer.echo(edits.plans[0])
+    typer.echo(edits)

@@ -1,0 +1,88 @@
+"""The command `dspa`, on a tiny model: files in, files and text out, errors in one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dspa_nn import DSPA, ConditionalDifferenceMap
+from dspa_nn.cli import app
+from tests import tiny
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every preset is a tiny Llama with random SAEs."""
+    model, tokenizer = tiny.model("llama"), tiny.tokenizer("markup")
+    input_sae, output_sae = tiny.saes(model, "topk")
+
+    def from_preset(name: str, model: object = None) -> DSPA:
+        assert name == "smollm2-135m-instruct"
+        return DSPA(
+            tiny.nnsight_model(tiny.model("llama"), tokenizer),
+            input_sae=input_sae,
+            output_sae=output_sae,
+            input_layer=tiny.LAYER_IN,
+            output_layer=tiny.LAYER_OUT,
+        )
+
+    monkeypatch.setattr(DSPA, "from_preset", from_preset)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "triples.jsonl"
+    rows = tiny.triples(12)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def dspa(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None:
+    fitted = dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)
+    assert fitted.exit_code == 0, fitted.output
+    loaded = ConditionalDifferenceMap.load(tmp_path / "map")
+    assert repr(loaded) in fitted.output
+
+    steered = dspa("steer", tmp_path / "map", "sun moon", "--max-new-tokens", 4, "--alpha", 1)
+    assert steered.exit_code == 0, steered.output
+    for part in ("unsteered:\n", "steered:\n", "Plan from", "alpha 1.0"):
+        assert part in steered.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("fit", "absent.jsonl", "--out", "map"), "dspa: there is no file absent.jsonl"),
+        (("steer", "absent", "Hello"), "dspa: "),
+    ],
+)
+def test_an_error_of_ours_is_one_sentence_and_exit_code_1(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = dspa(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(sentence)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_preset_names_those_there_are(source: Path, tmp_path: Path) -> None:
+    result = dspa("fit", source, "--out", tmp_path / "map", "--preset", "gpt-9")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("dspa: there is no preset 'gpt-9'; the presets are smollm2-")
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_a_warning_of_ours_is_one_sentence(source: Path, tmp_path: Path) -> None:
+    dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)
+    result = dspa("steer", tmp_path / "map", "sun moon", "--max-new-tokens", 2, "--alpha", 0)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("dspa: nothing was steered: alpha is 0")
+    assert "Warning" not in result.stderr
