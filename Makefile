@@ -37,7 +37,7 @@ format: $(INSTALLED)demo,test
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED)docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site demo
