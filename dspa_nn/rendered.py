@@ -1,7 +1,6 @@
 """What the model sees of one prompt, and of a response joined to it: text, ids, kinds of token."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int64
@@ -36,8 +35,14 @@ class Rendered:
     has_bos: bool = False
     pieces: tuple[tuple[str, int, str], ...] = ()
 
-    def counted(self, prompt_tokens: Literal["content", "all"]) -> Bool[Tensor, " prompt"]:
-        """Return the prompt tokens that count in densities; a leading BOS never does."""
+    def counted(self, prompt_tokens: str) -> Bool[Tensor, " prompt"]:
+        """Return the prompt tokens that count in densities; a leading BOS never does.
+
+        prompt_tokens: "content" or "all" (METHOD 4b).
+
+        Raises:
+            TripleError: another word.
+        """
         if prompt_tokens not in ("content", "all"):
             raise TripleError(
                 f"prompt_tokens={prompt_tokens!r} came, where 'content' or 'all' was expected: "
