@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 from dspa_nn import fitting
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.files import read_pair, write_pair
+from dspa_nn.map_rows import MapRows, compressed
 from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule, densest, gates
 from dspa_nn.provenance import OF_MAPS, contradiction
-from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, PromptWeights, Scores, SparseTable
+from dspa_nn.shapes import PromptWeights, Scores
 
 SCHEMA_VERSION = 1
 DEFAULT_K_PROMPT = 32
@@ -26,36 +27,18 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-class Entry(NamedTuple):
-    """One entry of A: input latent, output latent, mean difference of densities."""
-
-    row: int
-    column: int
-    value: float
-
-
-class Entries(list[Entry]):
-    """Entries of a map, printed as a table."""
-
-    def __repr__(self) -> str:
-        lines = [f"{'input latent':>12}  {'output latent':>13}  {'value':>10}"]
-        lines += [f"{e.row:>12}  {e.column:>13}  {e.value:>+10.5f}" for e in self]
-        return "\n".join(lines)
-
-
-class ConditionalDifferenceMap:
+class ConditionalDifferenceMap(MapRows):
     """A [d_in, d_out]: what chosen responses fire more than rejected ones, given the prompt.
 
     >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.0, -0.25]]))
     >>> map.score(torch.tensor([0, 3]))
     tensor([ 0.0000, -0.2500], dtype=torch.float64)
 
-    METHOD sections 2 to 4 (paper: arXiv 2603.21461). The r rows that are not empty are compressed
-    sparse rows: `rows` int64 [r] ascending, `indptr` int64 [r + 1], `columns` int32 [nnz],
-    `values` float32 [nnz]. `tau` and `gate_mean` (float64 [d_in], or None) serve the prompt rules
-    "gated" and "centred"; `defaults` holds tuned values of alpha, k_prompt, k_diff, mode and
-    prompt_rule that steering falls back to. Treat a map as immutable: `restrict` and `-` make new
-    ones. Raises `MapError` where the arrays contradict each other.
+    METHOD sections 2 to 4 (paper: arXiv 2603.21461). The arrays `rows`, `indptr`, `columns` and
+    `values` are those of `MapRows`. `tau` and `gate_mean` (float64 [d_in], or None) serve the
+    prompt rules "gated" and "centred"; `defaults` holds tuned values of alpha, k_prompt, k_diff,
+    mode and prompt_rule that steering falls back to. Treat a map as immutable: `restrict` and `-`
+    make new ones. Raises `MapError` where the arrays contradict each other.
     """
 
     def __init__(
@@ -79,11 +62,7 @@ class ConditionalDifferenceMap:
         provenance: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        self.rows = torch.as_tensor(rows, dtype=torch.int64)
-        self.indptr = torch.as_tensor(indptr, dtype=torch.int64)
-        self.columns = torch.as_tensor(columns, dtype=torch.int32)
-        self.values = torch.as_tensor(values, dtype=torch.float32)
-        self.shape = (int(shape[0]), int(shape[1]))
+        super().__init__(rows, indptr, columns, values, shape)
         self.tau = None if tau is None else torch.as_tensor(tau, dtype=torch.float64)
         self.gate_mean = (
             None if gate_mean is None else torch.as_tensor(gate_mean, dtype=torch.float64)
@@ -98,39 +77,20 @@ class ConditionalDifferenceMap:
         self.n_triples = n_triples
         self.provenance = dict(provenance or {})
         self.defaults = dict(defaults or {})
-        fitting.check_choice("gate", gate, fitting.GATES)
-        fitting.check_choice("prompt_tokens", prompt_tokens, fitting.PROMPT_TOKENS)
-        self._check_arrays()
+        self._check_options()
 
-    def _check_arrays(self) -> None:
-        d_in, d_out = self.shape
-        rows, indptr, columns = self.rows, self.indptr, self.columns
-        sound = (
-            len(indptr) == len(rows) + 1
-            and int(indptr[0]) == 0
-            and int(indptr[-1]) == len(columns) == len(self.values)
-            and bool((indptr.diff() >= 0).all())
-            and (not len(rows) or (int(rows[0]) >= 0 and int(rows[-1]) < d_in))
-            and bool((rows.diff() > 0).all())
-            and (not len(columns) or (int(columns.min()) >= 0 and int(columns.max()) < d_out))
-        )
-        if not sound:
-            raise MapError(
-                f"the arrays of a map of shape {d_in} x {d_out} contradict each other "
-                f"({len(rows)} rows, {len(indptr)} row bounds, {len(columns)} columns, "
-                f"{len(self.values)} values); expected compressed sparse rows, ascending."
-            )
-        if not bool(torch.isfinite(self.values).all()):
-            raise MapError("the values of a map hold NaN or infinity; expected finite numbers.")
+    def _check_options(self) -> None:
+        fitting.check_choice("gate", self.gate, fitting.GATES)
+        fitting.check_choice("prompt_tokens", self.prompt_tokens, fitting.PROMPT_TOKENS)
         for name in ("tau", "gate_mean"):
             vector = getattr(self, name)
-            if vector is not None and tuple(vector.shape) != (d_in,):
+            if vector is not None and tuple(vector.shape) != (self.shape[0],):
                 raise MapError(
-                    f"{name} has shape {tuple(vector.shape)}; expected ({d_in},), one for each "
-                    "input latent."
+                    f"{name} has shape {tuple(vector.shape)}; expected ({self.shape[0]},), one for "
+                    "each input latent."
                 )
 
-    # Dense, pandas, parts
+    # Other maps
 
     @classmethod
     def from_dense(cls, A: Any, *, tau: Any = None, gate_mean: Any = None, **options: Any) -> Self:
@@ -145,54 +105,8 @@ class ConditionalDifferenceMap:
         if dense.ndim != 2:
             raise MapError(f"a dense map has shape {tuple(dense.shape)}; expected [d_in, d_out].")
         row, column = np.nonzero(dense)
-        rows, lengths = np.unique(row, return_counts=True)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        return cls(
-            rows, indptr, column, dense[row, column], dense.shape,
-            tau=tau, gate_mean=gate_mean, **options,
-        )  # fmt: skip
-
-    def to_dense(self) -> DenseMap:
-        """A as a dense float32 tensor [d_in, d_out]: 1 GiB for two SAEs of width 16,384."""
-        dense = torch.zeros(self.shape, dtype=torch.float32)
-        dense[self._row_of_each(), self.columns.long()] = self.values
-        return dense
-
-    def to_pandas(self) -> Any:
-        """The stored entries as a data frame with the columns row, column and value."""
-        import pandas
-
-        return pandas.DataFrame(
-            {
-                "row": self._row_of_each().numpy(),
-                "column": self.columns.numpy(),
-                "value": self.values.numpy(),
-            }
-        )
-
-    def top(self, n: int = 10) -> Entries:
-        """The n entries of largest |value|, strongest first, ties in the order of storage.
-
-        >>> ConditionalDifferenceMap.from_dense([[0.0, 0.5], [-0.75, 0.0]]).top(1)
-        input latent  output latent       value
-                   1              0    -0.75000
-        """
-        order = torch.sort(self.values.abs(), descending=True, stable=True).indices[:n]
-        rows = self._row_of_each()
-        return Entries(
-            Entry(int(rows[i]), int(self.columns[i]), float(self.values[i])) for i in order
-        )
-
-    def column_sums(self) -> OutputVector:
-        """A summed over its rows, float64 [d_out]: which output latents are steered most."""
-        sums = np.bincount(
-            self.columns.numpy(), weights=self.values.double().numpy(), minlength=self.shape[1]
-        )
-        return torch.from_numpy(sums)
-
-    def columns_used(self) -> OutputLatents:
-        """The output latents that any row can touch, ascending, int64."""
-        return torch.unique(self.columns.long())
+        arrays = compressed(row, column, dense[row, column])
+        return cls(*arrays, dense.shape, tau=tau, gate_mean=gate_mean, **options)
 
     def restrict(self, rows: Any = None, columns: Any = None) -> Self:
         """The map with the entries of these input and output latents only; None means all.
@@ -204,7 +118,7 @@ class ConditionalDifferenceMap:
 
         Raises `MapError` for a latent that the SAEs do not have.
         """
-        row, column = self._row_of_each().numpy(), self.columns.numpy()
+        row, column = self.row_of_each().numpy(), self.columns.numpy()
         keep = np.ones(len(column), dtype=bool)
         note = dict(self.provenance.get("restricted", {}))
         for name, wanted, have, width in (
@@ -221,9 +135,12 @@ class ConditionalDifferenceMap:
                 )
             keep &= np.isin(have, latents)
             note[name] = len(latents)
-        return self._with_entries(
-            row[keep], column[keep], self.values.numpy()[keep], restricted=note
-        )
+        return type(self)(
+            *compressed(row[keep], column[keep], self.values.numpy()[keep]), self.shape,
+            tau=self.tau, gate_mean=self.gate_mean, defaults=self.defaults,
+            provenance=self.provenance | {"restricted": note},
+            **{name: getattr(self, name) for name in _OPTIONS},
+        )  # fmt: skip
 
     def __sub__(self, other: "ConditionalDifferenceMap") -> Self:
         """Entry by entry, this map less another one of the same model, layers and SAEs."""
@@ -235,25 +152,22 @@ class ConditionalDifferenceMap:
                 f"{other.shape[0]} x {other.shape[1]}; expected two maps of the same SAEs."
             )
         _refuse_contradiction(self.provenance, other.provenance, "the other map has")
-        left, right = self._sparse(), other._sparse()
-        table = (left - right).tocoo()
-        row, column = table.coords
-        order = np.lexsort((column, row))
-        value = table.data[order].astype(np.float32)
-        stored = value != 0
-        shared = {
-            key: value
-            for key, value in self.provenance.items()
-            if key in other.provenance and other.provenance[key] == value
+        table = (self.to_scipy() - other.to_scipy()).astype(np.float32).tocsr()
+        table.eliminate_zeros()
+        table.sort_indices()
+        row, column = table.tocoo().coords
+        both = {k: v for k, v in self.provenance.items() if other.provenance.get(k) == v}
+        vectors = {
+            name: getattr(self, name)
+            for name in ("tau", "gate_mean")
+            if _equal(getattr(self, name), getattr(other, name))
         }
-        made = self._with_entries(row[order][stored], column[order][stored], value[stored])
-        made.provenance = shared | {"difference": [self.provenance, other.provenance]}
-        made.sparsify, made.max_entries, made.threshold, made.n_triples = "none", None, 0.0, None
-        for name in ("tau", "gate_mean"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine is None or theirs is None or not torch.equal(mine, theirs):
-                setattr(made, name, None)
-        return made
+        return type(self)(
+            *compressed(row, column, table.data), self.shape, **vectors,
+            gate=self.gate, percentile=self.percentile, k_diff=self.k_diff,
+            prompt_tokens=self.prompt_tokens, defaults=self.defaults,
+            provenance=both | {"difference": [self.provenance, other.provenance]},
+        )  # fmt: skip
 
     # Scores
 
@@ -291,7 +205,7 @@ class ConditionalDifferenceMap:
                 "fit the map from counts, or use prompt_rule='density'."
             )
         weights = gates(counts, lengths, self.tau, self.gate)
-        if rule == "centred":
+        if rule == "centred" and self.gate_mean is not None:
             weights = (weights - self.gate_mean) * (lengths > 0)[..., None]
         return weights
 
@@ -319,7 +233,7 @@ class ConditionalDifferenceMap:
             prompt_counts, prompt_lengths, prompt_rule=prompt_rule, k_prompt=k_prompt
         )
         flat = csr_array(weights.reshape(-1, self.shape[0])[:, self.rows].numpy())
-        scores = (flat @ self._sparse(compressed=True)).toarray()
+        scores = (flat @ self.to_scipy()[self.rows.numpy()]).toarray()
         return torch.from_numpy(scores).reshape(*weights.shape[:-1], self.shape[1])
 
     def _setting(self, name: str, given: Any, otherwise: Any) -> Any:
@@ -407,37 +321,9 @@ class ConditionalDifferenceMap:
             f"(|value| >= {self.threshold:.3g}{budget})"
         )
 
-    # Inside
 
-    def _row_of_each(self) -> Tensor:
-        return torch.repeat_interleave(self.rows, self.indptr.diff())
-
-    def _sparse(self, *, compressed: bool = False) -> SparseTable:
-        """A in float64 as scipy's sparse rows; `compressed` leaves the empty rows out."""
-        from scipy.sparse import csr_array
-
-        indptr, width = self.indptr.numpy(), len(self.rows)
-        if not compressed:
-            lengths = np.zeros(self.shape[0], dtype=np.int64)
-            lengths[self.rows.numpy()] = np.diff(indptr)
-            indptr, width = np.concatenate([[0], np.cumsum(lengths)]), self.shape[0]
-        return csr_array(
-            (self.values.double().numpy(), self.columns.numpy(), indptr),
-            shape=(width, self.shape[1]),
-        )
-
-    def _with_entries(
-        self, row: np.ndarray, column: np.ndarray, value: np.ndarray, **noted: Any
-    ) -> Self:
-        """The same map with other entries, which come in ascending order of row and column."""
-        rows, lengths = np.unique(row, return_counts=True)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        return type(self)(
-            rows, indptr, column, value, self.shape,
-            tau=self.tau, gate_mean=self.gate_mean,
-            provenance=self.provenance | noted, defaults=self.defaults,
-            **{name: getattr(self, name) for name in _OPTIONS},
-        )  # fmt: skip
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and torch.equal(one, other)
 
 
 def _refuse_contradiction(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:

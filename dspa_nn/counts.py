@@ -3,44 +3,22 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-import torch
 
 from dspa_nn import fitting
+from dspa_nn.blocks import LENGTHS, TABLES, Block, canonical, stack
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import CountsError, FileError
 from dspa_nn.files import read_pair, write_pair
-from dspa_nn.provenance import OF_COUNTS, contradiction
+from dspa_nn.provenance import OF_COUNTS, contradiction, together
 from dspa_nn.shapes import SparseTable
 from dspa_nn.sparsify import sparsify_map
 
 SCHEMA_VERSION = 1
-TABLES = ("content", "markup", "chosen", "rejected")
-LENGTHS = tuple(f"{table}_length" for table in TABLES)
-
 # The rule for sparsification passes over the map twice; one of this size is held in between.
 _HELD_ENTRIES = 1 << 24
-
-
-class Block(NamedTuple):
-    """The counts of a few triples, as a batch yields them: dense or sparse, numpy or torch.
-
-    Tables are [b, d_in] (content, markup) and [b, d_out] (chosen, rejected): on how many tokens
-    each latent fired. Lengths are [b]: how many tokens were counted. `index` [b] numbers the
-    triples in their source.
-    """
-
-    index: Any
-    content: Any
-    markup: Any
-    chosen: Any
-    rejected: Any
-    content_length: Any
-    markup_length: Any
-    chosen_length: Any
-    rejected_length: Any
 
 
 class ActivationCounts:
@@ -82,7 +60,7 @@ class ActivationCounts:
         in_order = bool((np.diff(order) == 1).all())
         self.index = index[order]
         for name in TABLES:
-            table = _canonical(getattr(rows, name))
+            table = canonical(getattr(rows, name))
             setattr(self, name, table if in_order else table[order])
         for name in LENGTHS:
             setattr(self, name, np.asarray(getattr(rows, name), dtype=np.int64)[order])
@@ -152,7 +130,7 @@ class ActivationCounts:
         empty, none = np.zeros(0, dtype=np.int64), [csr_array((0, d)) for d in (d_in, d_out)]
         pieces = [Block(empty, none[0], none[0], none[1], none[1], empty, empty, empty, empty)]
         pieces += blocks
-        return cls(_stack(pieces), provenance=provenance, skipped=skipped)
+        return cls(stack(pieces), provenance=provenance, skipped=skipped)
 
     @property
     def d_in(self) -> int:
@@ -195,7 +173,7 @@ class ActivationCounts:
         fitting.check_choice("prompt_tokens", tokens, fitting.PROMPT_TOKENS)
         if tokens == "content":
             return self.content, self.content_length
-        return _canonical(self.content + self.markup), self.content_length + self.markup_length
+        return canonical(self.content + self.markup), self.content_length + self.markup_length
 
     def differences(self) -> SparseTable:
         """Chosen less rejected densities of every triple (drho): float64 [n, d_out], sparse."""
@@ -240,8 +218,8 @@ class ActivationCounts:
         first = tables[0]
         for other in tables[1:]:
             _refuse_contradiction(first, other)
-        together = np.sort(np.concatenate([part.index for part in tables]))
-        twice = together[1:][np.diff(together) == 0]
+        every = np.sort(np.concatenate([part.index for part in tables]))
+        twice = every[1:][np.diff(every) == 0]
         if len(twice):
             raise CountsError(
                 f"triple {twice[0]} is in two of the tables ({len(twice)} such); merge tables of "
@@ -251,7 +229,7 @@ class ActivationCounts:
         for part in tables:
             for why, number in part.skipped.items():
                 skipped[why] = skipped.get(why, 0) + number
-        rows = _stack([part._block() for part in tables])
+        rows = stack([part._block() for part in tables])
         provenance = together([part.provenance for part in tables])
         return cls(rows, provenance=provenance, skipped=skipped)
 
@@ -367,42 +345,6 @@ class ActivationCounts:
             prompt_tokens=tokens, n_triples=len(kept),
             provenance=self.provenance | {"skipped": skipped},
         )  # fmt: skip
-
-
-def _canonical(table: Any) -> SparseTable:
-    """Sparse rows of int32: sorted, nothing stored twice, no stored zero."""
-    from scipy.sparse import csr_array
-
-    if isinstance(table, torch.Tensor):
-        table = table.detach().cpu().numpy()
-    made = csr_array(table)
-    if made.dtype != np.int32:
-        exact = made.astype(np.int32)
-        if (exact.data != made.data).any():
-            raise CountsError(
-                f"a table of counts has type {made.dtype} and holds what is no whole number; "
-                "expected numbers of tokens."
-            )
-        made = exact
-    if not made.has_canonical_format or (made.nnz and not made.data.all()):
-        made = made.copy()
-        made.sum_duplicates()
-        made.eliminate_zeros()
-    return made
-
-
-def _stack(blocks: list[Block]) -> Block:
-    from scipy.sparse import vstack
-
-    tables = [
-        vstack([_canonical(getattr(block, name)) for block in blocks], format="csr")
-        for name in TABLES
-    ]
-    vectors = {
-        name: np.concatenate([np.asarray(getattr(block, name), dtype=np.int64) for block in blocks])
-        for name in ("index", *LENGTHS)
-    }
-    return Block(vectors["index"], *tables, *(vectors[name] for name in LENGTHS))
 
 
 def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:

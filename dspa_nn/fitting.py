@@ -139,7 +139,7 @@ def difference_map(
     from scipy.sparse import csr_array, vstack
 
     n = gates.shape[0]
-    by_latent = gates.T.tocsr()
+    by_latent: SparseTable = gates.T.tocsr()
     by_latent.sort_indices()
     rows = np.flatnonzero((np.diff(by_latent.indptr) > 0) | always)
     total = csr_array(np.ones((1, n))) @ drho
@@ -152,7 +152,8 @@ def difference_map(
             # Gates that never close share one row, which is computed once.
             place = np.full(len(taken), len(own))
             place[own] = np.arange(len(own))
-            block = vstack([block, total], format="csr")[place]
+            both: SparseTable = vstack([block, total], format="csr")
+            block = both[place]
         block = csr_array(
             ((block.data / n).astype(np.float32), block.indices, block.indptr), shape=block.shape
         )

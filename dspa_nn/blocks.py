@@ -1,0 +1,68 @@
+"""Counts of a few triples as a batch yields them, and how such pieces become one table."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from dspa_nn.errors import CountsError
+from dspa_nn.shapes import SparseTable
+
+TABLES = ("content", "markup", "chosen", "rejected")
+LENGTHS = tuple(f"{table}_length" for table in TABLES)
+
+
+class Block(NamedTuple):
+    """The counts of a few triples, as a batch yields them: dense or sparse, numpy or torch.
+
+    Tables are [b, d_in] (content, markup) and [b, d_out] (chosen, rejected): on how many tokens
+    each latent fired. Lengths are [b]: how many tokens were counted. `index` [b] numbers the
+    triples in their source.
+    """
+
+    index: Any
+    content: Any
+    markup: Any
+    chosen: Any
+    rejected: Any
+    content_length: Any
+    markup_length: Any
+    chosen_length: Any
+    rejected_length: Any
+
+
+def canonical(table: Any) -> SparseTable:
+    """Sparse rows of int32: sorted, nothing stored twice, no stored zero."""
+    from scipy.sparse import csr_array
+
+    if isinstance(table, torch.Tensor):
+        table = table.detach().cpu().numpy()
+    made: SparseTable = csr_array(table)
+    if made.dtype != np.int32:
+        exact = made.astype(np.int32)
+        if (exact.data != made.data).any():
+            raise CountsError(
+                f"a table of counts has type {made.dtype} and holds what is no whole number; "
+                "expected numbers of tokens."
+            )
+        made = exact
+    if not made.has_canonical_format or (made.nnz and not made.data.all()):
+        made = made.copy()
+        made.sum_duplicates()
+        made.eliminate_zeros()
+    return made
+
+
+def stack(blocks: list[Block]) -> Block:
+    """All the blocks' rows in one, in the order in which they come."""
+    from scipy.sparse import vstack
+
+    tables = [
+        vstack([canonical(getattr(block, name)) for block in blocks], format="csr")
+        for name in TABLES
+    ]
+    vectors = {
+        name: np.concatenate([np.asarray(getattr(block, name), dtype=np.int64) for block in blocks])
+        for name in ("index", *LENGTHS)
+    }
+    return Block(vectors["index"], *tables, *(vectors[name] for name in LENGTHS))
