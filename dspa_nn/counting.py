@@ -167,7 +167,7 @@ def count_batches(
     widths: tuple[int, int],
     provenance: dict[str, Any],
     checkpoint: Path | None,
-    progress: Callable[[int], None],
+    progress: Callable[[int], Any],
 ) -> ActivationCounts:
     """Run every batch, in files of `BATCHES_PER_CHUNK` where a checkpoint folder is given.
 
@@ -219,7 +219,7 @@ def shard_of(batches: list[list[int]], shard: int, shards: int) -> list[list[int
     return batches[shard::shards]
 
 
-def show_progress(total: int, visible: bool | None) -> tuple[Callable[[int], None], Any]:
+def show_progress(total: int, visible: bool | None) -> tuple[Callable[[int], Any], Any]:
     """Return a function that advances a progress bar and the bar; it shows on terminals alone."""
     from tqdm.auto import tqdm
 

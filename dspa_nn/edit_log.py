@@ -103,12 +103,12 @@ class EditLog:
     after its end of turn are left out.
     """
 
-    def __init__(self, record: Record):
+    def __init__(self, record: Record) -> None:
         self._record = record
 
     @property
     def options(self) -> dict[str, Any]:
-        """The settings that were in force: alpha, k_prompt, k_diff, mode, prompt_rule, positions."""
+        """The settings that were in force, by the names of `apply`'s keywords."""
         names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "prompt_tokens", "positions")
         return {name: self._record.options[name] for name in names}
 
@@ -155,7 +155,7 @@ class EditLog:
 
     @property
     def tokens(self) -> int:
-        """Tokens at steered positions, over all rows, whether or not anything was active on them."""
+        """Steered tokens over all rows, whether or not a planned latent was active on them."""
         return sum(int(live.sum()) for _, _, live, _ in self._changes())
 
     @property
@@ -178,7 +178,7 @@ class EditLog:
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def norms(self) -> Float64[Tensor, " tokens"]:
-        """Norm of the change of the residual stream at each steered token, 0 where none was made."""
+        """Return the norm of the residual stream's change at each steered token."""
         kept = [entry["norm"][live].double().cpu() for _, entry, live, _ in self._changes()]
         return torch.cat(kept) if kept else torch.zeros(0, dtype=torch.float64)
 

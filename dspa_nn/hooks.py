@@ -12,7 +12,7 @@ from dspa_nn.edit_log import EditLog, warn_if_unsteered
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.steer import Steering
-from dspa_nn.graph.trace import check_padding, check_settings, first, replaced
+from dspa_nn.graph.trace import check_padding, check_settings, first, replaced, setting_of
 from dspa_nn.model import as_local, read_facts
 
 _OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
@@ -27,7 +27,7 @@ class Attachment:
         prompt_length: for single forwards: tokens of the prompt, an int or one a row, or None.
     """
 
-    def __init__(self, dspa: Any, model: Any, map: Any, options: dict[str, Any]):
+    def __init__(self, dspa: Any, model: Any, map: Any, options: dict[str, Any]) -> None:
         self.prompt = options.pop("prompt", None)
         self.prompt_length = options.pop("prompt_length", None)
         extra = [options.pop(name, None) for name in ("only", "never", "planner")]
@@ -84,11 +84,7 @@ class Attachment:
             )
 
         def setting(key: str) -> Any:
-            for source in (kwargs.get("generation_config"), self._model.generation_config):
-                found = kwargs.get(key, getattr(source, key, None))
-                if found is not None:
-                    return found
-            return None
+            return setting_of(key, kwargs, self._model.generation_config)
 
         mask = kwargs.get("attention_mask")
         check_settings(setting, kwargs.get("past_key_values"), True, SteeringError)

@@ -1,4 +1,4 @@
-"""What the toolkit needs to know of a model: where its blocks are, who it is, its special tokens."""
+"""What the toolkit needs to know of a model: its blocks, its identity, its special tokens."""
 
 import hashlib
 import re

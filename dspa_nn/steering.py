@@ -52,7 +52,7 @@ class DSPA:
         input_layer: int,
         output_layer: int,
         defaults: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
         self.model = model
         self.facts: ModelFacts = read_facts(model)
         self.input_layer, self.output_layer = input_layer, output_layer
@@ -402,5 +402,6 @@ class DSPA:
         one = isinstance(prompt, (str, Rendered)) or (
             len(prompt) and isinstance(prompt[0], Mapping)
         )
-        rendered = [self.render(own) for own in ([prompt] if one else prompt)]
+        batch: list[Any] = [prompt] if one else list(prompt)
+        rendered = [self.render(own) for own in batch]
         return [(own.prompt_ids, own.content) for own in rendered]

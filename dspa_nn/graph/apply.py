@@ -37,15 +37,15 @@ def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
     if prompts is not None:
         if len(prompts) != len(ids):
             raise error(
-                f"prompt= came with {len(prompts)} prompts for {len(ids)} rows; give one for each row"
+                f"prompt= came with {len(prompts)} prompts for {len(ids)} rows; give one a row"
             )
         if prompt_length is not None:
             given = lengths(prompt_length, ids, error).tolist()
             known = [len(own) for own, _ in prompts]
             if given != known:
                 raise error(
-                    f"prompt_length is {given} and the prompts of prompt= have {known} tokens; give "
-                    "one of the two"
+                    f"prompt_length is {given} and the prompts of prompt= have {known} tokens; "
+                    "give one of the two"
                 )
         for row, (own, _) in enumerate(prompts):
             seen = ids[row][mask[row]]

@@ -1,4 +1,4 @@
-"""The edit of arXiv 2603.21461 (section 3.4): planned latents that are active move by alpha * M_t."""
+"""The edit of arXiv 2603.21461: planned latents that are active move by alpha * M_t."""
 
 import torch
 

@@ -5,6 +5,8 @@ plain PyTorch hooks (`dspa_nn/hooks.py`) carry them to the same two methods.
 Written with torch alone: this is what runs on NDIF.
 """
 
+from typing import Any
+
 import torch
 
 from dspa_nn.graph.edit import add_change, edit_latents
@@ -36,17 +38,17 @@ class Record:
 
     def __init__(self, options):
         self.options = options
-        self.ids = None  # [rows, tokens], the prompt's (later the whole run's) token ids
-        self.mask = None  # bool [rows, tokens], real tokens of the prompt pass
-        self.prompt_length = None  # [rows], in real tokens
-        self.counts = None  # int32 [rows, d_in]
-        self.lengths = None  # int64 [rows], counted prompt tokens
-        self.weights = None  # float64 [rows, d_in]
-        self.scores = None  # float64 [rows, d_out]
-        self.augment = None  # int64 [rows, k], padded with -1
-        self.ablate = None
+        self.ids: Any = None  # [rows, tokens], the prompt's (later the whole run's) token ids
+        self.mask: Any = None  # bool [rows, tokens], real tokens of the prompt pass
+        self.prompt_length: Any = None  # [rows], in real tokens
+        self.counts: Any = None  # int32 [rows, d_in]
+        self.lengths: Any = None  # int64 [rows], counted prompt tokens
+        self.weights: Any = None  # float64 [rows, d_in]
+        self.scores: Any = None  # float64 [rows, d_out]
+        self.augment: Any = None  # int64 [rows, k], padded with -1
+        self.ablate: Any = None
         self.steps = []  # a dict a forward: start, before, after, strongest, steered, fired
-        self.markup = None  # bool [rows]: special tokens were counted as content
+        self.markup: Any = None  # bool [rows]: special tokens were counted as content
         self.generating = False
         self.finished = False
 
@@ -84,8 +86,8 @@ class Steering:
         elif steerer.options["prompt_tokens"] == "content" and steerer.options["markup_ids"]:
             markup = torch.tensor(steerer.options["markup_ids"], device=ids.device)
             record.markup = (torch.isin(ids, markup) & self.counted).any(-1)
-        self.planned = None  # int64 [rows, k], clamped at 0
-        self.signs = None  # int8 [rows, 1, k]
+        self.planned: Any = None  # int64 [rows, k], clamped at 0
+        self.signs: Any = None  # int8 [rows, 1, k]
 
     def expand(self, rows):
         """Repeat every prompt's row as `generate` does for beams and several returned sequences."""
@@ -184,8 +186,8 @@ class Steering:
         """
         step, self.step = self.step, self.step + 1
         tokens = hidden.shape[1]
-        start, where = self.steered(tokens, step) if self.planned.shape[1] else (tokens, None)
-        if start == tokens:
+        start, where = self.steered(tokens, step)
+        if start == tokens or not self.planned.shape[1]:
             self.record.steps.append(None)
             return hidden
         part = hidden[:, start:]

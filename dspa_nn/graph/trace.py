@@ -5,6 +5,8 @@ reaches the statements after it. So the loop over steps gets a worker of its own
 that called `apply` goes on.
 """
 
+from typing import Any
+
 import torch
 from nnsight.intervention.interleaver import Mediator, OutOfOrderError
 from nnsight.intervention.iterator import getcurrent
@@ -36,15 +38,19 @@ class Call:
         return value[self.group[0] : self.group[0] + self.group[1]]
 
     def setting(self, key):
-        """A generation setting as `generate` will see it: keyword, then config, then the model's."""
-        for source in (self.kwargs, self.kwargs.get("generation_config"), self.model_config()):
-            found = source.get(key) if isinstance(source, dict) else getattr(source, key, None)
-            if found is not None:
-                return found
-        return None
+        """A generation setting as `generate` sees it: keyword, config, the model's config."""
+        own = getattr(self.envoy._module, "generation_config", None)
+        return setting_of(key, self.kwargs, own)
 
-    def model_config(self):
-        return getattr(self.envoy._module, "generation_config", None)
+
+def setting_of(key, kwargs, own):
+    """A generation setting from keywords, their generation_config, or the model's own."""
+    if kwargs.get(key) is not None:
+        return kwargs[key]
+    for config in (kwargs.get("generation_config"), own):
+        if getattr(config, key, None) is not None:
+            return getattr(config, key)
+    return None
 
 
 def current_call(error):
@@ -58,7 +64,8 @@ def current_call(error):
     mediator = mediator()
     # nnsight hands the assembled input to the model in `interleave` and keeps it nowhere else: the
     # frame that drives this worker is the one place where ids, mask and settings can be read.
-    frame = getcurrent().parent.gr_frame
+    parent: Any = getcurrent().parent
+    frame = parent.gr_frame
     while frame is not None:
         if frame.f_code.co_name == "interleave" and "batcher" in frame.f_locals:
             break
@@ -77,7 +84,7 @@ def current_call(error):
 
 
 def check_call(call, error):
-    """Refuse what cannot be steered exactly; return (ids, mask) as int64 and bool [rows, tokens]."""
+    """Refuse what cannot be steered exactly; return int64 ids and bool mask, [rows, tokens]."""
     if call.name == "pipe":
         raise error("apply works in generate and trace, not in pipe; use model.generate(...)")
     ids = call.rows("input_ids")
@@ -111,7 +118,7 @@ def check_call(call, error):
 
 
 def check_settings(setting, cache, generating, error):
-    """Refuse settings under which the prompt or the steps cannot be told; setting: name -> value."""
+    """Refuse settings that hide the prompt or the steps; setting: name -> value."""
     if cache is not None and filled(cache):
         raise error(
             "the call was given a cache that already holds tokens, so the prompt's latents cannot "
@@ -204,13 +211,13 @@ def start(mediator, call, steering, paths, error):
                 "any later layer is read"
             )
     for other in interleaver.mediators:
-        if isinstance(other, StepWorker) and other.output_location == locations[1]:
-            if overlap(other.batch_group, call.group):
-                raise error(
-                    f"two apply calls would steer {locations[1]} in the same rows; use one, with a "
-                    "map that is the sum of both"
-                )
-    workers = [StepWorker(steering, *locations)]
+        same = isinstance(other, StepWorker) and other.output_location == locations[1]
+        if same and overlap(other.batch_group, call.group):
+            raise error(
+                f"two apply calls would steer {locations[1]} in the same rows; use one, with a "
+                "map that is the sum of both"
+            )
+    workers: list[Mediator] = [StepWorker(steering, *locations)]
     if call.generating:
         workers.append(ResultWorker(steering))
     # Before the block's own worker: what it reads of the layer after `apply` is the steered value.
