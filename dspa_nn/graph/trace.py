@@ -64,12 +64,9 @@ def current_call(error):
     mediator = mediator()
     # nnsight hands the assembled input to the model in `interleave` and keeps it nowhere else: the
     # frame that drives this worker is the one place where ids, mask and settings can be read.
-    parent: Any = getcurrent().parent
-    frame = parent.gr_frame
-    while frame is not None:
-        if frame.f_code.co_name == "interleave" and "batcher" in frame.f_locals:
-            break
-        frame = frame.f_back
+    frame, outer = None, getcurrent().parent
+    while outer is not None and frame is None:
+        frame, outer = driving_frame(outer.gr_frame), outer.parent
     if frame is None:
         raise error(
             "apply found no model call around it; call it directly inside the tracing context, "
@@ -81,6 +78,15 @@ def current_call(error):
     return mediator, Call(
         seen["self"], name, dict(seen["kwargs"]), mediator.batch_group, len(batcher.invokes)
     )
+
+
+def driving_frame(frame: Any):
+    """The innermost frame of nnsight's `interleave` at or above `frame`, or None."""
+    while frame is not None:
+        if frame.f_code.co_name == "interleave" and "batcher" in frame.f_locals:
+            return frame
+        frame = frame.f_back
+    return None
 
 
 def check_call(call, error):
