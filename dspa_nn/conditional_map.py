@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +93,9 @@ class ConditionalDifferenceMap(MapRows):
     # Other maps
 
     @classmethod
-    def from_dense(cls, A: Any, *, tau: Any = None, gate_mean: Any = None, **options: Any) -> Self:
+    def from_dense(
+        cls, A: Any, *, tau: Any = None, gate_mean: Any = None, **options: Any
+    ) -> "ConditionalDifferenceMap":
         """A map from a dense [d_in, d_out] array; `options` are those of the constructor.
 
         >>> ConditionalDifferenceMap.from_dense([[0.0, 0.5]]).columns
@@ -108,7 +110,7 @@ class ConditionalDifferenceMap(MapRows):
         arrays = compressed(row, column, dense[row, column])
         return cls(*arrays, dense.shape, tau=tau, gate_mean=gate_mean, **options)
 
-    def restrict(self, rows: Any = None, columns: Any = None) -> Self:
+    def restrict(self, rows: Any = None, columns: Any = None) -> "ConditionalDifferenceMap":
         """The map with the entries of these input and output latents only; None means all.
 
         >>> map = ConditionalDifferenceMap.from_dense([[0.25, 0.5], [-0.75, 0.0]])
@@ -142,7 +144,7 @@ class ConditionalDifferenceMap(MapRows):
             **{name: getattr(self, name) for name in _OPTIONS},
         )  # fmt: skip
 
-    def __sub__(self, other: "ConditionalDifferenceMap") -> Self:
+    def __sub__(self, other: "ConditionalDifferenceMap") -> "ConditionalDifferenceMap":
         """Entry by entry, this map less another one of the same model, layers and SAEs."""
         if not isinstance(other, ConditionalDifferenceMap):
             return NotImplemented
@@ -290,7 +292,7 @@ class ConditionalDifferenceMap(MapRows):
         write_pair(folder, "map", arrays, about, version=SCHEMA_VERSION)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
+    def load(cls, folder: str | os.PathLike[str]) -> "ConditionalDifferenceMap":
         """Read a map from a folder that `save` wrote, or from a hub repository ("owner/name").
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +119,7 @@ class ActivationCounts:
         d_out: int,
         provenance: Mapping[str, Any] | None = None,
         skipped: Mapping[str, int] | None = None,
-    ) -> Self:
+    ) -> "ActivationCounts":
         """One table from the pieces that batches yield, in any order; no piece at all is fine.
 
         >>> len(ActivationCounts.from_rows([], d_in=8, d_out=8, skipped={"empty response": 1}))
@@ -181,7 +181,7 @@ class ActivationCounts:
             self.chosen, self.chosen_length, self.rejected, self.rejected_length
         )
 
-    def subset(self, indices: Any) -> Self:
+    def subset(self, indices: Any) -> "ActivationCounts":
         """The rows of these triples, by their index in the source; `skipped` stays behind.
 
         Raises `CountsError` for a triple that is not in the table.
@@ -199,7 +199,7 @@ class ActivationCounts:
 
     # Merging
 
-    def merge(self, *others: "ActivationCounts") -> Self:
+    def merge(self, *others: "ActivationCounts") -> "ActivationCounts":
         """The union with tables of other triples: exact, and the order does not matter.
 
         >>> whole = counts.subset([0, 1]).merge(counts.subset([2]))      # doctest: +SKIP
@@ -210,7 +210,7 @@ class ActivationCounts:
         return self.concatenate([self, *others])
 
     @classmethod
-    def concatenate(cls, parts: Iterable["ActivationCounts"]) -> Self:
+    def concatenate(cls, parts: Iterable["ActivationCounts"]) -> "ActivationCounts":
         """`merge` of a whole list at once; raises `CountsError` for an empty one too."""
         tables = list(parts)
         if not tables:
@@ -258,7 +258,7 @@ class ActivationCounts:
         write_pair(folder, "counts", arrays, about, version=SCHEMA_VERSION)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
+    def load(cls, folder: str | os.PathLike[str]) -> "ActivationCounts":
         """Read counts from a folder that `save` wrote, memory-mapped.
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.

@@ -13,6 +13,9 @@ from dspa_nn.shapes import SparseTable
 # Called once for each pass over the map; yields row numbers [b] and rows [b, d_out].
 Blocks = Callable[[], Iterator[tuple[np.ndarray, SparseTable]]]
 
+# Entries held beyond what a budget needs, before they are pruned.
+_SLACK = 1 << 20
+
 
 class SparseRows(NamedTuple):
     """The rows of a map that are not empty, as compressed sparse rows, and the threshold t."""
@@ -100,7 +103,7 @@ values=array([ 0.5 , -0.25], dtype=float32), threshold=0.25)
         parts.append((rows[at], kept.indices.astype(np.int32), kept.data))
         held += len(at)
         # Prune now and then, so that what is held stays a few times the budget.
-        if max_entries is not None and held > 4 * max_entries + (1 << 20):
+        if max_entries is not None and held > 4 * max_entries + _SLACK:
             parts, floor = _prune(parts, max_entries, floor)
             held = sum(len(part[0]) for part in parts)
     if max_entries is not None and held > max_entries:
