@@ -61,9 +61,14 @@ class ActivationCounts:
         self.index = index[order]
         for name in TABLES:
             table = canonical(getattr(rows, name))
+            lengths = np.asarray(getattr(rows, f"{name}_length"), dtype=np.int64)
+            if table.shape[0] != len(index) or lengths.shape != index.shape:
+                raise CountsError(
+                    f"{name} has {table.shape[0]} rows and {len(lengths)} lengths for "
+                    f"{len(index)} triples; expected one of each for every triple."
+                )
             setattr(self, name, table if in_order else table[order])
-        for name in LENGTHS:
-            setattr(self, name, np.asarray(getattr(rows, name), dtype=np.int64)[order])
+            setattr(self, f"{name}_length", lengths[order])
         self.provenance = dict(provenance or {})
         self.skipped = {key: int(value) for key, value in (skipped or {}).items()}
         try:
@@ -84,11 +89,6 @@ class ActivationCounts:
             )
         for name in TABLES:
             table, lengths = getattr(self, name), getattr(self, f"{name}_length")
-            if table.shape[0] != n or lengths.shape != (n,):
-                raise CountsError(
-                    f"{name} has {table.shape[0]} rows and {len(lengths)} lengths for {n} triples; "
-                    "expected one of each for every triple."
-                )
             if table.nnz and (
                 table.data.min() < 0
                 or (table.data > np.repeat(lengths, np.diff(table.indptr))).any()

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -171,7 +172,8 @@ def _read_json(path: Path, name: str, version: int) -> dict[str, Any]:
             "this dspa_nn reads; upgrade dspa_nn."
         )
     checksum = about.pop("checksum", None)
-    if checksum != sha256_of_json(about) or not isinstance(about.get("sha256"), str):
+    is_hash = re.fullmatch("[0-9a-f]{64}", str(about.get("sha256")))
+    if checksum != sha256_of_json(about) or not is_hash:
         raise FileError(damaged)
     return about
 

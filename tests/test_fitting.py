@@ -1,0 +1,185 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from dspa_nn import fitting
+from dspa_nn.errors import MapError
+from dspa_nn.shapes import SparseTable
+from dspa_nn.sparsify import among_extremes, paper_threshold, sparsify_map
+from tests.count_zoo import naive_extremes, naive_sparsify, seeds
+
+quick = settings(max_examples=40, deadline=None)
+
+
+def blocks_of(A: np.ndarray, step: int = 3) -> Iterator[tuple[np.ndarray, SparseTable]]:
+    for start in range(0, len(A), step):
+        rows = np.arange(start, min(start + step, len(A)))
+        yield rows, csr_array(A[rows])
+
+
+def dense_of(sparse: tuple, shape: tuple[int, int]) -> np.ndarray:
+    rows, indptr, columns, values, _ = sparse
+    dense = np.zeros(shape, dtype=np.float32)
+    dense[np.repeat(rows, np.diff(indptr)), columns] = values
+    return dense
+
+
+def few_values(seed: int, shape: tuple[int, int], empty: float) -> np.ndarray:
+    """A map of few distinct values, with empty rows: everything ties."""
+    rng = np.random.default_rng(seed)
+    A = rng.integers(-3, 4, shape) / 8 * (rng.random(shape) < 0.6)
+    return (A * (rng.random((shape[0], 1)) > empty)).astype(np.float32)
+
+
+def test_equal_ratios_are_equal_doubles() -> None:
+    rho = fitting.densities(csr_array([[1, 2], [3, 6]]), np.array([3, 9])).toarray()
+    assert rho[0, 0] == rho[1, 0]
+    assert rho[0, 1] == rho[1, 1]
+
+
+def test_differences_store_no_zero() -> None:
+    table = fitting.differences(
+        csr_array([[1, 2]]), np.array([3]), csr_array([[2, 1]]), np.array([6])
+    )
+    assert table.nnz == 1
+    np.testing.assert_allclose(table.toarray(), [[0, 0.5]], rtol=1e-15)
+
+
+@quick
+@given(seeds, st.integers(1, 30), st.sampled_from([0, 10, 50, 90, 95, 99.9, 100]))
+def test_thresholds_are_numpys_percentile_with_zeros(seed: int, n: int, p: float) -> None:
+    rng = np.random.default_rng(seed)
+    rho = rng.integers(0, 6, (n, 5)) / 5 * (rng.random((n, 5)) < 0.5)
+    tau, cut = fitting.thresholds(csr_array(rho), p)
+    np.testing.assert_allclose(tau, np.percentile(rho, p, axis=0), atol=1e-15)
+    # The two statements of the gate in METHOD 3.3 agree on the fitting prompts.
+    np.testing.assert_array_equal(rho >= tau, rho >= cut)
+
+
+def test_a_latent_that_seldom_fires() -> None:
+    rho = csr_array([[0.5, 0.1], [0.0, 0.2], [0.0, 0.3], [0.0, 0.4]])
+    tau, cut = fitting.thresholds(rho, 50)
+    np.testing.assert_allclose(tau, [0, 0.25])
+    gates, always = fitting.open_gates(rho, cut, "active")
+    assert gates.toarray().tolist() == [[1, 0], [0, 0], [0, 1], [0, 1]]
+    assert not always.any()
+    assert fitting.gate_mean(gates, always).tolist() == [0.25, 0.5]
+    gates, always = fitting.open_gates(rho, cut, "literal")
+    assert always.tolist() == [True, False]
+    assert fitting.gate_mean(gates, always).tolist() == [1, 0.5]
+
+
+def test_blocks_of_any_size_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rho = csr_array(rng.random((9, 6)) * (rng.random((9, 6)) < 0.3))
+    drho = csr_array(rng.normal(size=(9, 5)) * (rng.random((9, 5)) < 0.7))
+    _, cut = fitting.thresholds(rho, 70)
+    gates, always = fitting.open_gates(rho, cut, "literal")
+    assert 0 < always.sum() < 6
+    dense = np.where(always, 1, gates.toarray())
+    maps = []
+    for entries in (1, 7, 10_000):
+        monkeypatch.setattr(fitting, "_BLOCK_ENTRIES", entries)
+        found = list(fitting.difference_map(gates, always, drho))
+        assert np.concatenate([rows for rows, _ in found]).tolist() == list(range(6))
+        maps.append(np.concatenate([block.toarray() for _, block in found]))
+    assert (maps[0] == maps[1]).all()
+    assert (maps[0] == maps[2]).all()
+    np.testing.assert_allclose(maps[0], dense.T @ drho.toarray() / 9, atol=1e-7)
+
+
+@quick
+@given(seeds, st.integers(1, 9), st.integers(1, 12))
+def test_extremes_are_those_of_a_sort(seed: int, width: int, k: int) -> None:
+    A = few_values(seed, (6, width), 0.2)
+    marks = among_extremes(A, k)
+    assert [set(np.flatnonzero(mark)) for mark in marks] == [naive_extremes(row, k) for row in A]
+
+
+@quick
+@given(
+    seeds, st.integers(1, 9), st.integers(1, 12), st.integers(1, 5),
+    st.sampled_from(["paper", "rows", "none"]),
+)  # fmt: skip
+def test_sparsification_is_the_naive_one(
+    seed: int, width: int, step: int, k: int, rule: str
+) -> None:
+    A = few_values(seed, (7, width), 0.3)
+    sparse = sparsify_map(lambda: blocks_of(A, step), rule, k)
+    expected, t = naive_sparsify(A, rule, k)
+    np.testing.assert_array_equal(dense_of(sparse, A.shape), expected)
+    assert sparse.threshold == t
+    assert (sparse.values != 0).all()
+    assert (np.diff(sparse.indptr) > 0).all()
+
+
+@quick
+@given(seeds, st.integers(1, 40), st.sampled_from(["paper", "rows", "none"]))
+def test_the_budget_keeps_all_above_the_smallest_t_that_fits(
+    seed: int, budget: int, rule: str
+) -> None:
+    A = few_values(seed, (7, 9), 0.1)
+    sparse = sparsify_map(lambda: blocks_of(A), rule, 2, budget)
+    before, t = naive_sparsify(A, rule, 2)
+    sizes = np.abs(before[before != 0])
+    if len(sizes) > budget:
+        fits = [s for s in np.unique(sizes) if (sizes >= s).sum() <= budget]
+        t = min(fits, default=np.inf)
+        assert len(fits) == 0 or sparse.threshold == t
+        assert sparse.threshold > np.sort(sizes)[-budget - 1]
+    expected = np.where(np.abs(before) >= t, before, 0)
+    np.testing.assert_array_equal(dense_of(sparse, A.shape), expected)
+    assert len(sparse.values) <= budget
+
+
+def test_pruning_on_the_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    A = rng.normal(size=(400, 30)).round(2).astype(np.float32)
+    at_once = sparsify_map(lambda: blocks_of(A, 400), "none", 2, 50)
+    monkeypatch.setattr("dspa_nn.sparsify._SLACK", 10)
+    piecewise = sparsify_map(lambda: blocks_of(A, 7), "none", 2, 50)
+    assert at_once.threshold == piecewise.threshold
+    for one, other in zip(at_once[:4], piecewise[:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_zeros_among_the_extremes_do_not_make_t_zero() -> None:
+    # Two positives and one negative: 0 is among the 2 smallest and is left out of the minimum.
+    A = np.array([[0.5, 0.25, 0, 0, 0, -0.125], [0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    assert paper_threshold(lambda: blocks_of(A), 2) == 0.125
+    assert paper_threshold(lambda: blocks_of(A), 1) == 0.125
+    assert paper_threshold(lambda: blocks_of(A[1:]), 1) == 0.0
+
+
+def test_one_row_sets_t_for_all() -> None:
+    A = np.array([[0.5, 0.4, 0.3, 0.2, 0.1], [0.01, 0.02, -0.25, 0.02, 0.02]], dtype=np.float32)
+    assert paper_threshold(lambda: blocks_of(A), 1) == float(np.float32(0.02))
+    sparse = sparsify_map(lambda: blocks_of(A), "paper", 1)
+    assert len(sparse.values) == 9  # 0.01 alone goes
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"percentile": 101}, r"percentile is 101; expected a number from 0 to 100\."),
+        ({"percentile": float("nan")}, r"percentile is nan; expected a number from 0 to 100\."),
+        ({"percentile": -0.5}, r"percentile is -0\.5; expected a number from 0 to 100\."),
+        ({"k_diff": 0}, r"k_diff is 0; expected a whole number of at least 1\."),
+        ({"max_entries": -3}, r"max_entries is -3; expected a whole number of at least 1\."),
+        ({"gate": "open"}, r"gate is 'open'; expected one of 'active', 'literal'\."),
+        ({"sparsify": "top"}, r"sparsify is 'top'; expected one of 'paper', 'rows', 'none'\."),
+        ({"tokens": "none"}, r"prompt_tokens is 'none'; expected one of 'content', 'all'\."),
+    ],
+)
+def test_options_out_of_range(options: dict, sentence: str) -> None:
+    sound = {
+        "percentile": 90, "k_diff": 16, "gate": "active", "sparsify": "paper",
+        "max_entries": None, "tokens": "content",
+    }  # fmt: skip
+    fitting.check_options(**sound)
+    with pytest.raises(MapError, match=f"^{sentence}$"):
+        fitting.check_options(**(sound | options))
