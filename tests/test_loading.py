@@ -65,11 +65,12 @@ def test_data_sets(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
     data: Any = Dataset.from_list(ROWS)
+    splits = DatasetDict({"train": data.select([0]), "test": data})
     assert load_triples(data) == TRIPLES
-    assert load_triples(DatasetDict(train=data.select([0]), test=data), split="test") == TRIPLES
+    assert load_triples(splits, split="test") == TRIPLES
     assert load_triples(data.to_iterable_dataset()) == TRIPLES
     with pytest.raises(TripleError) as caught:
-        load_triples(DatasetDict(train=data, test=data), split="dev")
+        load_triples(splits, split="dev")
     assert str(caught.value) == (
         "split='dev' came, and the data set has the splits 'train', 'test': choose one of these"
     )
@@ -244,7 +245,7 @@ def test_a_line_that_is_not_json(tmp_path: Path) -> None:
         "cut.jsonl, line 2: not JSON (Unterminated string starting at), " + expected
     )
     path = write(tmp_path / "a.json", json.dumps(ROWS, indent=1)[:-3])
-    assert sentence(path).startswith("a.json, line 11: not JSON (Expecting ',' delimiter)")
+    assert sentence(path).startswith("a.json, line 12: not JSON (Expecting ',' delimiter)")
     path.write_bytes(b'{"prompt": "\xff"}\n')
     assert sentence(path) == "a.json, line 1: not JSON (invalid start byte), " + expected
 
