@@ -79,6 +79,7 @@ def test_an_unknown_preset_names_those_there_are(source: Path, tmp_path: Path) -
     assert result.stderr.startswith("dspa: there is no preset 'gpt-9'; the presets are smollm2-")
 
 
+@pytest.mark.filterwarnings("always::dspa_nn.errors.DSPAWarning")
 @pytest.mark.usefixtures("tiny_preset")
 def test_a_warning_of_ours_is_one_sentence(source: Path, tmp_path: Path) -> None:
     dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)

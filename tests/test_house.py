@@ -32,8 +32,8 @@ ROOMS = (
     ("triples", "layouts", "loading", "templates", "rendered", "rendering", "context"),
     ("sae", "sae_checks", "sae_sources"),
     ("fitting", "sparsify", "prompt_rules"),
-    ("conditional_map",),
-    ("counts", "counting"),
+    ("conditional_map", "map_rows"),
+    ("counts", "blocks", "counting"),
     ("model", "embedded", "presets", "options"),
     ("edit_log",),
     ("steering", "hooks"),
@@ -73,7 +73,8 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}:{node.lineno} imports relatively: name the module"
+            inside = PACKAGE in path.parents
+            assert not (inside and node.level), f"{path}:{node.lineno} imports relatively"
             for alias in node.names:
                 # `from dspa_nn import counting` imports a module, `... import DSPA` a name.
                 inner = f"{node.module}.{alias.name}"
@@ -118,12 +119,17 @@ def test_rule_8_importing_loads_nothing_heavy_and_is_quick() -> None:
     assert seconds <= 2
 
 
-@pytest.mark.parametrize("order", [("nnsight", "dspa_nn"), ("dspa_nn", "nnsight")])
-def test_rule_8_either_order_of_import_works_and_saelens_comes_late(order: tuple[str, str]) -> None:
-    code = f"import {order[0]}, {order[1]}\ndspa_nn.DSPA, dspa_nn.load_triples\n"
-    code += "import warnings\nwarnings.simplefilter('ignore')\nfrom sae_lens import SAE\n"
-    code += "print(SAE.__name__, hasattr(object(), 'save'))"
-    assert run_python(code).split() == ["SAE", "True"]
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import nnsight, dspa_nn; dspa_nn.DSPA; import warnings; warnings.simplefilter('ignore'); "
+        "from sae_lens import SAE",
+        "import dspa_nn; dspa_nn.DSPA; import nnsight",
+    ],
+    ids=["nnsight first, SAELens late", "dspa_nn first"],
+)
+def test_rule_8_imports_work_in_either_order(code: str) -> None:
+    assert run_python(f"{code}; print(hasattr(object(), 'save'))").split() == ["True"]
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
@@ -227,14 +233,14 @@ def tracked_files() -> list[Path]:
 
 def test_no_machine_path_and_no_registry_is_written_down() -> None:
     # Put together from pieces, so that this file does not find itself.
-    paths = "|".join(["wo" + "rk", "ro" + "ot", "ho" + "me", "tm" + "p", "op" + "t"])
+    paths = "|".join(["wo" + "rk", "ro" + "ot", "op" + "t", "tm" + "p/whl"])
     hosts = [
         "pypi" + r"\.org",
         "python" + r"hosted\.org",
         "index" + "-url",
         "npm" + r"js\.(org|com)",
     ]
-    pattern = re.compile(rf"(?<![\w.*)}}/-])/({paths})/\w|{'|'.join(hosts)}")
+    pattern = re.compile(rf"(?<![\w.*)}}/-])/({paths})\b|{'|'.join(hosts)}")
     found = []
     for path in tracked_files():
         try:
@@ -258,23 +264,21 @@ def test_constraints_pin_what_pyproject_asks_for() -> None:
         assert requirement.specifier.contains(pins[requirement.name]), str(requirement)
 
 
-def public_callables() -> list[tuple[str, object]]:
-    """Public classes and functions, and the public methods that the classes define themselves."""
-    found: list[tuple[str, object]] = []
+# What a user calls on the public classes.
+METHODS = {
+    "DSPA": "from_preset render count fit plan apply attach",
+    "ActivationCounts": "merge save load fit",
+    "ConditionalDifferenceMap": "from_dense to_dense to_pandas top restrict score save load",
+}
+
+
+def public_callables() -> Iterator[tuple[str, object]]:
     for name in dspa_nn.__all__:
         value = getattr(dspa_nn, name)
-        if inspect.isclass(value) and issubclass(value, (Exception, Warning)):
-            continue
-        found.append((name, value))
-        if name in ("DSPA", "ActivationCounts", "ConditionalDifferenceMap"):
-            members = vars(value).items()
-            found += [
-                (f"{name}.{key}", member)
-                for key, member in members
-                if not key.startswith("_")
-                and (inspect.isfunction(member) or isinstance(member, (classmethod, staticmethod)))
-            ]
-    return found
+        if not (inspect.isclass(value) and issubclass(value, (Exception, Warning))):
+            yield name, value
+        for method in METHODS.get(name, "").split():
+            yield f"{name}.{method}", getattr(value, method)
 
 
 def test_public_docstrings_open_with_an_example() -> None:
