@@ -40,6 +40,8 @@ CHECKED_ROOMS = (
     "dspa_nn.conditional_map",
     "dspa_nn.fitting",
     "dspa_nn.sparsify",
+    "dspa_nn.map_rows",
+    "dspa_nn.blocks",
     "dspa_nn.prompt_rules",
     "dspa_nn.provenance",
     "dspa_nn.sae",
