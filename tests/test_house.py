@@ -35,6 +35,7 @@ ROOMS = (
     ("conditional_map", "map_rows"),
     ("counts", "blocks", "counting"),
     ("model", "embedded", "presets", "options"),
+    ("payload",),
     ("edit_log",),
     ("steering", "hooks"),
     ("evaluation",),
@@ -295,3 +296,16 @@ def test_every_public_name_has_its_place_in_the_docs() -> None:
     listed = set(re.findall(r"^::: (dspa_nn[\w.]+)", pages, flags=re.MULTILINE))
     homes = {getattr(dspa_nn, name).__module__ + "." + name for name in dspa_nn.__all__}
     assert homes <= listed
+
+
+def test_the_page_of_refusals_quotes_the_source() -> None:
+    said = [
+        " ".join(str(node.value).split())
+        for path in modules()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    page = (REPOSITORY / "docs" / "limits.md").read_text()
+    quoted = re.findall(r'\| "([^|]+)" \|$', page, flags=re.MULTILINE)
+    assert quoted
+    assert not [text for text in quoted if not any(text in sentence for sentence in said)]
