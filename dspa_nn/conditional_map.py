@@ -14,7 +14,7 @@ from dspa_nn.errors import FileError, MapError
 from dspa_nn.files import read_pair, write_pair
 from dspa_nn.map_rows import MapRows, compressed
 from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule, densest, gates
-from dspa_nn.provenance import OF_MAPS, contradiction
+from dspa_nn.graph.settings import check_origin
 from dspa_nn.shapes import PromptWeights, Scores
 
 SCHEMA_VERSION = 1
@@ -63,8 +63,9 @@ class ConditionalDifferenceMap(MapRows):
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(rows, indptr, columns, values, shape)
-        self.tau = None if tau is None else torch.as_tensor(tau, dtype=torch.float64)
-        self.gate_mean = (
+        # Any: None where a map was made without, which only the gated rules mind.
+        self.tau: Any = None if tau is None else torch.as_tensor(tau, dtype=torch.float64)
+        self.gate_mean: Any = (
             None if gate_mean is None else torch.as_tensor(gate_mean, dtype=torch.float64)
         )
         self.gate = gate
@@ -273,6 +274,30 @@ class ConditionalDifferenceMap(MapRows):
         }
         _refuse_contradiction(self.provenance, here, "it is used with")
 
+    def portable(self) -> Any:
+        """What travels to NDIF in the map's place: its sparse arrays and what they are of."""
+        from dspa_nn.graph.remote import RemoteMap
+
+        arrays = {
+            "rows": self.rows,
+            "indptr": self.indptr,
+            "columns": self.columns,
+            "values": self.values,
+            "d_out": self.shape[1],
+            "tau": self.tau,
+            "gate_mean": self.gate_mean,
+            "gate": self.gate,
+        }
+        return RemoteMap(arrays, self.prompt_tokens, self.provenance, self.defaults)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.payload import reduce_map
+
+        return reduce_map(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ConditionalDifferenceMap":
+        return self  # a map is never changed in place
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `map.json` and `map-<hash>.safetensors`; an older map there is replaced whole.
 
@@ -329,12 +354,7 @@ def _equal(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def _refuse_contradiction(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:
-    found = contradiction(fitted, here, OF_MAPS)
-    if found is not None:
-        raise MapError(
-            f"this map was fitted with {found.name} {found.one}, but {words} {found.name} "
-            f"{found.other}; use the one it was fitted with, or fit a map for this one."
-        )
+    check_origin(fitted, here, words, MapError)
 
 
 def _on_disk(folder: str | os.PathLike[str]) -> Path:
