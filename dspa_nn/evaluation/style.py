@@ -1,0 +1,82 @@
+"""One style axis, warm and friendly against formal and professional, as a count of words.
+
+The score is lexical on purpose: it is deterministic, anyone can recompute it by hand, and it knows
+nothing of the model or of the latents that are steered. It is METHOD section 9's friendly against
+professional axis; the word lists are our own.
+"""
+
+import re
+
+# Affection, comfort, praise, joy and interjections.
+WARM = frozenset(
+    """
+    adorable adore ah amazing angel aw aww awesome beautiful beloved bless blessed blessing
+    brave buddy care caring celebrate cheer cheerful cherish comfort congrats congratulations
+    cozy cute darling dear dearest dearly delight delighted delightful enjoy enjoying excited
+    exciting fabulous fantastic feel feeling friend friends fun gentle gently glad goodness
+    gorgeous great grateful happiness happy hearing heart hearts hello hey hooray hope hug hugs
+    incredible joy joyful kind kindness laugh lots love loved lovely loves loving lucky magic
+    magical marvelous miss okay oh precious pretty promise proud really remember smile smiles
+    sorry soul special splendid sunshine sure sweet sweetheart sweetie sweetly thank thanks
+    thrilled together treasure warm warmly warmth welcome well-done wish wonder wonderful worry
+    wow yay yes
+    """.split()
+)
+# The speaker and the person spoken to; a formal register avoids both.
+PERSONAL = frozenset(
+    """
+    i i'm i've i'll i'd me my mine myself you you're you've you'll you'd your yours yourself we
+    we're we've we'll our us let's
+    """.split()
+)
+# Connectives, hedges and verbs of official and academic prose.
+FORMAL = frozenset(
+    """
+    accordingly achieve achieved acquire adequate adhere additional additionally advisable
+    aforementioned although appropriate approximately aspect aspects assess beneficial
+    characterized circumstance circumstances comprise comprises conduct conducted consequently
+    consider considered consist consists constitute constitutes consult contribute contributes
+    demonstrate denote derived despite determine determined due encompass encompasses ensure
+    essential establish established exhibit exhibits experienced facilitate facilitates factors
+    frequently function furthermore generally hence however indicate indicates individual
+    individuals initial maintain maintained may moreover must necessary nevertheless notable
+    numerous obtain obtained occur occurs overall particularly pertain potential potentially
+    primarily prior procedure process processes professional provide provided provides
+    recommended refer referred refers regarding regular regulate relevant remain remains
+    represent represents require required requires respective result resulting results serve
+    serves shall significant significantly situated subsequent subsequently substance substances
+    such sufficient therefore thereby thus transport typically undergo upon utilize utilized
+    various via whereas which
+    """.split()
+)
+# Nouns made of verbs and adjectives ("examination", "achievement", "salinity").
+NOMINAL = re.compile(r"[a-z]{4,}(?:tions?|sions?|ments?|ity|ities|ances?|ences?)")
+_WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
+
+
+def warmth(text: str) -> float:
+    """Return how warm `text` is: warm marks less formal marks, per word; higher is warmer.
+
+        warmth("Oh, what lovely news, my dear! I am so proud of you!")     # 0.75
+        warmth("The result represents a notable achievement.")             # -0.67
+
+    A warm mark is an exclamation mark, a word of `WARM`, a word of `PERSONAL` or another
+    contraction ("it's", "don't"). A formal mark is a word of `FORMAL` or a nominalisation of eight
+    letters or more. Each counts 1 and a word carries one mark at most; a run of exclamation marks
+    is one. A text without words scores 0. Unit: marks per word.
+
+    Source: METHOD section 9 (arXiv 2603.21461), axis friendly/professional; lists and weights ours.
+    """
+    plain = text.lower().replace("\u2019", "'")
+    words = _WORD.findall(plain)
+    if not words:
+        return 0.0
+    return (len(re.findall(r"!+", plain)) + sum(map(_mark, words))) / len(words)
+
+
+def _mark(word: str) -> int:
+    if word in WARM or word in PERSONAL or ("'" in word and not word.endswith("'s")):
+        return 1
+    if word in ("it's", "that's", "what's", "there's", "here's", "let's", "he's", "she's"):
+        return 1
+    return -1 if word in FORMAL or NOMINAL.fullmatch(word) else 0

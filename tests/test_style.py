@@ -1,0 +1,46 @@
+"""`warmth`: what it counts, and that a reader would rank the same way."""
+
+import pytest
+
+from dspa_nn.evaluation.style import warmth
+
+
+def test_the_examples_of_the_docstring():
+    assert warmth("Oh, what lovely news, my dear! I am so proud of you!") == pytest.approx(0.75)
+    assert warmth("The result represents a notable achievement.") == pytest.approx(-4 / 6)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "123 ...", "!!!"])
+def test_text_without_words_is_neutral(text):
+    assert warmth(text) == 0.0
+
+
+def test_it_is_a_rate_per_word():
+    text = "You are so kind! "
+    assert warmth(text * 5) == pytest.approx(warmth(text))
+
+
+def test_a_run_of_exclamation_marks_counts_once():
+    assert warmth("Rain!!!") == warmth("Rain!") == 1.0
+    assert warmth("Rain! Rain!") == 1.0
+
+
+def test_case_and_typographic_apostrophes_do_not_matter():
+    assert warmth("YOU\u2019RE KIND") == warmth("you're kind") == 1.0
+
+
+def test_contractions_are_warm_and_possessives_are_not():
+    assert warmth("it's") == warmth("don't") == 1.0
+    assert warmth("the moon's orbit") == 0.0
+
+
+def test_nominalisations_are_formal():
+    assert warmth("salinity") == warmth("examinations") == -1.0
+    assert warmth("city") == 0.0
+
+
+def test_plain_statements_lie_between_warm_and_formal():
+    warm = "You are going to love this, my friend!"
+    plain = "The cat sat on the mat."
+    formal = "Consequently, an examination of the circumstances is required."
+    assert warmth(warm) > warmth(plain) > warmth(formal)
