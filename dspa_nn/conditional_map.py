@@ -12,9 +12,9 @@ from torch import Tensor
 from dspa_nn import fitting
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.files import read_pair, write_pair
+from dspa_nn.graph.settings import check_origin
 from dspa_nn.map_rows import MapRows, compressed
 from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule, densest, gates
-from dspa_nn.graph.settings import check_origin
 from dspa_nn.shapes import PromptWeights, Scores
 
 SCHEMA_VERSION = 1
