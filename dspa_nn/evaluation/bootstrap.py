@@ -1,0 +1,68 @@
+"""Means over triples with paired percentile bootstrap intervals."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+RESAMPLES = 5000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval, over `n` triples.
+
+    >>> print(Interval(0.0312, 0.011, 0.052, 50))
+    +0.031 [+0.011, +0.052]
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the whole interval lies below 0."""
+        return self.high < 0
+
+    def exp(self) -> "Interval":
+        """The interval of the exponential: of a ratio, where this one is of a log ratio."""
+        low, high, mean = (float(np.exp(value)) for value in (self.low, self.high, self.mean))
+        return Interval(mean, low, high, self.n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file; what is not finite becomes None."""
+        return {k: v if np.isfinite(v) else None for k, v in asdict(self).items()}
+
+
+def bootstrap(
+    values: Any, *, seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
+) -> Interval:
+    """The mean of `values`, one a triple, with its percentile bootstrap interval.
+
+    >>> bootstrap([1.0, 1.0, 1.0])
+    Interval(mean=1.0, low=1.0, high=1.0, n=3)
+
+    Triples are drawn with replacement. A *paired* difference of two conditions is the bootstrap of
+    the differences, triple by triple. Values that are NaN (nothing was measured) are left out; of
+    no values at all, everything is NaN.
+    """
+    found = np.asarray(values, dtype=np.float64).ravel()
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    draws = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
+    means: Float64[np.ndarray, " resamples"] = found[draws].mean(1)
+    tail = 50 * (1 - level)
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Interval(float(found.mean()), float(low), float(high), len(found))

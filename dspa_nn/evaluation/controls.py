@@ -1,0 +1,103 @@
+"""Controls that could win: the same machinery with what should matter taken away."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from dspa_nn.conditional_map import ConditionalDifferenceMap
+from dspa_nn.counts import ActivationCounts
+from dspa_nn.graph.select import select
+from dspa_nn.steering import Planner
+
+
+def with_entries(
+    map: ConditionalDifferenceMap, indptr: Tensor, columns: Tensor, values: Tensor, control: str
+) -> ConditionalDifferenceMap:
+    """The same map with other entries in its rows; its gates stay what they are."""
+    return ConditionalDifferenceMap(
+        map.rows, indptr, columns, values, map.shape,
+        tau=map.tau, gate_mean=map.gate_mean, gate=map.gate, percentile=map.percentile,
+        k_diff=map.k_diff, sparsify=map.sparsify, max_entries=map.max_entries,
+        threshold=map.threshold, prompt_tokens=map.prompt_tokens, n_triples=map.n_triples,
+        provenance=map.provenance | {"control": control}, defaults=map.defaults,
+    )  # fmt: skip
+
+
+def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDifferenceMap:
+    """Control (a): the non-empty rows of a map, dealt out to its input latents at random.
+
+    >>> map = ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.0], [0.0, 0.25]])
+    >>> permuted(map, seed=1).to_dense().sum(0)
+    tensor([0.5000, 0.2500])
+
+    Which output latents go together stays, and how often each is voted for on the whole; which
+    prompt they answer to is lost.
+    """
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(map.rows)))
+    starts, lengths = map.indptr[:-1][order], map.indptr.diff()[order]
+    indptr = torch.cat([torch.zeros(1, dtype=lengths.dtype), lengths.cumsum(0)])
+    entry = torch.arange(len(map.values)) + torch.repeat_interleave(starts - indptr[:-1], lengths)
+    return with_entries(map, indptr, map.columns[entry], map.values[entry], "rows permuted")
+
+
+def swapped(map: ConditionalDifferenceMap) -> ConditionalDifferenceMap:
+    """Control (c): the map of the same triples with chosen and rejected exchanged, which is -A.
+
+    >>> swapped(ConditionalDifferenceMap.from_dense([[0.5, -0.25]])).to_dense()
+    tensor([[-0.5000,  0.2500]])
+    """
+    return with_entries(map, map.indptr, map.columns, -map.values, "chosen and rejected swapped")
+
+
+def densities(counts: ActivationCounts) -> Float64[np.ndarray, " d_out"]:
+    """On what fraction of all response tokens, chosen and rejected, each output latent fires."""
+    fired = np.asarray(counts.chosen.sum(0)).ravel() + np.asarray(counts.rejected.sum(0)).ravel()
+    return fired / (counts.chosen_length.sum() + counts.rejected_length.sum())
+
+
+def replacements(
+    planned: Int64[np.ndarray, " k"], density: Float64[np.ndarray, " d_out"]
+) -> Int64[np.ndarray, " k"]:
+    """For each planned latent the unplanned one of nearest density, none twice; -1 stays -1.
+
+    >>> replacements(np.array([0, -1]), np.array([0.5, 0.1, 0.45]))
+    array([ 2, -1])
+    """
+    free = density.copy()
+    free[planned[planned >= 0]] = np.inf
+    found = np.full_like(planned, -1)
+    for place, latent in enumerate(planned):
+        if latent < 0:
+            continue
+        best = int(np.argmin(np.abs(free - density[latent])))
+        if np.isfinite(free[best]):
+            found[place], free[best] = best, np.inf
+    return found
+
+
+def density_matched(density: Float64[np.ndarray, " d_out"]) -> Planner:
+    """Control (b): a planner that edits unplanned latents which fire as often as the planned."""
+
+    def plan(record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        chosen = select(record.scores, options["k_diff"], options["mode"], options["allowed"])
+        width = chosen[0].shape[-1]
+        both = torch.cat(chosen, -1)
+        other = [replacements(row.cpu().numpy(), density) for row in both]
+        swap = torch.from_numpy(np.stack(other)).to(both.device)
+        return swap[:, :width], swap[:, width:]
+
+    return plan
+
+
+def global_difference(score: Float64[np.ndarray, " d_out"]) -> Planner:
+    """Control (d): a planner that steers every prompt by one and the same score."""
+
+    def plan(record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        same = torch.from_numpy(score).to(record.scores.device).expand_as(record.scores)
+        return select(same, options["k_diff"], options["mode"], options["allowed"])
+
+    return plan

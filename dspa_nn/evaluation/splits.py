@@ -1,0 +1,25 @@
+"""Which rows may be used for what: house rule 11, in one place."""
+
+from typing import Literal, get_args
+
+from dspa_nn.errors import DSPAError
+
+Split = Literal["fit", "dev", "test"]
+
+# UltraFeedback, by row of the source: rows 0-399 fit maps and train SAEs, 400-499 tune, 500-799
+# test. Rows that `load_triples` skips keep their number.
+_ULTRAFEEDBACK = {"fit": (0, 400), "dev": (400, 500), "test": (500, 800)}
+
+
+def ultrafeedback_rows(split: str) -> range:
+    """The rows of UltraFeedback that a split may use.
+
+    >>> ultrafeedback_rows("dev")
+    range(400, 500)
+
+    Raises:
+        DSPAError: no such split.
+    """
+    if split not in get_args(Split):
+        raise DSPAError(f"there is no split {split!r}; the splits are {', '.join(get_args(Split))}")
+    return range(*_ULTRAFEEDBACK[split])
