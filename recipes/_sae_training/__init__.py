@@ -1,0 +1,1 @@
+"""The parts of the recipe `train_embedded_saes.py`: texts, activations, training, evaluation."""

@@ -1,0 +1,134 @@
+"""Train one SAE with SAELens' own trainer on activations that lie on disk, and store it."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how an SAE is trained; the defaults are the shipped SAEs' own."""
+
+    width: int = 4096
+    k: int = 32
+    epochs: float = 6.0
+    batch: int = 2048
+    lr: float = 1e-3
+    warm_up: float = 0.02
+    decay: float = 0.4
+    dead_window: int = 150
+    seed: int = 0
+    checkpoints: int = 5
+
+
+def shuffled(
+    activations: list[Float[np.ndarray, "tokens d"]], batch: int, seed: int, start: int
+) -> Iterator[Float[Tensor, "batch d"]]:
+    """Endless batches, each epoch in an order of its own; `start` is in samples.
+
+    The order depends on seed and position alone: a run that resumes sees what it would have seen.
+    """
+    together = torch.from_numpy(np.concatenate([np.asarray(part) for part in activations]))
+    steps = len(together) // batch
+    for step in range(start // batch, 2**62):
+        epoch, place = divmod(step, steps)
+        if place == 0 or step == start // batch:
+            generator = torch.Generator().manual_seed(seed * 1000 + epoch)
+            order = torch.randperm(len(together), generator=generator)
+        yield together[order[place * batch : (place + 1) * batch]].float()
+
+
+def train(
+    activations: list[Float[np.ndarray, "tokens d"]],
+    settings: Settings,
+    metadata: dict[str, Any],
+    work: Path,
+) -> Any:
+    """Train a TopK SAE and return it, its input scale folded into the weights.
+
+    The inputs are scaled to a mean norm of sqrt(d), and the decoder's bias begins at their mean,
+    which holds more than half of the residual stream's energy. SAELens' checkpoints are written to
+    `work`; the newest is taken up if there is one.
+    """
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.saes.sae import SAEMetadata
+    from sae_lens.saes.topk_sae import TopKTrainingSAEConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    from .sparse import SparseTopKTrainingSAE
+
+    torch.manual_seed(settings.seed)
+    d_in = activations[0].shape[1]
+    tokens = sum(len(part) for part in activations)
+    steps = math.ceil(settings.epochs * (tokens // settings.batch))
+    sample = torch.from_numpy(
+        np.concatenate([np.asarray(part[:20_000], dtype=np.float32) for part in activations])
+    )
+    scale = math.sqrt(d_in) / sample.norm(dim=-1).mean().item()
+    sae = SparseTopKTrainingSAE(
+        TopKTrainingSAEConfig(
+            d_in=d_in,
+            d_sae=settings.width,
+            k=settings.k,
+            normalize_activations="expected_average_only_in",
+            # The auxiliary loss is a sum over d as the main one is; 1/32 is the published weight.
+            aux_loss_coefficient=1 / 32,
+            metadata=SAEMetadata(**metadata),
+        )
+    )
+    sae.b_dec.data = sample.mean(0) * scale
+    trainer = SAETrainer(
+        cfg=SAETrainerConfig(
+            total_training_samples=steps * settings.batch,
+            train_batch_size_samples=settings.batch,
+            lr=settings.lr,
+            lr_end=settings.lr,
+            lr_warm_up_steps=max(2, int(settings.warm_up * steps)),
+            lr_decay_steps=max(1, int(settings.decay * steps)),
+            dead_feature_window=settings.dead_window,
+            feature_sampling_window=10**9,
+            n_checkpoints=settings.checkpoints,
+            checkpoint_path=str(work),
+        ),
+        sae=sae,
+        data_provider=iter(()),
+    )
+    trainer.activation_scaler.scaling_factor = scale
+    saved = sorted((int(p.name) for p in work.glob("[0-9]*") if p.is_dir()), reverse=True)
+    for samples in saved[:1]:
+        sae.load_weights_from_checkpoint(work / str(samples))
+        trainer.load_trainer_state(work / str(samples))
+        trainer.checkpoint_thresholds = [t for t in trainer.checkpoint_thresholds if t > samples]
+    trainer.data_provider = shuffled(
+        activations, settings.batch, settings.seed, trainer.n_training_samples
+    )
+    return trainer.fit()
+
+
+def store(sae: Any, folder: Path) -> None:
+    """Write the inference SAE in SAELens' format: float16 weights that it runs in float32.
+
+    Decoder rows have norm 1 and the input scale is in the weights, so neither is left to run time.
+    """
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, config = sae.save_inference_model(folder)
+    tensors = load_file(weights)
+    if max(tensor.abs().max().item() for tensor in tensors.values()) > 60_000:
+        raise OverflowError(f"a weight of {folder.name} is too large for float16")
+    save_file({name: t.to(torch.float16).contiguous() for name, t in tensors.items()}, weights)
+    entries = json.loads(Path(config).read_text())
+    # The norms are 1 now; as rounded they would only add noise to the selection.
+    entries |= {"dtype": "float32", "device": "cpu", "rescale_acts_by_decoder_norm": False}
+    Path(config).write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    # safetensors makes files that only their owner may read.
+    Path(weights).chmod(0o644)
