@@ -295,9 +295,6 @@ class ConditionalDifferenceMap(MapRows):
 
         return reduce_map(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ConditionalDifferenceMap":
-        return self  # a map is never changed in place
-
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `map.json` and `map-<hash>.safetensors`; an older map there is replaced whole.
 

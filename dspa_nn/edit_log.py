@@ -281,3 +281,11 @@ def warn_if_unsteered(record: Record) -> None:
     reason = log.reason()
     if reason is not None:
         warnings.warn(f"nothing was steered: {reason}", DSPAWarning, stacklevel=2)
+
+
+def received(state: dict[str, Any]) -> EditLog:
+    """Build the log of a run that took place on NDIF, and warn as a local run would have."""
+    record = Record(state["options"])
+    vars(record).update(state)
+    warn_if_unsteered(record)
+    return EditLog(record)

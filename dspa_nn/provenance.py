@@ -9,15 +9,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-# What a map must share with the model and the SAEs that it is used with, in words.
-OF_MAPS = {
-    "model_id": "model",
-    "model_revision": "model revision",
-    "input_layer": "input layer",
-    "output_layer": "output layer",
-    "input_sae_sha256": "input SAE with SHA-256",
-    "output_sae_sha256": "output SAE with SHA-256",
-}
+from dspa_nn.graph.settings import OF_MAPS, contradicting
+
 # Counts to be merged must also come from one source of triples, rendered in one way.
 OF_COUNTS = OF_MAPS | {
     "data_sha256": "data with SHA-256",
@@ -43,16 +36,8 @@ def contradiction(
 
     Where a side knows no hash of an SAE, the SAEs' names are compared instead.
     """
-    for key, name in keys.items():
-        mine, theirs = one.get(key), other.get(key)
-        if key.endswith("sae_sha256") and (mine is None or theirs is None):
-            key = key.removesuffix("_sha256")
-            name = name.removesuffix(" with SHA-256")
-            mine, theirs = one.get(key), other.get(key)
-        if mine is not None and theirs is not None and mine != theirs:
-            short = 12 if key.endswith("sha256") else None
-            return Contradiction(name, str(mine)[:short], str(theirs)[:short])
-    return None
+    found = contradicting(one, other, keys)
+    return None if found is None else Contradiction(*found)
 
 
 def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the model sees of one prompt, and of a response joined to it: text, ids, kinds of token."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int64
@@ -83,3 +84,8 @@ class Rendered:
 
     def __repr__(self) -> str:
         return self.show()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.payload import reduce_prompt
+
+        return reduce_prompt(self)

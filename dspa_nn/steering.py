@@ -9,9 +9,9 @@ import torch
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.edit_log import EditLog, Plan, plan_of, warn_if_unsteered
-from dspa_nn.errors import CountsError, SteeringError
+from dspa_nn.errors import CountsError, MapError, SteeringError
 from dspa_nn.model import ModelFacts, read_facts
-from dspa_nn.options import allowed_latents, check_options, fill
+from dspa_nn.options import fill
 from dspa_nn.presets import get_preset, load_model
 from dspa_nn.rendering import Rendered, render
 from dspa_nn.sae import LoadedSAE, check_sae, load_sae
@@ -359,38 +359,39 @@ class DSPA:
         never: Iterable[int] | None,
         planner: Planner | None = None,
     ) -> Any:
-        """Return what a steered run needs, as plain tensors: the one thing that is sent to NDIF."""
-        from dspa_nn.graph.steer import Steerer
+        """Return what a steered run needs, as plain tensors: settings filled in and checked."""
+        return self.portable().steerer(
+            map.portable(), given, only, never, planner, SteeringError, MapError
+        )
 
-        identity = self.provenance()
-        map.check(
-            model_id=identity["model_id"],
-            revision=identity["model_revision"],
-            input_layer=self.input_layer,
-            output_layer=self.output_layer,
-            input_sae_sha256=self.input_sae.sha256,
-            output_sae_sha256=self.output_sae.sha256,
-        )
-        options = fill(given, map.defaults, self.defaults)
-        check_options(options)
-        options["allowed"] = allowed_latents(only, never, self.output_sae.width)
-        options["prompt_tokens"] = map.prompt_tokens
-        options["bos_id"] = self.facts.bos_id
-        options["eos_ids"] = self.facts.eos_ids
-        options["markup_ids"] = self.facts.special_ids
-        arrays = {
-            "rows": map.rows,
-            "indptr": map.indptr,
-            "columns": map.columns,
-            "values": map.values,
-            "d_out": map.shape[1],
-            "tau": map.tau,
-            "gate_mean": map.gate_mean,
-            "gate": map.gate,
+    def portable(self, columns: torch.Tensor | None = None) -> Any:
+        """Return what travels in this object's place: plain tensors and the code of `graph/`.
+
+        columns: output latents, ascending, that can be edited at all: only their decoder rows are
+        taken. None takes every row.
+        """
+        from dspa_nn.graph.remote import RemoteDSPA
+
+        decoder = self.output_sae.decoder
+        tokens = {
+            "bos_id": self.facts.bos_id,
+            "eos_ids": self.facts.eos_ids,
+            "markup_ids": self.facts.special_ids,
         }
-        return Steerer(
-            self._encoders(), self.output_sae.decoder, None, arrays, options, SteeringError, planner
+        return RemoteDSPA(
+            self.paths,
+            self._encoders(),
+            decoder if columns is None else decoder[columns.to(decoder.device)],
+            columns,
+            self.provenance(),
+            self.defaults,
+            tokens,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.payload import reduce_dspa
+
+        return reduce_dspa(self)
 
     def _encoders(self) -> tuple[Any, Any]:
         return self.input_sae.encoder, self.output_sae.encoder

@@ -160,9 +160,17 @@ class Steering:
         self.signs = signs.unsqueeze(1).to(device)
         # One gather of decoder rows a run; every step multiplies by these alone.
         decoder, rows = self.steerer.decoder, self.planned
-        if self.steerer.editable is not None:
-            rows = torch.searchsorted(self.steerer.editable, rows.to(self.steerer.editable.device))
-            rows = rows.clamp(max=max(len(self.steerer.editable) - 1, 0))
+        editable = self.steerer.editable
+        if editable is not None:
+            wanted = both[both >= 0].to(editable.device)
+            missing = wanted[~torch.isin(wanted, editable)]
+            if len(missing):
+                raise self.steerer.error(
+                    f"output latent {int(missing[0])} was planned, and only the decoder rows that "
+                    "the map can edit were sent; plan latents among map.columns_used()"
+                )
+            rows = torch.searchsorted(editable, rows.to(editable.device))
+            rows = rows.clamp(max=max(len(editable) - 1, 0))
         self.rows = decoder[rows.to(decoder.device)]
         self.rows = self.rows.to(device, self.steerer.output_encoder.dtype)
 

@@ -1,0 +1,166 @@
+"""What a `DSPA`, a map and a rendered prompt become on the way to NDIF.
+
+The block that calls `dspa.apply(map)` runs on the server with these in the places of the user's
+objects: the same names and keywords, plain tensors inside.
+"""
+
+import torch
+from nnsight import save
+from nnsight.util import from_import_path
+
+from dspa_nn.graph.apply import apply
+from dspa_nn.graph.settings import allowed_latents, check_options, check_origin, fill
+from dspa_nn.graph.steer import Steerer
+from dspa_nn.graph.trace import current_call
+
+# What `apply` takes besides the map, and what it falls back to: None is filled in by `fill`.
+NAMES = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "positions")
+
+
+class SteeringRefusal(ValueError):
+    """Becomes a `SteeringError` again where the toolkit is installed."""
+
+
+class MapRefusal(ValueError):
+    """Becomes a `MapError` again where the toolkit is installed."""
+
+
+class CountsRefusal(ValueError):
+    """Becomes a `CountsError` again where the toolkit is installed."""
+
+
+class RemoteMap:
+    """A conditional-difference map as its arrays: see `ConditionalDifferenceMap`."""
+
+    def __init__(self, arrays, prompt_tokens, origin, defaults):
+        self.arrays = arrays
+        self.prompt_tokens = prompt_tokens
+        self.origin = origin
+        self.defaults = defaults
+
+
+class RemotePrompt:
+    """A rendered prompt as its ids and what of them is content: int64 and bool, one a token."""
+
+    def __init__(self, prompt_ids, content):
+        self.prompt_ids = prompt_ids
+        self.content = content
+
+
+class RemoteDSPA:
+    """A `DSPA` as its tensors: what a steered run needs of the two SAEs, and who they are."""
+
+    def __init__(self, paths, encoders, decoder, editable, identity, defaults, tokens):
+        self.paths = paths
+        self.encoders = encoders
+        # [d_out, d_model], or the rows of the latents in `editable` (ascending) alone.
+        self.decoder = decoder
+        self.editable = editable
+        self.identity = identity
+        self.defaults = defaults
+        self.tokens = tokens  # bos_id, eos_ids, markup_ids
+
+    def steerer(self, map, given, only, never, planner, error, map_error):
+        """The steerer of one `apply`, its settings filled in and checked; map: a `RemoteMap`."""
+        check_origin(map.origin, self.identity, "it is used with", map_error)
+        options = fill(given, map.defaults, self.defaults)
+        check_options(options, error)
+        options["allowed"] = allowed_latents(only, never, self.encoders[1].width, error)
+        options["prompt_tokens"] = map.prompt_tokens
+        options.update(self.tokens)
+        return Steerer(
+            self.encoders, self.decoder, self.editable, map.arrays, options, error, planner
+        )
+
+    def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):
+        """`DSPA.apply`, on the server; the log is read where the toolkit is installed."""
+        error = SteeringRefusal
+        planner = given.pop("planner", None)
+        given = {"positions": "response", **given}
+        unknown = sorted(set(given) - set(NAMES))
+        if unknown:
+            raise error(f"apply takes no {', '.join(unknown)}; it takes {', '.join(NAMES)}")
+        given = {name: given.get(name) for name in NAMES}
+        if hasattr(map, "portable"):
+            map = map.portable()
+        if not isinstance(map, RemoteMap):
+            raise error(
+                f"apply was given a {type(map).__name__} for its map; pass what fit or "
+                "ConditionalDifferenceMap.load returned"
+            )
+        envoy = current_call(error)[1].envoy
+        config = getattr(envoy._module, "config", None)
+        served = {"model_revision": getattr(config, "_commit_hash", None)}
+        check_origin(map.origin, served, "the server runs", MapRefusal)
+        self.move(envoy._module)
+        steerer = self.steerer(map, given, only, never, planner, error, MapRefusal)
+        record = apply(steerer, self.paths, self.prompts(prompt, error), prompt_length)
+        return save(Returned(record))
+
+    def move(self, module):
+        """Put the tensors beside the model: the user's machine does not know its devices."""
+        device = next(module.parameters()).device
+        if device != self.decoder.device:
+            self.decoder = self.decoder.to(device)
+            for encoder in self.encoders:
+                encoder.to(device)
+
+    def prompts(self, prompt, error):
+        """(ids, content) of each prompt of a batch, or None."""
+        if prompt is None:
+            return None
+        batch = [prompt] if hasattr(prompt, "prompt_ids") else prompt
+        if not isinstance(batch, (list, tuple)) or not all(
+            hasattr(own, "prompt_ids") for own in batch
+        ):
+            raise error(
+                "prompt= came unrendered, and the server has no template to render it with; write "
+                "prompt = dspa.render(messages) before the block and pass that"
+            )
+        return [(own.prompt_ids, own.content) for own in batch]
+
+
+def arrive(home, state, stand_in, parts):
+    """The object itself where its class can be imported, else what stands in for it."""
+    try:
+        kind = from_import_path(home)
+    except ImportError:
+        return stand_in(**parts)
+    own = kind.__new__(kind)
+    vars(own).update(state)
+    return own
+
+
+class Returned:
+    """An edit log on its way home: it arrives as an `EditLog`."""
+
+    def __init__(self, record):
+        self.record = record
+
+    def __reduce__(self):
+        return Named("dspa_nn.edit_log.received"), (portable(vars(self.record)),)
+
+
+class Named:
+    """A function that is only known by name here: pickled, it is looked up where it arrives."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, *args):
+        """Look the function up and call it: possible only where it exists."""
+        return from_import_path(self.path)(*args)
+
+    def __reduce__(self):
+        return from_import_path, (self.path,)
+
+
+def portable(value):
+    """The same value with every tensor on the CPU, in memory of its own."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(portable(item) for item in value)
+    return value

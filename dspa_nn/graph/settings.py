@@ -1,0 +1,102 @@
+"""The settings of one `apply`: filled in from preset or paper, checked, made plain values.
+
+Here and not above, because on NDIF `apply` is called where only this room exists.
+"""
+
+import math
+from typing import Any
+
+import torch
+
+from dspa_nn.graph.select import MODES, PROMPT_RULES
+
+# arXiv 2603.21461, section "Published settings" of the method page.
+PAPER: dict[str, Any] = {
+    "percentile": 90,
+    "k_diff": 16,
+    "alpha": 0.2,
+    "k_prompt": 32,
+    "mode": "ablate",
+    "prompt_rule": "density",
+    "prompt_tokens": "content",
+}
+POSITIONS = ("response", "all")
+# What a map must share with the model and the SAEs that it is used with, in words.
+OF_MAPS = {
+    "model_id": "model",
+    "model_revision": "model revision",
+    "input_layer": "input layer",
+    "output_layer": "output layer",
+    "input_sae_sha256": "input SAE with SHA-256",
+    "output_sae_sha256": "output SAE with SHA-256",
+}
+
+
+def fill(given, *fallbacks):
+    """`given` with every None replaced from the first fallback that has the key."""
+    filled = {}
+    for key, value in given.items():
+        for fallback in (*fallbacks, PAPER):
+            if value is None:
+                value = fallback.get(key)
+        filled[key] = value
+    return filled
+
+
+def check_options(options, error):
+    """Refuse settings out of range; the message names the setting, its value and its range."""
+    alpha = options["alpha"]
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 <= alpha < math.inf:
+        raise error(f"alpha is {alpha!r}, and must be a finite number of at least 0")
+    for name in ("k_prompt", "k_diff"):
+        value = options[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise error(f"{name} is {value!r}, and must be a whole number of at least 1")
+    for name, known in (("mode", MODES), ("prompt_rule", PROMPT_RULES), ("positions", POSITIONS)):
+        if options[name] not in known:
+            raise error(f"{name} is {options[name]!r}, and must be one of {', '.join(known)}")
+
+
+def allowed_latents(only, never, d_out, error):
+    """A bool [d_out], True where a latent may be chosen, or None where every one may."""
+    if only is None and never is None:
+        return None
+    allowed = torch.full((d_out,), only is None)
+    for name, latents, value in (("only", only, True), ("never", never, False)):
+        for latent in () if latents is None else latents:
+            if not 0 <= int(latent) < d_out:
+                raise error(
+                    f"{name}= names latent {int(latent)}, and the output SAE has latents 0 to "
+                    f"{d_out - 1}"
+                )
+            allowed[int(latent)] = value
+    return allowed
+
+
+def contradicting(one, other, keys):
+    """(name, one value, other value) of the first key on which two origins differ, or None.
+
+    A key that one side lacks, or holds as None, is accepted (METHOD 4b). Where a side knows no
+    hash of an SAE, the SAEs' names are compared instead.
+    """
+    for key, name in keys.items():
+        mine, theirs = one.get(key), other.get(key)
+        if key.endswith("sae_sha256") and (mine is None or theirs is None):
+            key = key.removesuffix("_sha256")
+            name = name.removesuffix(" with SHA-256")
+            mine, theirs = one.get(key), other.get(key)
+        if mine is not None and theirs is not None and mine != theirs:
+            short = 12 if key.endswith("sha256") else None
+            return name, str(mine)[:short], str(theirs)[:short]
+    return None
+
+
+def check_origin(fitted, here, words, error):
+    """Refuse a map whose origin contradicts what it is used with; both are named."""
+    found = contradicting(fitted, here, OF_MAPS)
+    if found is not None:
+        name, one, other = found
+        raise error(
+            f"this map was fitted with {name} {one}, but {words} {name} {other}; use the one it "
+            "was fitted with, or fit a map for this one."
+        )

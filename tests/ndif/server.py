@@ -1,0 +1,231 @@
+"""A real NDIF server on loopback, with the embedded model: install, start, stop.
+
+    python -m tests.ndif.server start      # or: make ndif
+
+Linux, no GPU needed. Everything binds 127.0.0.1. Nothing but the standard library is used here.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).parent
+REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MODEL_KEY = "nnsight.modeling.transformers.TransformersModel:" + json.dumps(
+    {"repo_id": REPO_ID, "revision": None, "task": "text-generation"}
+)
+PORTS = {"api": 8001, "redis": 6379, "s3": 9000, "ray": 6385, "ray_client": 10001}
+HOST = f"http://127.0.0.1:{PORTS['api']}"
+# Every process of the server carries this in its environment: so that they can be found again.
+MARK = "DSPA_NDIF_RUN"
+
+
+def cache() -> Path:
+    """Return the toolkit's cache folder (`DSPA_CACHE`, else `~/.cache/dspa_nn`)."""
+    root = os.environ.get("DSPA_CACHE")
+    return Path(root) if root else Path.home() / ".cache" / "dspa_nn"
+
+
+def venv() -> Path:
+    """Return the server's own virtual environment, outside the repository."""
+    return Path(os.environ.get("DSPA_NDIF_VENV") or cache() / "ndif-venv")
+
+
+def work() -> Path:
+    """Return the folder of logs; short, since Ray puts sockets below it."""
+    return Path(os.environ.get("DSPA_NDIF_WORK") or f"{tempfile.gettempdir()}/ndif-{os.getuid()}")
+
+
+def missing() -> str | None:
+    """Say what of the server is not installed here, or None."""
+    if not sys.platform.startswith("linux"):
+        return "the loopback NDIF server runs on Linux only"
+    if shutil.which("redis-server") is None:
+        return "redis-server is not installed: apt-get install redis-server"
+    if not (venv() / ".installed").exists():
+        return "the server's packages are not installed: make ndif"
+    return None
+
+
+def install() -> None:
+    """Make the server's virtual environment, once: about two minutes."""
+    if (venv() / ".installed").exists():
+        return
+    python = shutil.which("python3.11") or sys.executable
+    subprocess.run([python, "-m", "venv", str(venv())], check=True)
+    pip = [str(venv() / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
+    subprocess.run([*pip, "--no-deps", "--ignore-requires-python", "ndif==0.1.2"], check=True)
+    (venv() / ".installed").touch()
+
+
+def environment() -> dict[str, str]:
+    """Return what every process of the server is started with."""
+    ours = cache() / "hub" / ("models--" + REPO_ID.replace("/", "--"))
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    env |= {
+        MARK: str(work()),
+        # The actor's folder alone: the toolkit must not be importable.
+        "PYTHONPATH": str(HERE / "actor"),
+        "PATH": f"{venv() / 'bin'}{os.pathsep}{env.get('PATH', '')}",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "GRPC_ENABLE_FORK_SUPPORT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NDIF_REDIS_URL": f"redis://127.0.0.1:{PORTS['redis']}",
+        "NDIF_OBJECT_STORE_URL": f"http://127.0.0.1:{PORTS['s3']}",
+        "NDIF_API_URL": HOST,
+        "NDIF_API_PORT": str(PORTS["api"]),
+        "NDIF_RAY_ADDRESS": f"ray://127.0.0.1:{PORTS['ray_client']}",
+        "NDIF_DEFAULT_MODEL_ACTOR_CLASS": "ndif_cpu.CPUModelActor",
+        "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{PORTS['api']}",
+        "DSPA_NDIF_IMPORTS": str(work() / "imports.jsonl"),
+    }
+    if ours.exists():
+        env["HF_HOME"] = str(cache())
+    return env
+
+
+def _spawn(name: str, command: list[str], **extra: str) -> None:
+    with (work() / f"{name}.log").open("ab") as log:
+        subprocess.Popen(
+            command, env=environment() | extra, stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL, start_new_session=True, cwd=work(),
+        )  # fmt: skip
+
+
+def start(timeout: float = 240) -> None:
+    """Start every process, deploy the embedded model, and return when it answers."""
+    if running():
+        return
+    reason = missing()
+    if reason:
+        raise SystemExit(reason)
+    stop()
+    shutil.rmtree(work(), ignore_errors=True)
+    work().mkdir(parents=True)
+    ports = {name: str(port) for name, port in PORTS.items()}
+    _spawn("redis", ["redis-server", "--port", ports["redis"], "--bind", "127.0.0.1", "--save", ""])
+    _spawn("s3", ["moto_server", "-H", "127.0.0.1", "-p", ports["s3"]])
+    head = [
+        "ray", "start", "--head", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+        "--num-cpus=8", "--num-gpus=1", f"--port={ports['ray']}", "--disable-usage-stats",
+        f"--ray-client-server-port={ports['ray_client']}", f"--temp-dir={work() / 'ray'}",
+        "--object-store-memory=1000000000",
+        # What the scheduler reads; nobody looks for the GPU.
+        '--resources={"head":10,"cuda_memory_bytes":8000000000,"cpu_memory_bytes":16000000000}',
+    ]  # fmt: skip
+    with (work() / "ray.log").open("ab") as log:
+        subprocess.run(head, env=environment(), stdout=log, stderr=log, check=True, timeout=timeout)
+    controller = "ndif.services.ray.deployments.controller.controller"
+    _spawn(
+        "controller", [str(venv() / "bin" / "python"), "-m", controller],
+        NDIF_SERVICE="ray", RAY_ADDRESS=f"127.0.0.1:{ports['ray']}",
+    )  # fmt: skip
+    gunicorn = ["gunicorn", "--config", "python:ndif.services.api.gunicorn_conf"]
+    _spawn("api", [*gunicorn, "ndif.services.api.app:app"], NDIF_SERVICE="api")
+    deadline = time.monotonic() + timeout
+    _until(lambda: get("/ping") == "pong", deadline, "api.log")
+    _until(lambda: bool((get("/status") or {}).get("cluster")), deadline, "controller.log")
+    deploy()
+    _until(running, deadline, "deploy.log")
+
+
+def deploy() -> None:
+    """Deploy the embedded model."""
+    config = work() / "models.yaml"
+    entry = {
+        "checkpoint": REPO_ID, "task": "text-generation", "dtype": "float32",
+        "size_bytes": 540_000_000, "model_key": MODEL_KEY,
+    }  # fmt: skip
+    config.write_text(json.dumps({"models": [entry]}))  # JSON is YAML
+    with (work() / "deploy.log").open("ab") as log:
+        subprocess.run(
+            ["ndif", "deploy", "-f", str(config)],
+            env=environment(), stdout=log, stderr=log, check=True, timeout=240,
+        )  # fmt: skip
+
+
+def get(path: str) -> object:
+    """Return the JSON that the server answers, or None where it does not."""
+    try:
+        with urllib.request.urlopen(HOST + path, timeout=15) as answer:
+            return json.load(answer)
+    except (OSError, ValueError, urllib.error.URLError):
+        return None
+
+
+def running() -> bool:
+    """Whether the server answers and the embedded model is deployed."""
+    if get("/ping") != "pong":
+        return False
+    status = get("/status")
+    found = status.get("deployments", {}).values() if isinstance(status, dict) else ()
+    return any(
+        one.get("repo_id") == REPO_ID and one.get("application_state") == "RUNNING" for one in found
+    )
+
+
+def _until(ready: object, deadline: float, log: str) -> None:
+    assert callable(ready)
+    while not ready():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the NDIF server did not start; see {work() / log}")
+        time.sleep(1)
+
+
+def processes() -> list[int]:
+    """Return the ids of every process that `start` started, and of all they started."""
+    mark = f"{MARK}={work()}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def stop(patience: float = 10) -> None:
+    """End every process of the server, and wait until none is left."""
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, patience)):
+        end = time.monotonic() + seconds
+        for pid in processes():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+        while processes() and time.monotonic() < end:
+            time.sleep(0.2)
+
+
+def main(command: str) -> None:
+    """Run one of install, start, stop, status."""
+    if command == "start":
+        install()
+        start()
+        print(f"An NDIF server with {REPO_ID} listens on 127.0.0.1. Two lines to use it:\n")
+        print(f"    export NDIF_HOST={HOST} HF_HOME={environment().get('HF_HOME', '')}")
+        print(f'    model = dspa_nn.remote_model("{REPO_ID}")\n')
+    elif command == "stop":
+        stop()
+    elif command == "install":
+        install()
+    else:
+        print("running" if running() else f"not running ({missing() or 'make ndif starts it'})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "status")
