@@ -64,6 +64,7 @@ def run(recipe: Any, files: dict[str, Path], out: Path, **changes: Any) -> None:
         "lr": 3e-3,
         "context": 96,
         "model": str(files["model"]),
+        "model_name": "nobody/tiny-llama",
         "held_out_tokens": 1000,
         "loss_tokens": 300,
     }
@@ -94,6 +95,7 @@ def test_the_recipe_runs_end_to_end_and_saelens_loads_what_it_stores(
 
     card = (out / "README.md").read_text()
     assert "triples.jsonl@0:50, hh.jsonl.gz" in card
+    assert "base_model: nobody/tiny-llama" in card
     assert "Nothing else." in card
     assert str(tmp_path) not in card
 

@@ -24,15 +24,14 @@ def _scatter(
     flat = index.flatten()
     order = flat.argsort()
     ends = torch.bincount(flat, minlength=latents).cumsum(0)
-    starts = torch.cat([ends.new_zeros(1), ends])
-    matrix = torch.sparse_csr_tensor(
-        starts,
+    return torch.nn.functional.embedding_bag(
         order // index.shape[1],
-        values.flatten()[order],
-        size=(latents, len(index)),
-        check_invariants=False,
+        rows,
+        torch.cat([ends.new_zeros(1), ends]),
+        mode="sum",
+        per_sample_weights=values.flatten()[order],
+        include_last_offset=True,
     )
-    return matrix @ rows
 
 
 class _Selected(torch.autograd.Function):
