@@ -87,3 +87,16 @@ def test_a_warning_of_ours_is_one_sentence(source: Path, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("dspa: nothing was steered: alpha is 0")
     assert "Warning" not in result.stderr
+
+
+def test_demo_hands_its_options_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def run_demo(out: Path, **options: object) -> None:
+        given.update(options, out=out)
+
+    monkeypatch.setattr("dspa_nn.evaluation.demo.run_demo", run_demo)
+    result = dspa("demo", "--out", tmp_path, "--fit", 20, "--test", 5, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    given.pop("console")
+    assert given == {"out": tmp_path, "n_fit": 20, "n_test": 5, "max_new_tokens": 32, "seed": 3}
