@@ -7,6 +7,8 @@ from typing import Any
 
 from dspa_nn.errors import DSPAError, SteeringError
 
+_SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)")
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -98,10 +100,23 @@ def _identity(model: Any, module: Any) -> tuple[str, str | None]:
     revision = getattr(model, "revision", None) or getattr(module.config, "_commit_hash", None)
     # A snapshot folder of a hub cache names the model and the commit; the rest of the path is
     # one machine's business.
-    cached = re.search(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)", str(name))
+    cached = _SNAPSHOT.search(str(name))
     if cached:
         return cached[1].replace("--", "/"), cached[2]
-    return str(name), revision
+    return str(name), revision or _cached_revision(str(name))
+
+
+def _cached_revision(name: str) -> str | None:
+    """Return the commit that a hub id stands for in the local hub cache, or None."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    found = _SNAPSHOT.search(path) if isinstance(path, str) else None
+    return found and found[2]
 
 
 def _eos_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MODEL_KEY = "nnsight.modeling.transformers.TransformersModel:" + json.dumps(
     {"repo_id": REPO_ID, "revision": None, "task": "text-generation"}
 )
-PORTS = {"api": 8001, "redis": 6379, "s3": 9000, "ray": 6385, "ray_client": 10001}
+PORTS = {"api": 8001, "redis": 6390, "s3": 9000, "ray": 6385, "ray_client": 10001}
 HOST = f"http://127.0.0.1:{PORTS['api']}"
 # Every process of the server carries this in its environment: so that they can be found again.
 MARK = "DSPA_NDIF_RUN"
@@ -103,7 +103,7 @@ def _spawn(name: str, command: list[str], **extra: str) -> None:
         )  # fmt: skip
 
 
-def start(timeout: float = 240) -> None:
+def start(timeout: float = 600) -> None:
     """Start every process, deploy the embedded model, and return when it answers."""
     if running():
         return
@@ -169,10 +169,8 @@ def running() -> bool:
     if get("/ping") != "pong":
         return False
     status = get("/status")
-    found = status.get("deployments", {}).values() if isinstance(status, dict) else ()
-    return any(
-        one.get("repo_id") == REPO_ID and one.get("application_state") == "RUNNING" for one in found
-    )
+    found = status.get("deployments", {}).items() if isinstance(status, dict) else ()
+    return any(REPO_ID in name and one.get("application_state") == "RUNNING" for name, one in found)
 
 
 def _until(ready: object, deadline: float, log: str) -> None:
