@@ -144,7 +144,7 @@ class EditLog:
         if not record.generating or not step or record.ids.shape[1] <= width:
             return where
         emitted = record.ids[:, width : width + step]
-        ended = torch.isin(emitted, torch.tensor(record.options["eos_ids"], device=emitted.device))
+        ended = torch.isin(emitted, torch.tensor(record.eos_ids, device=emitted.device))
         return where & ~ended.any(-1, keepdim=True).to(where.device)
 
     def _changes(self) -> Iterator[tuple[int, dict[str, Any], Tensor, Tensor]]:

@@ -12,7 +12,14 @@ from dspa_nn.edit_log import EditLog, warn_if_unsteered
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.steer import Steering
-from dspa_nn.graph.trace import check_padding, check_settings, first, replaced, setting_of
+from dspa_nn.graph.trace import (
+    check_padding,
+    check_settings,
+    first,
+    note_settings,
+    replaced,
+    setting_of,
+)
 from dspa_nn.model import as_local, read_facts
 
 _OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
@@ -96,6 +103,8 @@ class Attachment:
         if mask is not None:
             check_padding(mask, SteeringError)
         self._begin(ids, mask, True)
+        assert self._run is not None
+        note_settings(self._run.record, setting)
         self._generating = True
         try:
             result = type(self._model).generate(self._model, *args, **kwargs)

@@ -3,7 +3,7 @@
 import torch
 
 from dspa_nn.graph.steer import Steering
-from dspa_nn.graph.trace import check_call, current_call, start
+from dspa_nn.graph.trace import check_call, current_call, note_settings, start
 
 
 def apply(steerer, paths, prompts, prompt_length, on_end=None):
@@ -17,6 +17,8 @@ def apply(steerer, paths, prompts, prompt_length, on_end=None):
     mediator, call = current_call(error)
     ids, mask = check_call(call, error)
     steering = begin(steerer, ids, mask, prompts, prompt_length, call.generating, on_end)
+    if call.generating:
+        note_settings(steering.record, call.setting)
     root = call.envoy.path
     start(mediator, call, steering, [f"{root}.{path}" for path in paths], error)
     return steering.record
@@ -55,7 +57,8 @@ def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
                     f"row {row} does not hold the tokens of its prompt=; pass prompt.ids to the "
                     "model and the same prompt to apply"
                 )
-        content = [inside for _, inside in prompts]
+        if steerer.options["prompt_tokens"] == "content":
+            content = [inside for _, inside in prompts]
         prompt_length = [len(own) for own, _ in prompts]
     if generating:
         prompt_length = None

@@ -58,7 +58,7 @@ class RemoteDSPA:
         self.editable = editable
         self.identity = identity
         self.defaults = defaults
-        self.tokens = tokens  # bos_id, eos_ids, markup_ids
+        self.tokens = tokens  # bos_id, markup_ids
 
     def steerer(self, map, given, only, never, planner, error, map_error):
         """The steerer of one `apply`, its settings filled in and checked; map: a `RemoteMap`."""

@@ -50,6 +50,8 @@ class Record:
         self.steps = []  # a dict a forward: start, before, after, strongest, steered, fired
         self.markup: Any = None  # bool [rows]: special tokens were counted as content
         self.generating = False
+        self.eos_ids = []  # ids after which `generate` feeds a row nothing of its own
+        self.beams = False  # rows change places within a prompt
         self.finished = False
 
 
@@ -230,7 +232,7 @@ class Steering:
         if record.finished:
             return
         record.finished = True
-        if ids is not None and ids.shape[0] == record.mask.shape[0]:
+        if ids is not None and not record.beams and ids.shape[0] == record.mask.shape[0]:
             record.ids = ids
         if self.on_end is not None:
             self.on_end(record)

@@ -14,6 +14,8 @@ from nnsight.intervention.iterator import getcurrent
 UNSUPPORTED = {
     "assistant_model": "assisted decoding takes drafted tokens back",
     "prompt_lookup_num_tokens": "prompt lookup takes drafted tokens back",
+    "assistant_early_exit": "assisted decoding takes drafted tokens back",
+    "use_mtp": "assisted decoding takes drafted tokens back",
     "prefill_chunk_size": "a chunked prefill never shows the prompt whole",
     "custom_generate": "a custom decoding loop may pass tokens in any order",
 }
@@ -135,6 +137,18 @@ def check_settings(setting, cache, generating, error):
     for key, reason in UNSUPPORTED.items():
         if setting(key):
             raise error(f"{key} cannot be steered: {reason}; generate without {key}")
+    if (setting("guidance_scale") or 1) != 1:
+        raise error(
+            "guidance_scale cannot be steered: guidance runs the model a second time at every "
+            "step; generate without guidance_scale"
+        )
+
+
+def note_settings(record, setting):
+    """Note what the log must know of a generation: where rows end, and whether they move."""
+    ends = setting("eos_token_id")
+    record.eos_ids = [] if ends is None else torch.as_tensor(ends).flatten().tolist()
+    record.beams = (setting("num_beams") or 1) > 1
 
 
 def check_padding(mask, error):
