@@ -35,6 +35,7 @@ ROOMS = (
     ("conditional_map", "map_rows"),
     ("counts", "blocks", "counting"),
     ("model", "embedded", "presets", "options"),
+    ("remote", "remote_errors", "diagnosis"),
     ("edit_log",),
     ("steering", "hooks"),
     ("evaluation",),
@@ -250,6 +251,11 @@ def test_no_machine_path_and_no_registry_is_written_down() -> None:
         hits = (number for number, line in enumerate(lines, 1) if pattern.search(line))
         found += [f"{path.relative_to(REPOSITORY)}:{number}" for number in hits]
     assert not found
+
+
+def test_no_module_hides_a_public_name() -> None:
+    # Importing dspa_nn.fit would make `dspa_nn.fit` that module, for everybody, from then on.
+    assert not [name for name in dspa_nn.__all__ if (PACKAGE / f"{name}.py").exists()]
 
 
 def test_constraints_pin_what_pyproject_asks_for() -> None:
