@@ -10,7 +10,7 @@ INSTALLED = $(VENV)/.installed-$(KEY)-
 # Tiny models on few cores: one thread a process is faster than many, and repeatable.
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: help demo test check format docs clean
+.PHONY: help demo test check format docs ndif ndif-stop clean
 
 help:
 	@echo "make demo    fit a map with the embedded model, steer 50 prompts, print what it did"
@@ -18,6 +18,7 @@ help:
 	@echo "make check   lint, format, types, and the tests on tiny models (under three minutes)"
 	@echo "make format  let ruff mend what it can"
 	@echo "make docs    build the documentation, strictly, into site/"
+	@echo "make ndif    start an NDIF server on loopback (Linux, redis-server); make ndif-stop ends it"
 	@echo "make clean   remove what the targets above made, .venv included"
 
 demo: $(INSTALLED)demo
@@ -38,6 +39,12 @@ format: $(INSTALLED)demo,test
 
 docs: $(INSTALLED)docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+ndif: $(INSTALLED)demo,test
+	$(BIN)/python -m tests.ndif.server start
+
+ndif-stop: $(INSTALLED)demo,test
+	$(BIN)/python -m tests.ndif.server stop
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site demo
