@@ -35,9 +35,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line]
 
 
-def prefixes(styles: dict[str, Any], kind: str, order: int) -> list[decoding.Chat]:
-    """Return what precedes the message in each style: the instruction and four examples."""
-    examples = styles["examples"][kind]
+def prefixes(styles: dict[str, Any], order: int) -> list[decoding.Chat]:
+    """Return what precedes the message in each style: the instruction and four examples.
+
+    They are the same for both kinds of prompt. With examples of each kind's own, a style sounds
+    different in each, and one global difference then tells chosen from rejected by that alone.
+    """
+    examples = styles["examples"]
     shown = examples[order:] + examples[:order]
     chats = []
     for style in STYLES:
@@ -71,7 +75,7 @@ def generate(raw: Path, dtype: str, threads: int) -> None:
                 part = todo[start : start + BATCH]
                 texts = [p["text"] for p in part]
                 torch.manual_seed(int(part[0]["id"][1:]))
-                answers = contrast.answer(prefixes(styles, kind, order), texts)
+                answers = contrast.answer(prefixes(styles, order), texts)
                 with raw.open("a") as file:
                     for prompt, pair in zip(part, answers, strict=True):
                         file.write(json.dumps(prompt | dict(zip(STYLES, pair, strict=True))) + "\n")
