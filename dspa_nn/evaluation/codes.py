@@ -1,5 +1,7 @@
-"""Output latents of teacher-forced responses, taken once: how much any plan would edit is then
-arithmetic, without a further run of the model."""
+"""Output latents of teacher-forced responses, taken once.
+
+How much any plan would edit is then arithmetic, without a further run of the model.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,40 +88,45 @@ class Codes:
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> tuple[float, float]:
         """Edits and norm of the change, each a steered token, as the means over sequences."""
-        edits, norms = [], []
-        for row, (chosen, delta) in enumerate(self._changes(planned, signs, alpha)):
+        edits, change = self.change(planned, signs, alpha)
+        return self._mean(edits), self._mean(change.norm(dim=-1))
+
+    def change(
+        self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
+    ) -> tuple[Int64[Tensor, " positions"], Float[Tensor, "positions d_model"]]:
+        """At every position, how many latents are edited, and what that adds to the stream."""
+        edits, changes = [], []
+        for row, (chosen, delta) in enumerate(self._moved(planned, signs, alpha)):
             change = delta @ self.decoder[chosen]
-            if self.scale is not None:
-                change = change * self.scale[self._positions(row)]
+            changes.append(change if self.scale is None else change * self.scale[self._own(row)])
             edits.append((delta != 0).sum(-1))
-            norms.append(change.norm(dim=-1))
-        return self._mean(edits), self._mean(norms)
+        return torch.cat(edits), torch.cat(changes)
 
     def edits(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> float:
         """Edits a steered token alone, which is quicker."""
-        found = [(delta != 0).sum(-1) for _, delta in self._changes(planned, signs, alpha)]
-        return self._mean(found)
+        found = [(delta != 0).sum(-1) for _, delta in self._moved(planned, signs, alpha)]
+        return self._mean(torch.cat(found))
 
-    def _changes(
+    def _moved(
         self, planned: Tensor, signs: Tensor, alpha: float
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Each triple's planned latents, and by how much they move at its positions."""
         for row in range(len(planned)):
             real = planned[row] >= 0
-            chosen, own = planned[row][real], self._positions(row)
+            chosen, own = planned[row][real], self._own(row)
             before = self.latents[own].index_select(1, chosen)
             after = edit_latents(before, self.strongest[own], signs[row][real], alpha)
             yield chosen, after - before
 
-    def _positions(self, row: int) -> slice:
+    def _own(self, row: int) -> slice:
         bounds = torch.searchsorted(self.owner, torch.tensor([2 * row, 2 * row + 2]))
         return slice(int(bounds[0]), int(bounds[1]))
 
-    def _mean(self, pieces: list[Tensor]) -> float:
+    def _mean(self, values: Tensor) -> float:
         rows = int(self.owner[-1]) + 1
-        return float(mean_by(self.owner, torch.cat(pieces).float(), rows).mean())
+        return float(mean_by(self.owner, values.float(), rows).mean())
 
 
 def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:

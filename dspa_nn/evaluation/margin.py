@@ -1,4 +1,4 @@
-"""The preference margin log p(chosen | x) - log p(rejected | x), per token, under each condition."""
+"""The preference margin log p(chosen | x) - log p(rejected | x), per token, by condition."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def margins(
     conditions: Sequence[Condition],
     *,
     token_budget: int = TOKEN_BUDGET,
-    advance: Callable[[int], Any] = lambda _: None,
+    advance: Callable[[float], Any] = lambda _: None,
 ) -> list[Margins]:
     """Margins of the unsteered model, then of every condition, on the same triples.
 

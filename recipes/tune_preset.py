@@ -1,0 +1,229 @@
+"""Choose a preset's settings by what steers best on the demo's development triples.
+
+    python recipes/tune_preset.py --out work/tuning.json
+    python recipes/tune_preset.py --pair work/v1/9 work/v1/24 --pair work/v2/9 work/v2/24
+
+Maps are fitted on the demo's fitting triples, and every setting is scored on its development
+triples; the test triples are never read. First the ways of counting and voting (percentile,
+prompt_tokens, prompt_rule, k_prompt) are ranked by held-out accuracy, which costs no run of the
+model; the best of each rule then meet every k_diff, mode and alpha, scored by the mean change of
+the margin a token. A setting that moves the model further than `--kl` nats a token, or that answers
+with a perplexity ratio above `--perplexity`, is out: strong edits buy margin with fluency.
+
+The model runs up to the output layer once, and for each setting from there on (`_tuning/upper.py`).
+"""
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _tuning.upper import UpperBlocks
+
+import dspa_nn as dn
+from dspa_nn.counts import ActivationCounts
+from dspa_nn.evaluation.bootstrap import bootstrap
+from dspa_nn.evaluation.codes import encode
+from dspa_nn.evaluation.conditions import Condition
+from dspa_nn.evaluation.demo.data import Row, read_rows, take
+from dspa_nn.evaluation.generation import answer, surprise
+from dspa_nn.evaluation.preference import accuracy
+from dspa_nn.evaluation.style import warmth
+
+PRESET = "smollm2-135m-instruct"
+PERCENTILES = (50, 75, 90, 95)
+PROMPT_TOKENS = ("content", "all")
+K_PROMPTS = (16, 32, 64)
+K_DIFFS = (8, 16, 32)
+MODES = ("ablate", "both")
+ALPHAS = (0.2, 0.5, 1.0)
+Setting = dict[str, Any]
+
+
+def voting_settings() -> list[Setting]:
+    """Every way of counting and voting; k_prompt matters to the density rule alone."""
+    found = []
+    for percentile, tokens in itertools.product(PERCENTILES, PROMPT_TOKENS):
+        own = {"percentile": percentile, "prompt_tokens": tokens}
+        found += [own | {"prompt_rule": "density", "k_prompt": k} for k in K_PROMPTS]
+        found += [own | {"prompt_rule": rule, "k_prompt": 32} for rule in ("gated", "centred")]
+    return found
+
+
+class Maps:
+    """Maps of the fitting triples, each fitted once."""
+
+    def __init__(self, fitting: ActivationCounts) -> None:
+        self.fitting = fitting
+        self.known: dict[str, dn.ConditionalDifferenceMap] = {}
+
+    def of(self, setting: Setting) -> dn.ConditionalDifferenceMap:
+        """The map of a setting."""
+        names = ("percentile", "prompt_tokens", "k_diff")
+        fit = {name: setting[name] for name in names if name in setting}
+        if text(fit) not in self.known:
+            self.known[text(fit)] = self.fitting.fit(**fit)
+        return self.known[text(fit)]
+
+    def condition(self, setting: Setting) -> Condition:
+        """Steer by one setting."""
+        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
+        return Condition("", self.of(setting), {name: setting[name] for name in names})
+
+
+def rank_votes(maps: Maps, development: ActivationCounts, keep: int) -> list[tuple[float, Setting]]:
+    """Voting settings by held-out accuracy, the best `keep` of each prompt rule."""
+    ranked: list[tuple[float, Setting]] = []
+    for setting in voting_settings():
+        rule = {k: setting[k] for k in ("prompt_rule", "k_prompt")}
+        ranked.append((float(accuracy(maps.of(setting), development, **rule).mean()), setting))
+    ranked.sort(key=lambda pair: -pair[0])
+    kept: dict[str, int] = {}
+    best = []
+    for score, setting in ranked:
+        rule = setting["prompt_rule"]
+        kept[rule] = kept.get(rule, 0) + 1
+        if kept[rule] <= keep:
+            best.append((score, setting))
+    return best
+
+
+def score(upper: UpperBlocks, maps: Maps, setting: Setting, kinds: Sequence[str]) -> dict[str, Any]:
+    """The figures of one setting on the development triples."""
+    found = upper.measure(maps.condition(setting))
+    change = bootstrap(found.change)
+    each = {
+        kind: float(found.change[[own == kind for own in kinds]].mean())
+        for kind in sorted(set(kinds))
+    }
+    return {
+        "setting": setting,
+        "change": change.mean,
+        "low": change.low,
+        "high": change.high,
+        "by_kind": each,
+        "kl": float(found.kl.mean()),
+        "edits": found.edits,
+        "norm": found.norm,
+    }
+
+
+def check_answers(
+    dspa: dn.DSPA, maps: Maps, rows: Sequence[Row], best: list[dict[str, Any]]
+) -> None:
+    """Add the perplexity ratio and the change of style of greedy answers, in place."""
+    prompts = [dspa.render(row.triple.prompt) for row in rows]
+    plain = answer(dspa, prompts)
+    before = surprise(dspa, prompts, plain)
+    style = np.array([row.sign * warmth(t) for row, t in zip(rows, plain.texts, strict=True)])
+    for own in best:
+        said = answer(dspa, prompts, maps.condition(own["setting"]))
+        after = surprise(dspa, prompts, said)
+        own["perplexity_ratio"] = float(np.exp(np.nanmean(after - before)))
+        now = [row.sign * warmth(t) for row, t in zip(rows, said.texts, strict=True)]
+        own["style_change"] = float(np.mean(np.array(now) - style))
+
+
+def tune(dspa: dn.DSPA, rows: Sequence[Row], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score the grid for one pair of SAEs; the best allowed setting comes first."""
+    start = time.perf_counter()
+    fitting_rows = take(rows, "fit", options.fit)
+    development = take(rows, "dev", options.dev)
+    fitting = dspa.count([row.triple for row in fitting_rows])
+    held_out = dspa.count([row.triple for row in development])
+    triples = [row.triple for row in development]
+    upper = UpperBlocks(dspa, triples, encode(dspa, triples))
+    kinds = [row.kind for row in development]
+    print(f"counted and encoded in {time.perf_counter() - start:.0f} s", flush=True)
+    maps = Maps(fitting)
+    votes = rank_votes(maps, held_out, options.keep)
+    for value, setting in votes:
+        print(f"accuracy {value:.3f}  {text(setting)}")
+    found = []
+    grid = itertools.product(votes, options.k_diff, options.mode, options.alpha)
+    for (value, vote), k_diff, mode, alpha in grid:
+        setting = vote | {"k_diff": k_diff, "mode": mode, "alpha": alpha}
+        found.append(score(upper, maps, setting, kinds) | {"accuracy": value})
+        print(line(found[-1]), flush=True)
+    found.sort(key=lambda own: (own["kl"] > options.kl, -own["change"]))
+    few = development[: options.answers]
+    check_answers(dspa, maps, few, found[: options.check])
+    found.sort(
+        key=lambda own: (
+            own["kl"] > options.kl,
+            own.get("perplexity_ratio", np.inf) > options.perplexity,
+            -own["change"],
+        )
+    )
+    print(f"\n{len(found)} settings in {time.perf_counter() - start:.0f} s; the best:")
+    for own in found[: options.check]:
+        print(line(own))
+    return found
+
+
+def text(setting: Setting) -> str:
+    return " ".join(f"{name}={value}" for name, value in setting.items())
+
+
+def line(own: dict[str, Any]) -> str:
+    kinds = " ".join(f"{kind} {value:+.4f}" for kind, value in own["by_kind"].items())
+    answers = ""
+    if "perplexity_ratio" in own:
+        answers = f" perplexity {own['perplexity_ratio']:.2f} style {own['style_change']:+.3f}"
+    return (
+        f"{own['change']:+.4f} [{own['low']:+.4f}, {own['high']:+.4f}] {kinds} kl {own['kl']:.3f} "
+        f"edits {own['edits']:.2f} norm {own['norm']:.1f}{answers}  {text(own['setting'])}"
+    )
+
+
+def pair_of(folders: Sequence[str] | None) -> dn.DSPA:
+    """The preset with its own SAEs, or with those of two folders and the layers that they name."""
+    preset = dn.DSPA.from_preset(PRESET)
+    if folders is None:
+        return preset
+    layers = [int(json.loads((Path(f) / "cfg.json").read_text())["metadata"]["hook_name"]
+                  .split(".")[1]) for f in folders]  # fmt: skip
+    return dn.DSPA(
+        preset.model,
+        input_sae=folders[0],
+        output_sae=folders[1],
+        input_layer=layers[0],
+        output_layer=layers[1],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--pair", nargs=2, action="append", metavar=("IN", "OUT"))
+    parser.add_argument("--out", type=Path, default=Path("work/tuning.json"))
+    parser.add_argument("--fit", type=int, default=250, help="triples to fit on")
+    parser.add_argument("--dev", type=int, default=None, help="development triples, all if left")
+    parser.add_argument("--keep", type=int, default=2, help="voting settings kept of each rule")
+    parser.add_argument("--k-diff", type=int, nargs="+", default=K_DIFFS)
+    parser.add_argument("--mode", nargs="+", default=MODES)
+    parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS)
+    parser.add_argument("--kl", type=float, default=0.15, help="most nats a token")
+    parser.add_argument("--perplexity", type=float, default=1.25, help="highest ratio")
+    parser.add_argument("--check", type=int, default=8, help="settings whose answers are looked at")
+    parser.add_argument("--answers", type=int, default=30, help="prompts to answer for that")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results = []
+    for folders in options.pair or [None]:
+        dspa = pair_of(folders)
+        print(dspa, flush=True)
+        found = tune(dspa, read_rows(), options)
+        results.append({"saes": folders, "dspa": dspa.provenance(), "settings": found})
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=1))
+    print(f"written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()

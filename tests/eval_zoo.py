@@ -1,0 +1,58 @@
+"""A tiny DSPA and demo rows, for the tests of what measures steering."""
+
+from functools import cache
+from typing import Any
+
+import dspa_nn as dn
+from dspa_nn.evaluation.demo.data import Row
+from tests import tiny
+from tests.conftest import REPOSITORY as REPOSITORY
+
+STEER = {"alpha": 0.4, "k_diff": 4, "mode": "ablate", "prompt_rule": "gated", "k_prompt": 8}
+
+
+def model(family: str = "llama") -> Any:
+    """The very model that `dspa(family)` steers."""
+    return dspa(family).model._module
+
+
+def dspa(family: str = "llama") -> dn.DSPA:
+    return _dspa(family)
+
+
+@cache
+def _dspa(family: str) -> dn.DSPA:
+    hf = tiny.model(family)
+    tok = tiny.tokenizer("markup")
+    sae_in, sae_out = tiny.saes(hf, "topk")
+    return dn.DSPA(
+        tiny.nnsight_model(hf, tok),
+        input_sae=sae_in,
+        output_sae=sae_out,
+        input_layer=tiny.LAYER_IN,
+        output_layer=tiny.LAYER_OUT,
+        defaults={**STEER, "percentile": 50},
+    )
+
+
+def triples(count: int, seed: int = 0) -> list[dn.PreferenceTriple]:
+    return [dn.PreferenceTriple(**own) for own in tiny.triples(count, chat=True, seed=seed)]
+
+
+@cache
+def counts(count: int = 20, family: str = "llama") -> dn.ActivationCounts:
+    return dspa(family).count(triples(count))
+
+
+def rows(count: int = 60) -> list[Row]:
+    """Demo rows of both kinds in turn, a third of them in each split."""
+    kinds = (("personal", "warm"), ("factual", "formal"))
+    made = []
+    for place, triple in enumerate(triples(count)):
+        prompt = [dict(message) for message in triple.prompt][-1:]  # pyright: ignore
+        kind, style = kinds[place % 2]
+        split = ("fit", "dev", "test")[place // 2 % 3]
+        made.append(
+            Row(kind, split, style, dn.PreferenceTriple(prompt, triple.chosen, triple.rejected))
+        )
+    return made
