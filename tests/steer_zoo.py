@@ -6,7 +6,9 @@ ours = steer_zoo.by_nnsight(lab, rows)   # and by_hooks, by_oracle: a `Run` each
 
 import functools
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,6 @@ class Lab:
     oracle_counts: list[method.TripleCounts]
     oracle_map: method.FittedMap
     prompt_tokens: str
-    _double: dict[str, Any] = field(default_factory=dict)
 
     def prompts(self, count: int = 4, *, chat: bool = False) -> list[Any]:
         """Prompts that the map was not fitted on, of different lengths."""
@@ -230,3 +231,41 @@ def quiet(call: Any, *args: Any, **changes: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DSPAWarning)
         return call(*args, **changes)
+
+
+@contextmanager
+def oracle_hook(lab: Lab, planned: Any, alpha: float, width: int) -> Iterator[None]:
+    """The oracle's edit in a plain hook, whatever decoding loop drives the model.
+
+    The first pass is steered at its last position, later ones throughout, or (without a cache)
+    from the prompt's last position on.
+    """
+    double = oracle.in_float64(lab.sae_out)
+
+    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        changed = hidden.clone()
+        start = width - 1 if hidden.shape[1] >= width and width > 1 else 0
+        for row in range(len(hidden)):
+            plan = planned[row // (len(hidden) // len(planned))]
+            for place in range(start, hidden.shape[1]):
+                own = oracle.edited_hidden(lab.sae_out, double, hidden[row, place], plan, alpha)
+                changed[row, place] = own[0]
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = lab.hf.model.layers[lab.layers[1]].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def by_generate(lab: Lab, rows: list[list[int]], **changes: Any) -> Any:
+    """transformers' own `generate` under the oracle's hook, in any decoding mode."""
+    options, call = asked(changes)
+    inputs = padded(lab, rows)
+    planned = plans(lab, inputs, options)
+    seed = call.pop("seed", 0)
+    with oracle_hook(lab, planned, options["alpha"], inputs["input_ids"].shape[1]):
+        torch.manual_seed(seed)
+        return lab.hf.generate(**inputs, **call)

@@ -164,6 +164,9 @@ def test_a_prompt_of_one_token(lab: Lab) -> None:
 
 def forced(lab: Lab, inputs: Any, use_hooks: bool = False, **options: Any) -> tuple[Any, Any]:
     if use_hooks:
+        # A forward of Hugging Face's own takes positions from the user; nnsight supplies these.
+        places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        inputs = {**inputs, "position_ids": places}
         with lab.dspa.attach(lab.hf, lab.map, **options) as steering, torch.no_grad():
             logits = lab.hf(**inputs).logits
         return logits, steering.logs[0]
