@@ -1,4 +1,4 @@
-"""Train TopK SAEs on a model's residual stream, on a CPU, from any text, and measure them.
+r"""Train TopK SAEs on a model's residual stream, on a CPU, from any text, and measure them.
 
     python recipes/train_embedded_saes.py TEXTS... --held-out TEXTS --layers 9,24 --out saes
 
@@ -7,6 +7,11 @@ plain text; `triples.jsonl@0:400` takes some rows only. With the defaults and 80
 the recipe of the SAEs that ship with the package (`dspa_nn/assets/saes`), on two cores about 15
 minutes for one pass of the model and 15 for each SAE. It can be interrupted and run again: the pass
 and the training go on where they stopped (in `--work`).
+
+    python recipes/train_embedded_saes.py TEXTS... --held-out TEXTS --out saes-2 \
+        --start-from saes --only-dead --epochs 0.5 --decay 0.5 --seed 1
+
+then gives the latents that fire on no training token new directions, and trains those alone.
 
     python recipes/train_embedded_saes.py --evaluate-only saes --held-out TEXTS
 
@@ -21,7 +26,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from _sae_training import activations, card, evaluation, texts, training
+from _sae_training import activations, card, evaluation, revive, texts, training
 
 from dspa_nn import embedded
 from dspa_nn.errors import DSPAError
@@ -90,6 +95,8 @@ def train_all(
     layers: list[int],
     settings: training.Settings,
     *,
+    start_from: Path | None,
+    only_dead: bool,
     name: str,
     out: Path,
     work: Path,
@@ -114,9 +121,12 @@ def train_all(
             "prepend_bos": True,
         }
         metadata |= told | {k: asdict(settings)[k] for k in ("epochs", "batch", "lr", "seed")}
-        key = json.dumps([metadata, asdict(settings), str(kept.resolve())], sort_keys=True)
+        key = json.dumps([metadata, asdict(settings), str(start_from), only_dead])
         checkpoints = work / f"layer{layer}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        sae = training.train([activations.load(kept, layer)], settings, metadata, checkpoints)
+        stored = activations.load(kept, layer)
+        start = start_from / hook if start_from else None
+        revival = revive.plan(start, stored, settings.seed) if start and only_dead else None
+        sae = training.train([stored], settings, metadata, checkpoints, start, revival)
         training.store(sae, out / hook)
 
 
@@ -134,7 +144,11 @@ def main(
     epochs: float = FIRST.epochs,
     batch: int = FIRST.batch,
     lr: float = FIRST.lr,
+    decay: Annotated[float, typer.Option(help="share of steps with lr falling")] = FIRST.decay,
+    dead_window: Annotated[int, typer.Option(help="steps without firing")] = FIRST.dead_window,
     seed: int = FIRST.seed,
+    start_from: Annotated[Path | None, typer.Option(help="begin with this folder's SAEs")] = None,
+    only_dead: Annotated[bool, typer.Option(help="train their dead latents alone")] = False,
     context: Annotated[int, typer.Option(help="tokens a sequence")] = 1024,
     model: Annotated[str | None, typer.Option(help="a model; else the embedded one")] = None,
     model_name: Annotated[str | None, typer.Option(help="its name, for the card")] = None,
@@ -157,7 +171,18 @@ def main(
             causal,
             tokenizer,
             [int(layer) for layer in layers.split(",")],
-            training.Settings(width=width, k=k, epochs=epochs, batch=batch, lr=lr, seed=seed),
+            training.Settings(
+                width=width,
+                k=k,
+                epochs=epochs,
+                batch=batch,
+                lr=lr,
+                decay=decay,
+                dead_window=dead_window,
+                seed=seed,
+            ),
+            start_from=start_from,
+            only_dead=only_dead,
             name=model_name or model or embedded.REPO_ID,
             out=out,
             work=work,

@@ -4,7 +4,6 @@ import gzip
 import importlib
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ LAYER = 1
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The recipe as a module, found as it is when it is run as a script."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     return importlib.import_module("train_embedded_saes")
@@ -159,6 +158,37 @@ def test_the_sparse_step_has_saelens_own_loss_and_gradient(
         ours.named_parameters(), theirs.named_parameters(), strict=True
     ):
         torch.testing.assert_close(left.grad, right.grad, msg=name)
+
+
+def test_dead_latents_come_alive_and_the_others_stay_as_they_are(
+    recipe: Any, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    training, revive = part(recipe, "training"), part(recipe, "revive")
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(40, 16))
+    picks = draw.random(size=(4000, 40)) * (draw.random(size=(4000, 40)) < 0.08)
+    stored = (picks @ features).astype(np.float16)
+    settings = training.Settings(width=48, k=4, epochs=6, batch=128, checkpoints=0)
+    first, second = tmp_path / "first", tmp_path / "second"
+    training.store(training.train([stored], settings, {}, tmp_path / "a"), first)
+    weights = load_file(first / "sae_weights.safetensors")
+    weights["b_enc"][:5] = -1000.0
+    save_file(weights, first / "sae_weights.safetensors")
+
+    revival = revive.plan(first, stored, 0)
+    assert set(range(5)) <= set(revival.which.tolist())
+    sae = training.train([stored], settings, {}, tmp_path / "b", first, revival)
+    training.store(sae, second)
+    after = load_file(second / "sae_weights.safetensors")
+    kept = torch.ones(48, dtype=torch.bool)
+    kept[revival.which] = False
+    for name in ("W_dec", "b_enc"):
+        torch.testing.assert_close(after[name][kept], weights[name][kept], atol=1e-3, rtol=2e-3)
+    torch.testing.assert_close(after["b_dec"], weights["b_dec"], atol=1e-3, rtol=2e-3)
+    still = revive.plan(second, stored, 0).which
+    assert len(still) < len(revival.which) / 2
 
 
 def test_a_pass_that_was_interrupted_goes_on_where_it_stopped(recipe: Any, tmp_path: Path) -> None:

@@ -35,16 +35,14 @@ class Batch:
         return counted
 
 
-def batches(rows: Sequence[list[int]], pad: int) -> Iterator[Batch]:
+def batches(rows: Sequence[list[int]], pad: int, tokens: int = BATCH_TOKENS) -> Iterator[Batch]:
     """Rows in batches of like length, without much padding, in an order fixed by the rows."""
     for start in range(0, len(rows), GROUP):
         group = sorted(rows[start : start + GROUP], key=len)
         while group:
             longest = len(group[-1])
-            taken, group = (
-                group[-max(1, BATCH_TOKENS // longest) :],
-                group[: -max(1, BATCH_TOKENS // longest)],
-            )
+            count = max(1, tokens // longest)
+            taken, group = group[-count:], group[:-count]
             ids = [row + [pad] * (longest - len(row)) for row in taken]
             mask = [[1] * len(row) + [0] * (longest - len(row)) for row in taken]
             yield Batch(torch.tensor(ids), torch.tensor(mask))

@@ -104,9 +104,12 @@ def loss_recovered(
         rows: token ids.
         pad: any token id; padding is masked.
     """
-    sums = {layer: dict.fromkeys(("spliced", "mean", "zero"), 0.0) for layer in saes}
+    sums: dict[int, dict[str, float]] = {
+        layer: {"spliced": 0.0, "mean": 0.0, "zero": 0.0} for layer in saes
+    }
     clean, count = 0.0, 0
-    for batch in batches(rows, pad):
+    # Logits are many times wider than the residual stream: small batches.
+    for batch in batches(rows, pad, 1024):
         with torch.inference_mode():
             loss, scored = _loss(model, batch)
             clean, count = clean + loss, count + scored

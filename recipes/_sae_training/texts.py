@@ -52,7 +52,7 @@ def documents(source: Source) -> list[Document]:
     opener = gzip.open if source.path.suffix == ".gz" else open
     with opener(source.path, "rt", encoding="utf-8") as file:
         if not name.endswith((".jsonl", ".json")):
-            return [part for part in file.read().split("\n\n") if part.strip()][source.rows]
+            return [*[part for part in file.read().split("\n\n") if part.strip()][source.rows]]
         lines = [line for line in file if line.strip()][source.rows]
     found: list[Document] = []
     for line in lines:

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .revive import Revival, begin
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -19,12 +21,12 @@ class Settings:
 
     width: int = 4096
     k: int = 32
-    epochs: float = 6.0
+    epochs: float = 5.0
     batch: int = 2048
     lr: float = 1e-3
     warm_up: float = 0.02
     decay: float = 0.4
-    dead_window: int = 150
+    dead_window: int = 100
     seed: int = 0
     checkpoints: int = 5
 
@@ -51,12 +53,16 @@ def train(
     settings: Settings,
     metadata: dict[str, Any],
     work: Path,
+    start_from: Path | None = None,
+    revival: Revival | None = None,
 ) -> Any:
     """Train a TopK SAE and return it, its input scale folded into the weights.
 
     The inputs are scaled to a mean norm of sqrt(d), and the decoder's bias begins at their mean,
     which holds more than half of the residual stream's energy. SAELens' checkpoints are written to
-    `work`; the newest is taken up if there is one.
+    `work`; the newest is taken up if there is one. `start_from` is a stored SAE to begin with in
+    place of random weights, of the same width and k; with a `revival` its dead latents are the only
+    ones that learn.
     """
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
@@ -85,6 +91,10 @@ def train(
         )
     )
     sae.b_dec.data = sample.mean(0) * scale
+    if start_from is not None:
+        _begin_with(sae, start_from, scale)
+    if revival is not None:
+        begin(sae, revival)
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
             total_training_samples=steps * settings.batch,
@@ -111,6 +121,18 @@ def train(
         activations, settings.batch, settings.seed, trainer.n_training_samples
     )
     return trainer.fit()
+
+
+def _begin_with(sae: Any, folder: Path, scale: float) -> None:
+    """Put a stored SAE's weights into a training one, whose inputs are `scale` times the raw ones.
+
+    Decoder rows have norm 1 in both, so that only the biases know the scale.
+    """
+    from safetensors.torch import load_file
+
+    stored = {name: t.float() for name, t in load_file(folder / "sae_weights.safetensors").items()}
+    sae.W_enc.data, sae.W_dec.data = stored["W_enc"], stored["W_dec"]
+    sae.b_enc.data, sae.b_dec.data = stored["b_enc"] * scale, stored["b_dec"] * scale
 
 
 def store(sae: Any, folder: Path) -> None:
