@@ -24,12 +24,16 @@ _HOMES = {
     "CountsError": "dspa_nn.errors",
     "SteeringError": "dspa_nn.errors",
     "FileError": "dspa_nn.errors",
+    "NDIFError": "dspa_nn.errors",
+    "remote_model": "dspa_nn.remote",
+    "doctor": "dspa_nn.doctor",
     "DSPAWarning": "dspa_nn.errors",
 }
 
 if TYPE_CHECKING:
     from dspa_nn.conditional_map import ConditionalDifferenceMap
     from dspa_nn.counts import ActivationCounts
+    from dspa_nn.doctor import doctor
     from dspa_nn.edit_log import EditLog, Plan
     from dspa_nn.errors import (
         CountsError,
@@ -37,11 +41,13 @@ if TYPE_CHECKING:
         DSPAWarning,
         FileError,
         MapError,
+        NDIFError,
         SAEError,
         SteeringError,
         TripleError,
     )
     from dspa_nn.loading import load_triples
+    from dspa_nn.remote import remote_model
     from dspa_nn.steering import DSPA
     from dspa_nn.triples import PreferenceTriple
 
@@ -55,12 +61,15 @@ __all__ = [
     "EditLog",
     "FileError",
     "MapError",
+    "NDIFError",
     "Plan",
     "PreferenceTriple",
     "SAEError",
     "SteeringError",
     "TripleError",
+    "doctor",
     "load_triples",
+    "remote_model",
 ]
 
 

@@ -124,8 +124,7 @@ def to_tensors(batch: Sequence[Job]) -> dict[str, Any]:
         counts = job.prompt.counted("all")
         prompt_target[row, : job.prompt.prompt_length] = torch.where(counts, target, -1)
     return {
-        "ids": ids,
-        "mask": mask,
+        "inputs": {"input_ids": ids, "attention_mask": mask},
         "prompt_target": prompt_target,
         "prompt_size": 2 * len(batch),
         "response_target": response_target,
@@ -139,19 +138,23 @@ def run_batch(model: Any, counter: Counter, batch: Sequence[Job]) -> Block:
     from scipy.sparse import csr_array
 
     tensors = to_tensors(batch)
-    inputs = {"input_ids": tensors["ids"], "attention_mask": tensors["mask"]}
-    with torch.no_grad(), model.trace(inputs, use_cache=False):
+    with torch.no_grad(), model.trace(tensors["inputs"], use_cache=False):
         found = save(counter.count(tensors))
         stop()
-    prompt, response = found
+    prompt, response = (csr_array(table.numpy()) for table in found)
+    return to_block(batch, prompt, response)
+
+
+def to_block(batch: Sequence[Job], prompt: Any, response: Any) -> Block:
+    """Put the two tables of a batch (see `to_tensors`) and its lengths together."""
     n = len(batch)
     own = [int(job.prompt.counted("content").sum()) for job in batch]
     every = [int(job.prompt.counted("all").sum()) for job in batch]
     return Block(
-        content=csr_array(prompt[0::2].numpy()),
-        markup=csr_array(prompt[1::2].numpy()),
-        chosen=csr_array(response[:n].numpy()),
-        rejected=csr_array(response[n:].numpy()),
+        content=prompt[0::2],
+        markup=prompt[1::2],
+        chosen=response[:n],
+        rejected=response[n:],
         content_length=np.array(own),
         markup_length=np.array(every) - np.array(own),
         chosen_length=np.array([len(job.chosen.response_ids) for job in batch]),
@@ -177,7 +180,7 @@ def count_batches(
     for chunk, start in enumerate(range(0, len(batches), BATCHES_PER_CHUNK)):
         mine = batches[start : start + BATCHES_PER_CHUNK]
         folder = None if checkpoint is None else checkpoint / f"chunk-{chunk:05d}"
-        done = None if folder is None else _stored(folder, provenance)
+        done = None if folder is None else stored(folder, provenance)
         if done is None:
             blocks = []
             for batch in mine:
@@ -194,7 +197,7 @@ def count_batches(
     return pieces[0].merge(*pieces[1:])
 
 
-def _stored(folder: Path, provenance: dict[str, Any]) -> ActivationCounts | None:
+def stored(folder: Path, provenance: dict[str, Any]) -> ActivationCounts | None:
     """Read a chunk of a checkpoint, or return None where there is none."""
     if not (folder / "counts.json").exists():
         return None

@@ -32,5 +32,14 @@ class FileError(DSPAError, OSError):
     """A file of ours that is missing, damaged, of a newer schema, or cannot be written."""
 
 
+class NDIFError(DSPAError, RuntimeError):
+    """A remote run that could not be sent, did not finish, or did not come back.
+
+    `passing` says whether a later attempt may fare better: the server went away, or shed the job.
+    """
+
+    passing = False
+
+
 class DSPAWarning(UserWarning):
     """Something was done, but perhaps not what the user meant."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,23 @@ class LoadedSAE:
             f"LoadedSAE({self.id}: {rule['architecture']}, {self.width} latents of "
             f"{self.d_model}, {rule['dtype']}, layer {self.layer}, sha256 {self.sha256[:12]})"
         )
+
+
+def cast(sae: LoadedSAE, dtype: str) -> LoadedSAE:
+    """Return the SAE with its floating tensors, and its arithmetic, in another dtype.
+
+    Raises:
+        SAEError: not the name of a floating dtype.
+    """
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise SAEError(f"dtype {dtype!r} came, where a float was expected: try 'bfloat16'")
+    tensors = {
+        name: tensor.to(kind) if tensor.is_floating_point() else tensor
+        for name, tensor in sae.encoder.tensors.items()
+    }
+    encoder = Encoder({**sae.encoder.rule, "dtype": dtype}, tensors)
+    return replace(sae, encoder=encoder, decoder=sae.decoder.to(kind))
 
 
 def load_sae(source: Any, *, device: torch.device | str | None = None) -> LoadedSAE:

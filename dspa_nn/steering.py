@@ -9,12 +9,13 @@ import torch
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.edit_log import EditLog, Plan, plan_of, warn_if_unsteered
-from dspa_nn.errors import CountsError, MapError, SteeringError
+from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.model import ModelFacts, read_facts
 from dspa_nn.options import fill
+from dspa_nn.payload import Payload, payload_of
 from dspa_nn.presets import get_preset, load_model
 from dspa_nn.rendering import Rendered, render
-from dspa_nn.sae import LoadedSAE, check_sae, load_sae
+from dspa_nn.sae import LoadedSAE, cast, check_sae, load_sae
 from dspa_nn.triples import PreferenceTriple
 
 Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]
@@ -35,6 +36,8 @@ class DSPA:
     Args:
         model: an nnsight `TransformersModel` of a decoder-only language model.
         input_sae, output_sae: a SAELens SAE, a folder that SAELens saved, or "release/sae_id".
+        payload_dtype: cast both SAEs, here and on NDIF, to a dtype such as "bfloat16": less is
+            sent, and results are no longer exactly those of the SAEs as published.
         input_layer, output_layer: 0-based decoder blocks whose output the SAEs read
             (`blocks.L.hook_resid_post`), the input layer not after the output layer.
 
@@ -52,8 +55,10 @@ class DSPA:
         input_layer: int,
         output_layer: int,
         defaults: Mapping[str, Any] | None = None,
+        payload_dtype: str | None = None,
     ) -> None:
         self.model = model
+        self.payload_dtype = payload_dtype
         self.facts: ModelFacts = read_facts(model)
         self.input_layer, self.output_layer = input_layer, output_layer
         self.defaults = dict(defaults or {})
@@ -65,6 +70,10 @@ class DSPA:
             )
         self.input_sae = self._load(input_sae, input_layer, "input")
         self.output_sae = self._load(output_sae, output_layer, "output")
+        if hasattr(model, "interleaver"):
+            from dspa_nn.remote import adopt
+
+            adopt(model)
 
     @classmethod
     def from_preset(cls, name: str, model: Any = None) -> "DSPA":
@@ -100,7 +109,7 @@ class DSPA:
             model_name=self.facts.model_id,
             role=role,
         )
-        return sae
+        return sae if self.payload_dtype is None else cast(sae, self.payload_dtype)
 
     def __repr__(self) -> str:
         return (
@@ -134,6 +143,7 @@ class DSPA:
             "model_id": self.facts.model_id,
             "model_revision": self.facts.revision,
             "dtype": self.facts.dtype,
+            **({"payload_dtype": self.payload_dtype} if self.payload_dtype else {}),
             "template_sha256": self.facts.template_sha256,
             "input_layer": self.input_layer,
             "output_layer": self.output_layer,
@@ -165,6 +175,8 @@ class DSPA:
 
         Args:
             triples: what `load_triples` returns, or any sequence of `PreferenceTriple`.
+            remote: run on NDIF: one job for every eight batches, two in flight; encoding happens
+                there, and sparse counts come back.
             token_budget: padded tokens to a batch, 4096 by default. Batches are planned from the
                 whole source: the same budget gives the same table byte for byte.
             overlong: what to do with a triple longer than the context: "truncate" (oldest
@@ -176,37 +188,12 @@ class DSPA:
             CountsError: no triples, or a checkpoint of another run.
             TripleError: a triple that cannot be rendered.
         """
-        from dspa_nn import counting
-        from dspa_nn.graph.count import Counter
+        from dspa_nn.count_run import count_triples
 
-        if remote:
-            raise CountsError(
-                "remote=True came, and counting runs on a loaded model in this version; pass a "
-                "model loaded with dispatch=True"
-            )
-        config = getattr(self.model, "_module", self.model).config
-        context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
-        jobs, skipped = counting.prepare(triples, self.facts.tokenizer, context, overlong)
-        budget = counting.TOKEN_BUDGET if token_budget is None else token_budget
-        batches = counting.plan_batches(jobs, budget)
-        plan = {"token_budget": budget, "sha256": counting.plan_hash(jobs, batches)}
-        provenance = {**self.provenance(), "batch_plan": plan}
-        provenance["data_sha256"] = getattr(triples, "sha256", None) or plan["sha256"]
-        paths = [f"{self.model.path}.{path}" for path in self.paths]
-        counter = Counter(self._encoders(), paths, CountsError)
-        advance, bar = counting.show_progress(len(jobs), progress)
-        with bar:
-            counts = counting.count_batches(
-                jobs,
-                batches,
-                lambda batch: counting.run_batch(self.model, counter, batch),
-                (self.input_sae.width, self.output_sae.width),
-                provenance,
-                None if checkpoint is None else Path(checkpoint),
-                advance,
-            )
-        counts.skipped = {**getattr(triples, "skipped", {}), **skipped}
-        return counts
+        return count_triples(
+            self, triples, remote=remote, token_budget=token_budget, overlong=overlong,
+            checkpoint=checkpoint, progress=progress,
+        )  # fmt: skip
 
     def fit(
         self,
@@ -364,18 +351,23 @@ class DSPA:
             map.portable(), given, only, never, planner, SteeringError, MapError
         )
 
+    def payload(self, map: ConditionalDifferenceMap | None = None) -> Payload:
+        """Count the bytes that a remote run sends, part by part, before anything is sent.
+
+        Example: `print(dspa.payload(map))`; without a map, what a counting job sends.
+        """
+        return payload_of(self, map)
+
     def portable(self, columns: torch.Tensor | None = None) -> Any:
         """Return what travels in this object's place: plain tensors and the code of `graph/`.
 
-        columns: output latents, ascending, that can be edited at all: only their decoder rows are
-        taken. None takes every row.
+        columns: output latents, ascending, whose decoder rows are taken; None takes every row.
         """
         from dspa_nn.graph.remote import RemoteDSPA
 
         decoder = self.output_sae.decoder
         tokens = {
             "bos_id": self.facts.bos_id,
-            "eos_ids": self.facts.eos_ids,
             "markup_ids": self.facts.special_ids,
         }
         return RemoteDSPA(

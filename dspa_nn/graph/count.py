@@ -40,6 +40,11 @@ class Counter:
             )
         return prompt.cpu(), response.cpu()
 
+    def packed(self, batch):
+        """The same counts as sparse rows, which is all that goes home: see `pack`."""
+        prompt, response = self.count(batch)
+        return pack(prompt), pack(response)
+
     def check(self, hidden, target):
         """Refuse hidden states that are not finite: every comparison with them would be False."""
         if not bool(torch.isfinite(hidden[(target >= 0).to(hidden.device)]).all()):
@@ -47,6 +52,14 @@ class Counter:
                 "the residual stream holds NaN or infinity; load the model in a wider dtype "
                 "(bfloat16 or float32)"
             )
+
+
+def pack(table):
+    """Compressed sparse rows of a table [rows, width]: (indptr, columns, values), all int32."""
+    row, column = torch.nonzero(table, as_tuple=True)
+    lengths = torch.bincount(row, minlength=len(table))
+    indptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    return indptr.to(torch.int32), column.to(torch.int32), table[row, column]
 
 
 def stop():
