@@ -36,6 +36,16 @@ PRESETS = {
             output_sae=str(ASSETS / "saes" / "blocks.24.hook_resid_post"),
             input_layer=9,
             output_layer=24,
+            # Tuned on the demo's development triples (`recipes/tune_preset.py`), never on its test.
+            defaults={
+                "percentile": 50,
+                "k_diff": 16,
+                "alpha": 1.0,
+                "k_prompt": 32,
+                "mode": "ablate",
+                "prompt_rule": "centred",
+                "prompt_tokens": "content",
+            },
         ),
         # The paper's own SAEs, fine-tuned on HH-RLHF, are not released: these are the published
         # ones that they started from. Not run here: the hub and the memory are missing.
