@@ -10,7 +10,7 @@ model; the best of each rule then meet every k_diff, mode and alpha, scored by t
 the margin a token. A setting that moves the model further than `--kl` nats a token, or that answers
 with a perplexity ratio above `--perplexity`, is out: strong edits buy margin with fluency.
 
-The model runs up to the output layer once, and for each setting from there on (`_tuning/upper.py`).
+The model runs up to the output layer once for each batch, and for each setting from there on.
 """
 
 import argparse
@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from _tuning.upper import UpperBlocks
 
 import dspa_nn as dn
+from dspa_nn.counting import show_progress
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation.bootstrap import bootstrap
-from dspa_nn.evaluation.codes import encode
 from dspa_nn.evaluation.conditions import Condition
 from dspa_nn.evaluation.demo.data import Row, read_rows, take
 from dspa_nn.evaluation.generation import answer, surprise
+from dspa_nn.evaluation.margin import Margins, margins
 from dspa_nn.evaluation.preference import accuracy
 from dspa_nn.evaluation.style import warmth
 
@@ -93,9 +93,8 @@ def rank_votes(maps: Maps, development: ActivationCounts, keep: int) -> list[tup
     return best
 
 
-def score(upper: UpperBlocks, maps: Maps, setting: Setting, kinds: Sequence[str]) -> dict[str, Any]:
+def figures(found: Margins, setting: Setting, kinds: Sequence[str]) -> dict[str, Any]:
     """The figures of one setting on the development triples."""
-    found = upper.measure(maps.condition(setting))
     change = bootstrap(found.change)
     each = {
         kind: float(found.change[[own == kind for own in kinds]].mean())
@@ -108,8 +107,8 @@ def score(upper: UpperBlocks, maps: Maps, setting: Setting, kinds: Sequence[str]
         "high": change.high,
         "by_kind": each,
         "kl": float(found.kl.mean()),
-        "edits": found.edits,
-        "norm": found.norm,
+        "edits": float(found.edits.mean()),
+        "norm": float(found.norm.mean()),
     }
 
 
@@ -137,19 +136,29 @@ def tune(dspa: dn.DSPA, rows: Sequence[Row], options: argparse.Namespace) -> lis
     fitting = dspa.count([row.triple for row in fitting_rows])
     held_out = dspa.count([row.triple for row in development])
     triples = [row.triple for row in development]
-    upper = UpperBlocks(dspa, triples, encode(dspa, triples))
     kinds = [row.kind for row in development]
-    print(f"counted and encoded in {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"counted in {time.perf_counter() - start:.0f} s", flush=True)
     maps = Maps(fitting)
     votes = rank_votes(maps, held_out, options.keep)
     for value, setting in votes:
         print(f"accuracy {value:.3f}  {text(setting)}")
-    found = []
-    grid = itertools.product(votes, options.k_diff, options.mode, options.alpha)
-    for (value, vote), k_diff, mode, alpha in grid:
-        setting = vote | {"k_diff": k_diff, "mode": mode, "alpha": alpha}
-        found.append(score(upper, maps, setting, kinds) | {"accuracy": value})
-        print(line(found[-1]), flush=True)
+    grid = [
+        (value, vote | {"k_diff": k_diff, "mode": mode, "alpha": alpha})
+        for (value, vote), k_diff, mode, alpha in itertools.product(
+            votes, options.k_diff, options.mode, options.alpha
+        )
+    ]
+    advance, bar = show_progress(2 * len(triples) * (1 + len(grid)), None)
+    with bar:
+        measured = margins(
+            dspa, triples, [maps.condition(setting) for _, setting in grid], advance=advance
+        )
+    found = [
+        figures(own, setting, kinds) | {"accuracy": value}
+        for own, (value, setting) in zip(measured[1:], grid, strict=True)
+    ]
+    for own in found:
+        print(line(own))
     found.sort(key=lambda own: (own["kl"] > options.kl, -own["change"]))
     few = development[: options.answers]
     check_answers(dspa, maps, few, found[: options.check])

@@ -8,7 +8,7 @@ Maps are fitted on N triples drawn from rows 0-399 and judged on rows 500-799, f
 gate, prompt rule and way of counting prompt tokens, with the full scores and with those of what
 would be steered (k_diff 16; ablation alone, and both ways); the sparsifications at two
 percentiles. Beside them one global difference that ignores the prompt, and "longer wins". The same
-on the demo's own triples. Everything after the counts is arithmetic (`_tuning/dense.py`).
+on the demo's own triples. Everything after the counts is arithmetic (`_accuracy/dense.py`).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _tuning.dense import Fitted, combined, fit_dense
+from _accuracy.dense import Fitted, combined, fit_dense
 
 import dspa_nn as dn
 from dspa_nn.counts import ActivationCounts

@@ -1,5 +1,6 @@
 """The demo end to end on a tiny model, and its parts on figures made up for the purpose."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ NAMES = ("unsteered", "map, tuned", "map, paper's settings", *CONTROLS)
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    console = Console(width=100, record=True, quiet=False, file=(folder / "log").open("w"))
+    console = Console(width=100, record=True, file=io.StringIO())
     report = run_demo(
         folder,
         n_fit=20,

@@ -4,12 +4,12 @@ import torch
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.conditions import Condition
-from dspa_nn.evaluation.forcing import force, plan_batches
+from dspa_nn.evaluation.forcing import Pass, force, plan_batches
 from dspa_nn.evaluation.margin import margins
 from tests import eval_zoo, tiny
 
 
-def hf_log_prob(family: str, prompt, text: str, hook=None) -> float:
+def hf_log_prob(family: str, prompt, text: str) -> float:
     """Mean log p of a response's tokens by the model's own loss."""
     own = eval_zoo.dspa(family).render(prompt, text)
     labels = own.ids.clone()
@@ -46,6 +46,21 @@ def test_steered_margin_is_what_hooks_give():
         assert steered.margin[place] == pytest.approx(found[0] - found[1], abs=2e-5)
     assert steered.change == pytest.approx(steered.margin - plain.margin)
     assert sum(steered.by_latent.values()) > 0
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_running_the_upper_blocks_alone_is_running_all_of_them(family):
+    dspa = eval_zoo.dspa(family)
+    condition = Condition("", eval_zoo.counts(20, family).fit(percentile=50), eval_zoo.STEER)
+    batch = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(3)]
+    plain = Pass(dspa, batch)
+    short, log = plain.again(condition)
+    with torch.no_grad(), dspa.model.trace(plain.inputs, **plain.settings):
+        whole_log = dspa.apply(condition.map, prompt=batch, **condition.options)
+        whole = dspa.model.output.logits.save()
+    assert torch.equal(short, plain._responses(whole))
+    assert log.by_row() == whole_log.by_row()
+    assert min(log.by_row()) > 0
 
 
 def test_alpha_0_changes_nothing_at_all():

@@ -1,13 +1,10 @@
-"""The recipe that tunes a preset: its short cut through the upper blocks, and its ranking."""
+"""The recipe that tunes a preset: what it reads, and its ranking."""
 
 import argparse
 import importlib
 
 import pytest
 
-from dspa_nn.evaluation.codes import encode
-from dspa_nn.evaluation.conditions import Condition
-from dspa_nn.evaluation.margin import margins
 from tests import eval_zoo
 from tests.conftest import REPOSITORY
 
@@ -16,21 +13,6 @@ from tests.conftest import REPOSITORY
 def recipe(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     return importlib.import_module("tune_preset")
-
-
-def test_upper_blocks_alone_give_the_figures_of_whole_runs(recipe):
-    dspa, triples = eval_zoo.dspa(), eval_zoo.triples(6)
-    map = eval_zoo.counts().fit(percentile=50)
-    upper = recipe.UpperBlocks(dspa, triples, encode(dspa, triples))
-    for mode in ("ablate", "both"):
-        condition = Condition("", map, {**eval_zoo.STEER, "mode": mode})
-        whole = margins(dspa, triples, [condition])[1]
-        short = upper.measure(condition)
-        assert short.change == pytest.approx(whole.change, abs=2e-5)
-        assert short.kl == pytest.approx(whole.kl, abs=2e-3)  # its baseline is kept in float16
-        assert short.edits == pytest.approx(whole.edits.mean())
-        assert short.norm == pytest.approx(whole.norm.mean(), rel=1e-4)
-    assert len(eval_zoo.model().model.layers) == 4
 
 
 def test_the_grid_is_ranked_by_the_development_margin(recipe):

@@ -41,7 +41,7 @@ def test_dense_scores_are_those_of_the_map(recipe, split, rule, gate, tokens):
 
 def test_rows_keeps_each_rows_ends(recipe):
     A = np.array([[0.1, -0.3, 0.2, 0.0, 0.4, -0.2, -0.1]], dtype=np.float32)
-    dense = importlib.import_module("_tuning.dense")
+    dense = importlib.import_module("_accuracy.dense")
     assert np.flatnonzero(dense.sparse(A, "rows", 2)).tolist() == [1, 2, 4, 5]
     # The paper's threshold is the least of those, 0.2, and spares nothing below it.
     assert np.flatnonzero(dense.sparse(A, "paper", 2)).tolist() == [1, 2, 4, 5]

@@ -81,15 +81,15 @@ def force(
             torch.arange(len(batch)), torch.tensor([len(own.response_ids) for own in batch])
         )
         targets = torch.cat([own.response_ids for own in batch])
-        base = log_softmax(response_logits(dspa, batch, None)[0])
+        plain = Pass(dspa, batch)
+        base = log_softmax(plain.logits)
         for which, condition in enumerate(conditions):
             if condition is None:
                 picked, kl = base.gather(-1, targets.unsqueeze(-1))[:, 0], torch.zeros(len(base))
                 figures = [np.zeros(len(batch))] * 2
             else:
-                logits, log = response_logits(dspa, batch, condition)
+                logits, log = plain.again(condition)
                 picked, kl = compare(logits, base, targets)
-                assert log is not None
                 figures = edit_figures(log)
                 for latent, times in log.by_latent().items():
                     often[which][latent] = often[which].get(latent, 0) + times
@@ -114,31 +114,55 @@ def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     return batches
 
 
-def response_logits(
-    dspa: DSPA, batch: Sequence[Rendered], condition: Condition | None
-) -> tuple[Float[Tensor, "positions vocabulary"], EditLog | None]:
-    """Logits that predict the responses' tokens, row after row, and the log of what was edited."""
-    ids = torch.nn.utils.rnn.pad_sequence([own.ids for own in batch], batch_first=True)
-    lengths = torch.tensor([len(own.ids) for own in batch])
-    mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).long()
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    # The head is a fifth of a small model's work: no logits before the first that is needed.
-    keep = ids.shape[1] - min(own.prompt_length for own in batch) + 1
-    model, log = dspa.model, None
-    with quiet(), torch.no_grad():
-        if condition is None:
-            with model.trace(inputs, use_cache=False, logits_to_keep=keep):
-                logits = model.output.logits.save()
-        else:
-            with model.trace(inputs, use_cache=False, logits_to_keep=keep):
-                log = dspa.apply(condition.map, prompt=list(batch), **condition.options)
-                logits = model.output.logits.save()
-    start = ids.shape[1] - logits.shape[1]
-    rows = [
-        row[own.prompt_length - 1 - start : len(own.ids) - 1 - start]
-        for row, own in zip(logits, batch, strict=True)
-    ]
-    return torch.cat(rows).float(), log
+class Pass:
+    """One batch through the unsteered model, and again, steered, from the output layer on.
+
+    An edit changes nothing below the output layer. So the steered pass is handed what the blocks
+    put out before: the input layer's for the prompt's latents, the output layer's to be edited.
+
+    Attributes:
+        logits: [positions, vocabulary], those that predict the responses' tokens, row after row.
+    """
+
+    def __init__(self, dspa: DSPA, batch: Sequence[Rendered]) -> None:
+        ids = torch.nn.utils.rnn.pad_sequence([own.ids for own in batch], batch_first=True)
+        lengths = torch.tensor([len(own.ids) for own in batch])
+        mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).long()
+        self.dspa, self.batch = dspa, list(batch)
+        self.inputs = {"input_ids": ids, "attention_mask": mask}
+        # The head is a fifth of a small model's work: no logits before the first that is needed.
+        keep = ids.shape[1] - min(own.prompt_length for own in batch) + 1
+        self.settings = {"use_cache": False, "logits_to_keep": keep}
+        model = dspa.model
+        blocks = [model.get(path) for path in dspa.paths]
+        with torch.no_grad(), model.trace(self.inputs, **self.settings):
+            early = blocks[0].output.save()
+            late = early if dspa.paths[0] == dspa.paths[1] else blocks[1].output.save()
+            logits = model.output.logits.save()
+        self.outputs = early, late
+        self.logits = self._responses(logits)
+
+    def again(self, condition: Condition) -> tuple[Float[Tensor, "positions vocabulary"], EditLog]:
+        """The logits under a condition, and the log of what was edited."""
+        dspa, (early, late) = self.dspa, self.outputs
+        model = dspa.model
+        blocks = [model.get(dspa.facts.block(layer)) for layer in range(dspa.output_layer + 1)]
+        with quiet(), torch.no_grad(), model.trace(self.inputs, **self.settings):
+            log = dspa.apply(condition.map, prompt=self.batch, **condition.options)
+            for layer, block in enumerate(blocks):
+                block.skip(early if layer <= dspa.input_layer else late)
+            logits = model.output.logits.save()
+        return self._responses(logits), log
+
+    def _responses(
+        self, logits: Float[Tensor, "rows tokens vocabulary"]
+    ) -> Float[Tensor, "positions vocabulary"]:
+        start = self.inputs["input_ids"].shape[1] - logits.shape[1]
+        rows = [
+            row[own.prompt_length - 1 - start : len(own.ids) - 1 - start]
+            for row, own in zip(logits, self.batch, strict=True)
+        ]
+        return torch.cat(rows).float()
 
 
 def log_softmax(

@@ -39,7 +39,7 @@ def margins(
     conditions: Sequence[Condition],
     *,
     token_budget: int = TOKEN_BUDGET,
-    advance: Callable[[float], Any] = lambda _: None,
+    advance: Callable[[int], Any] = lambda _: None,
 ) -> list[Margins]:
     """Margins of the unsteered model, then of every condition, on the same triples.
 
@@ -47,7 +47,7 @@ def margins(
         print(bootstrap(steered.change))
 
     Both responses are teacher-forced after the prompt, which is steered from its last token on.
-    `advance` is called with the triples that are done, summed over conditions.
+    `advance` is called with the responses that are done: two a triple, under each condition.
 
     Raises:
         DSPAError: what rendering, `apply` or an empty response raises.
@@ -61,7 +61,7 @@ def margins(
         sequences,
         [None, *conditions],
         token_budget=token_budget,
-        advance=lambda done: advance(done / 2),
+        advance=advance,
     )
     plain = _difference(found[0])
     return [

@@ -130,7 +130,7 @@ def bars(
         disable=not console.is_terminal,
     )
     tasks = {
-        "margins": bar.add_task("margins", total=rows * (1 + len(conditions))),
+        "margins": bar.add_task("margins", total=2 * rows * (1 + len(conditions))),
         "answers": bar.add_task("answers", total=rows + sum(few for _, few in conditions)),
     }
     with bar:
