@@ -25,6 +25,7 @@ _HOMES = {
     "SteeringError": "dspa_nn.errors",
     "FileError": "dspa_nn.errors",
     "NDIFError": "dspa_nn.errors",
+    "Job": "dspa_nn.jobs",
     "remote_model": "dspa_nn.remote",
     "doctor": "dspa_nn.doctor",
     "DSPAWarning": "dspa_nn.errors",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         SteeringError,
         TripleError,
     )
+    from dspa_nn.jobs import Job
     from dspa_nn.loading import load_triples
     from dspa_nn.remote import remote_model
     from dspa_nn.steering import DSPA
@@ -60,6 +62,7 @@ __all__ = [
     "DSPAWarning",
     "EditLog",
     "FileError",
+    "Job",
     "MapError",
     "NDIFError",
     "Plan",

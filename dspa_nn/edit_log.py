@@ -106,6 +106,11 @@ class EditLog:
     def __init__(self, record: Record) -> None:
         self._record = record
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.payload import reduce_log
+
+        return reduce_log(self, self._record)
+
     @property
     def options(self) -> dict[str, Any]:
         """The settings that were in force, by the names of `apply`'s keywords."""

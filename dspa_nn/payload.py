@@ -190,6 +190,8 @@ def reduce_dspa(dspa: Any) -> tuple[Any, ...]:
 
     shipment = _met(dspa, "dspas")
     own = vars(dspa.portable(None if shipment is None else shipment.columns))
+    if shipment is not None:
+        own["model"] = dspa.model  # by reference: nnsight's pickler knows models by name
     return _registered(RemoteDSPA), tuple(own.values())
 
 
@@ -204,6 +206,13 @@ def reduce_prompt(prompt: Any) -> tuple[Any, ...]:
     from dspa_nn.graph.remote import RemotePrompt
 
     return _either(prompt, RemotePrompt(prompt.prompt_ids.clone(), prompt.content))
+
+
+def reduce_log(log: Any, record: Any) -> tuple[Any, ...]:
+    """Reduce an `EditLog` to itself where the toolkit is installed, elsewhere to its tensors."""
+    from dspa_nn.graph.remote import Returned
+
+    return _either(log, Returned(record))
 
 
 def _either(own: Any, portable: Any) -> tuple[Any, ...]:

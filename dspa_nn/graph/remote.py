@@ -50,7 +50,7 @@ class RemotePrompt:
 class RemoteDSPA:
     """A `DSPA` as its tensors: what a steered run needs of the two SAEs, and who they are."""
 
-    def __init__(self, paths, encoders, decoder, editable, identity, defaults, tokens):
+    def __init__(self, paths, encoders, decoder, editable, identity, defaults, tokens, model=None):
         self.paths = paths
         self.encoders = encoders
         # [d_out, d_model], or the rows of the latents in `editable` (ascending) alone.
@@ -59,6 +59,7 @@ class RemoteDSPA:
         self.identity = identity
         self.defaults = defaults
         self.tokens = tokens  # bos_id, markup_ids
+        self.model = model  # the server's own, for blocks that say `dspa.model`
 
     def steerer(self, map, given, only, never, planner, error, map_error):
         """The steerer of one `apply`, its settings filled in and checked; map: a `RemoteMap`."""

@@ -1,0 +1,185 @@
+"""A real server on loopback: the same code gives the same values, and little is sent."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dspa_nn as dn
+
+pytestmark = pytest.mark.ndif
+OPTIONS: dict[str, Any] = {"alpha": 0.5, "k_diff": 256}
+QUESTIONS = ("Tell me about volcanoes.", "Hi")
+WORDS = "volcanoes rivers cats dogs trains stars boats seas".split()
+
+
+def prompts(dspa: Any, *questions: str) -> list[Any]:
+    return [dspa.render([{"role": "user", "content": question}]) for question in questions]
+
+
+def triples() -> list[Any]:
+    return [
+        dn.PreferenceTriple(
+            prompt=[{"role": "user", "content": f"Tell me about {word}, please."}],
+            chosen=f"Of course! {word} are wonderful things.",
+            rejected=f"{word}: see the dictionary.",
+        )
+        for word in WORDS
+    ]
+
+
+def padded(dspa: Any, rendered: list[Any]) -> dict[str, torch.Tensor]:
+    return dspa.model.tokenizer.pad(
+        {"input_ids": [own.prompt_ids.tolist() for own in rendered]}, return_tensors="pt"
+    )
+
+
+def generated(dspa: Any, map: Any, mode: str, rendered: list[Any], remote: bool) -> Any:
+    inputs = padded(dspa, rendered)
+    with dspa.model.generate(inputs, max_new_tokens=5, do_sample=False, remote=remote) as tracer:
+        edits = dspa.apply(map, mode=mode, prompt=rendered, **OPTIONS)
+        ids = tracer.result.save()
+    return ids, edits
+
+
+@pytest.mark.parametrize("mode", ["ablate", "augment", "both"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_remote_generation_equals_local(
+    remote: Any, local: Any, map: Any, mode: str, rows: int
+) -> None:
+    rendered = prompts(local, *QUESTIONS[:rows])
+    ids, edits = generated(remote, map, mode, rendered, True)
+    own_ids, own_edits = generated(local, map, mode, rendered, False)
+    assert torch.equal(ids, own_ids)
+    assert isinstance(edits, dn.EditLog)
+    assert edits.total > 0
+    assert list(edits) == list(own_edits)
+    assert [plan.ablate for plan in edits.plans] == [plan.ablate for plan in own_edits.plans]
+    assert str(edits) == str(own_edits)
+
+
+def test_remote_logits_equal_local_ones(remote: Any, local: Any, map: Any) -> None:
+    ids = prompts(local, QUESTIONS[0])[0].prompt_ids.unsqueeze(0)
+    found = []
+    for dspa, there in ((remote, True), (local, False)):
+        with dspa.model.trace(ids, remote=there):
+            edits = dspa.apply(map, prompt_length=ids.shape[1] - 3, mode="both", **OPTIONS)
+            logits = dspa.model.output.logits.save()
+        assert edits.total > 0
+        found.append(logits.detach())
+    scale = float(found[1].abs().max())
+    assert float((found[0] - found[1]).abs().max()) <= 1e-5 * scale
+
+
+def test_a_session_ships_the_saes_once(remote: Any, map: Any) -> None:
+    import nnsight
+
+    rendered = prompts(remote, "Hello", "Good day", "Who are you?")
+    sizes = []
+    for batch in (rendered[:1], rendered):
+        ids = [own.prompt_ids.unsqueeze(0) for own in batch]
+        with remote.model.session(remote=True) as session:
+            logs = nnsight.save([])
+            for own, row in zip(batch, ids, strict=True):
+                with remote.model.generate(row, max_new_tokens=2, do_sample=False):
+                    edits = remote.apply(map, prompt=own, mode="both", **OPTIONS)
+                logs.append(edits)
+        assert [type(log) for log in logs] == [dn.EditLog] * len(batch)
+        sizes.append(session.backend.sent)
+    assert sizes[1] - sizes[0] < 20_000 < sizes[0] / 100
+
+
+def test_the_payload_is_what_can_matter(remote: Any, map: Any) -> None:
+    payload = remote.payload(map)
+    rows = len(map.columns_used())
+    assert rows <= 512
+    assert payload.nbytes == sum(part.nbytes for part in payload.parts)
+    assert payload.parts[2].nbytes == rows * 576 * 4
+    assert payload.measured is not None
+    assert payload.measured <= 1.15 * payload.nbytes
+    generated(remote, map, "both", prompts(remote, "Hi"), True)
+    assert remote.model._remote_backend.last.sent <= 1.15 * payload.nbytes
+
+
+def test_a_remote_fit_is_byte_identical_and_resumes(
+    remote: Any, local: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspa_nn import counting, remote_counting
+
+    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 2)
+    submitted = []
+    submit = remote_counting.submit
+
+    def watched(*arguments: Any) -> Any:
+        submitted.append(arguments)
+        if len(submitted) == 3:
+            raise KeyboardInterrupt
+        return submit(*arguments)
+
+    monkeypatch.setattr(remote_counting, "submit", watched)
+    run = {"token_budget": 90, "checkpoint": here / "run", "remote": True, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        remote.count(triples(), **run)
+    again = len(submitted)
+    counts = remote.count(triples(), **run)
+    assert len(submitted) - again == len(list((here / "run").glob("chunk-*"))) - 2
+    whole = local.count(triples(), token_budget=90, progress=False)
+    for name, table in (("remote", counts), ("local", whole)):
+        table.save(here / f"counts-{name}")
+        table.fit(percentile=50).save(here / f"map-{name}")
+    for kind in ("counts", "map"):
+        one, other = here / f"{kind}-remote", here / f"{kind}-local"
+        names = sorted(path.name for path in one.iterdir())
+        assert names == sorted(path.name for path in other.iterdir())
+        for name in names:
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_job_is_collected_by_another_process(remote: Any, map: Any, here: Path) -> None:
+    own = prompts(remote, "Hi")[0]
+    ids = own.prompt_ids.unsqueeze(0)
+    with remote.model.generate(
+        ids, max_new_tokens=3, do_sample=False, remote=True, blocking=False
+    ) as tracer:
+        edits = remote.apply(map, prompt=own, mode="both", **OPTIONS)  # noqa: F841
+    dn.Job.of(tracer).save(here / "job.json")
+    code = (
+        "import sys, dspa_nn; found = dspa_nn.Job.load(sys.argv[1]).result(120);"
+        "print(type(found['edits']).__name__, found['edits'].total)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(here / "job.json")], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(dn.__file__).parents[1])}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "EditLog"
+    assert int(done.stdout.split()[1]) > 0
+
+
+def test_nothing_of_the_toolkit_is_on_the_server(remote: Any, map: Any, server: Any) -> None:
+    generated(remote, map, "both", prompts(remote, "Hi"), True)
+    log = [json.loads(line) for line in (server.work() / "imports.jsonl").read_text().splitlines()]
+    requests = [line for line in log if line["event"] == "request"]
+    assert requests
+    assert all(line["present"] == [] and line["loaded"] == [] for line in requests)
+    assert all(line["loaded"] == [] for line in log if line["event"] == "done")
+    ours = [line for line in log if line["event"] == "import" and "dspa_nn" in line["by"]]
+    assert all(line["allowed"] for line in ours)
+
+
+def test_the_import_hook_sees_shipped_code(remote: Any) -> None:
+    ids = prompts(remote, "Hi")[0].prompt_ids.unsqueeze(0)
+
+    def importing() -> None:
+        with remote.model.generate(ids, max_new_tokens=1, remote=True):
+            import colorsys
+
+            found = colorsys.rgb_to_hls(0, 0, 0)  # noqa: F841
+
+    with pytest.raises(dn.NDIFError, match="shipped code may not import colorsys"):
+        importing()
