@@ -27,14 +27,14 @@ _HOMES = {
     "NDIFError": "dspa_nn.errors",
     "Job": "dspa_nn.jobs",
     "remote_model": "dspa_nn.remote",
-    "doctor": "dspa_nn.doctor",
+    "doctor": "dspa_nn.diagnosis",
     "DSPAWarning": "dspa_nn.errors",
 }
 
 if TYPE_CHECKING:
     from dspa_nn.conditional_map import ConditionalDifferenceMap
     from dspa_nn.counts import ActivationCounts
-    from dspa_nn.doctor import doctor
+    from dspa_nn.diagnosis import doctor
     from dspa_nn.edit_log import EditLog, Plan
     from dspa_nn.errors import (
         CountsError,

@@ -12,6 +12,8 @@ _REFUSALS = {
     "MapRefusal": errors.MapError,
     "CountsRefusal": errors.CountsError,
 }
+# NDIF's words for jobs that it gave up through no fault of theirs.
+_SHED = ("evicted", "Error submitting request", "Critical server error")
 _NOT_DEPLOYED = ("deploy", "evaluat", "provision", "replica")
 _LAST_LINE = re.compile(r"^(?:[\w.]*\.)?(\w+(?:Error|Refusal|Exception|Interrupt)\w*): ?(.*)$")
 
@@ -52,15 +54,21 @@ def explain(error: BaseException, host: str, api_key: str, model_key: str) -> DS
     )
 
 
+def _passing(text: str) -> NDIFError:
+    error = NDIFError(text)
+    error.passing = True
+    return error
+
+
 def _unreachable(host: str, text: str) -> NDIFError:
-    return NDIFError(
+    return _passing(
         f"no NDIF server answers at {host} ({_one_line(text)}); set NDIF_HOST to one that does, or "
         "start one on this machine with `make ndif`"
     )
 
 
 def _lost(host: str) -> NDIFError:
-    return NDIFError(
+    return _passing(
         f"the server at {host} went away while the job was running, and whether it finished is not "
         "known; once the server answers again, run the block again"
     )
@@ -94,7 +102,7 @@ def _submission(cause: BaseException, text: str, host: str) -> NDIFError:
             "narrower SAEs"
         )
     if status == 503:
-        return NDIFError(
+        return _passing(
             f"the server at {host} has no compute behind it at the moment (HTTP 503: {detail}); "
             "try again in a few minutes"
         )
@@ -125,9 +133,12 @@ def _job(text: str, host: str, model_key: str) -> DSPAError:
         )
     if "Traceback" in text and 'File "' in text and _frames(lines):
         return NDIFError(_users_lines(lines))
-    if "Traceback" in text or any(
-        word in plain for word in ("deploy", "Deploy", "evaluat", "provision", "replica")
-    ):
+    if any(word in plain for word in _SHED):
+        return _passing(
+            f"the server at {host} lost the job before it was done ({plain}); nothing came back, "
+            "so run the block again"
+        )
+    if "Traceback" in text or any(word in plain.lower() for word in _NOT_DEPLOYED):
         return NDIFError(
             f"the server at {host} does not run {readable_key(model_key)} "
             f"({_one_line(lines[-1]) if lines else plain}); "

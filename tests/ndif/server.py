@@ -2,7 +2,7 @@
 
     python -m tests.ndif.server start      # or: make ndif
 
-Linux, no GPU needed. Everything binds 127.0.0.1. Nothing but the standard library is used here.
+Linux, no GPU needed. Everything binds 127.0.0.1.
 """
 
 import json
@@ -212,7 +212,10 @@ def stop(patience: float = 10) -> None:
 def main(command: str) -> None:
     """Run one of install, start, stop, status."""
     if command == "start":
+        from dspa_nn.embedded import model_path
+
         install()
+        model_path()
         start()
         print(f"An NDIF server with {REPO_ID} listens on 127.0.0.1. Two lines to use it:\n")
         print(f"    export NDIF_HOST={HOST} HF_HOME={environment().get('HF_HOME', '')}")
