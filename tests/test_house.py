@@ -35,7 +35,7 @@ ROOMS = (
     ("conditional_map", "map_rows"),
     ("counts", "blocks", "counting"),
     ("model", "embedded", "presets", "options"),
-    ("remote", "remote_errors", "remote_counting", "jobs", "doctor"),
+    ("remote", "remote_errors", "remote_counting", "jobs", "diagnosis"),
     ("edit_log",),
     ("steering", "hooks", "count_run"),
     ("evaluation",),
