@@ -42,7 +42,7 @@ class Job:
         Raises:
             NDIFError: the block was not submitted that way.
         """
-        backend = getattr(tracer, "backend", None)
+        backend: Any = getattr(tracer, "backend", None)
         if getattr(backend, "job_id", None) is None:
             raise NDIFError(
                 "this block has no job: write model.generate(..., remote=True, blocking=False) "

@@ -48,8 +48,8 @@ class Shipment:
     def check(self) -> None:
         """Refuse, before anything is sent, a map that fits none of the block's `DSPA`s."""
         for map in self.maps:
-            refusals = [_refusal(dspa, map) for dspa in self.dspas]
-            if refusals and None not in refusals:
+            refusals = [error for dspa in self.dspas if (error := _refusal(dspa, map))]
+            if refusals and len(refusals) == len(self.dspas):
                 raise refusals[0]
 
     def nbytes(self) -> int:
@@ -125,7 +125,7 @@ def predicted(
     """The same from shapes alone: weights and two vectors of each encoder, and decoder rows.
 
     >>> sum(part.nbytes for part in predicted(3584, 16384, 16384, columns=159))
-    472283136
+    472303616
     """
     widths = {"input encoder": d_in, "output encoder": d_out}
     found = [Part(name, width * (d_model + 2) * itemsize) for name, width in widths.items()][

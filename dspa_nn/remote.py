@@ -102,7 +102,7 @@ class Route:
         verbose: bool = False,
     ) -> Any:  # fmt: skip
         """Build the backend of one run, as `Remotable._remote_backend` does."""
-        model = self._model()
+        model: Any = self._model()
         if remote == "local":
             return type(model)._remote_backend(model, remote, blocking, job_id, verbose)
         try:

@@ -395,6 +395,6 @@ class DSPA:
         one = isinstance(prompt, (str, Rendered)) or (
             len(prompt) and isinstance(prompt[0], Mapping)
         )
-        batch: list[Any] = [prompt] if one else list(prompt)
+        batch: Any = [prompt] if one else prompt
         rendered = [self.render(own) for own in batch]
         return [(own.prompt_ids, own.content) for own in rendered]

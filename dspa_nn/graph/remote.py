@@ -138,6 +138,9 @@ class Returned:
     def __init__(self, record):
         self.record = record
 
+    def __getattr__(self, name):
+        raise AttributeError(f"{name} was read on the server; read the edit log after the block")
+
     def __reduce__(self):
         return Named("dspa_nn.edit_log.received"), (portable(vars(self.record)),)
 

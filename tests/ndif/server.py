@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -50,21 +51,27 @@ def missing() -> str | None:
         return "the loopback NDIF server runs on Linux only"
     if shutil.which("redis-server") is None:
         return "redis-server is not installed: apt-get install redis-server"
-    if not (venv() / ".installed").exists():
+    if not installed():
         return "the server's packages are not installed: make ndif"
     return None
 
 
+def installed() -> bool:
+    """Whether the virtual environment holds what requirements.txt asks for today."""
+    note = venv() / ".installed"
+    return note.exists() and note.read_text() == (HERE / "requirements.txt").read_text()
+
+
 def install() -> None:
     """Make the server's virtual environment, once: about two minutes."""
-    if (venv() / ".installed").exists():
+    if installed():
         return
     python = shutil.which("python3.11") or sys.executable
     subprocess.run([python, "-m", "venv", str(venv())], check=True)
     pip = [str(venv() / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
     subprocess.run([*pip, "--no-deps", "--ignore-requires-python", "ndif==0.1.2"], check=True)
-    (venv() / ".installed").touch()
+    (venv() / ".installed").write_text((HERE / "requirements.txt").read_text())
 
 
 def environment() -> dict[str, str]:
@@ -103,10 +110,10 @@ def _spawn(name: str, command: list[str], **extra: str) -> None:
         )  # fmt: skip
 
 
-def start(timeout: float = 600) -> None:
+def start(timeout: float = 600, attempts: int = 3) -> None:
     """Start every process, deploy the embedded model, and return when it answers."""
     if running():
-        return
+        return None
     reason = missing()
     if reason:
         raise SystemExit(reason)
@@ -125,7 +132,14 @@ def start(timeout: float = 600) -> None:
         '--resources={"head":10,"cuda_memory_bytes":8000000000,"cpu_memory_bytes":16000000000}',
     ]  # fmt: skip
     with (work() / "ray.log").open("ab") as log:
-        subprocess.run(head, env=environment(), stdout=log, stderr=log, check=True, timeout=timeout)
+        done = subprocess.run(
+            head, env=environment(), stdout=log, stderr=log, check=False, timeout=timeout
+        )
+    if done.returncode:
+        # Ray gives itself 30 seconds, which a busy machine may not have.
+        if attempts > 1:
+            return start(timeout, attempts - 1)
+        raise SystemExit(f"ray did not start; see {work() / 'ray.log'}")
     controller = "ndif.services.ray.deployments.controller.controller"
     _spawn(
         "controller", [str(venv() / "bin" / "python"), "-m", controller],
@@ -138,6 +152,7 @@ def start(timeout: float = 600) -> None:
     _until(lambda: bool((get("/status") or {}).get("cluster")), deadline, "controller.log")
     deploy()
     _until(running, deadline, "deploy.log")
+    return None
 
 
 def deploy() -> None:
@@ -155,7 +170,7 @@ def deploy() -> None:
         )  # fmt: skip
 
 
-def get(path: str) -> object:
+def get(path: str) -> Any:
     """Return the JSON that the server answers, or None where it does not."""
     try:
         with urllib.request.urlopen(HOST + path, timeout=15) as answer:
@@ -218,7 +233,10 @@ def main(command: str) -> None:
         model_path()
         start()
         print(f"An NDIF server with {REPO_ID} listens on 127.0.0.1. Two lines to use it:\n")
-        print(f"    export NDIF_HOST={HOST} HF_HOME={environment().get('HF_HOME', '')}")
+        home = environment().get("HF_HOME")
+        print(
+            f"    export NDIF_HOST={HOST}" + (f" HF_HOME={home} HF_HUB_OFFLINE=1" if home else "")
+        )
         print(f'    model = dspa_nn.remote_model("{REPO_ID}")\n')
     elif command == "stop":
         stop()
