@@ -65,15 +65,15 @@ def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
 
     >>> nearest_k(lambda k: 0.5 * k, 2.1, 16)
     4
+
+    Edits grow with k, so the k at which they pass what is wanted is found by halving.
     """
-    best, distance = 1, float("inf")
-    for k in range(1, most + 1):
-        found = edits(k)
-        if abs(found - wanted) < distance:
-            best, distance = k, abs(found - wanted)
-        if found > 1.5 * wanted:  # edits only grow with k
-            break
-    return best
+    low, high = 1, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if edits(middle) >= wanted else (middle + 1, high)
+    below = max(1, low - 1)
+    return below if abs(edits(below) - wanted) <= abs(edits(low) - wanted) else low
 
 
 def nearest_alpha(norm: Callable[[float], float], wanted: float) -> float:

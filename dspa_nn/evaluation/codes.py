@@ -4,13 +4,14 @@ How much any plan would edit is then arithmetic, without a further run of the mo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
+from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.evaluation.conditions import Condition
 from dspa_nn.evaluation.forcing import mean_by, plan_batches
 from dspa_nn.graph.count import stop
@@ -48,6 +49,7 @@ class Codes:
     owner: Int64[Tensor, " positions"]
     decoder: Float[Tensor, "d_out d_model"]
     defaults: Mapping[str, Any]
+    last: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def settings(self, condition: Condition, **changes: Any) -> dict[str, Any]:
         """All settings of a condition: its own, the map's, the preset's, the paper's."""
@@ -72,8 +74,7 @@ class Codes:
         kind = condition.map.prompt_tokens
         record = Record(options)
         record.counts, record.lengths = self.counts[kind], self.lengths[kind]
-        rule = {name: options[name] for name in ("prompt_rule", "k_prompt")}
-        record.scores = condition.map.score(record.counts, record.lengths, **rule)
+        record.scores = self._scores(condition.map, options["prompt_rule"], options["k_prompt"])
         if options["planner"] is None:
             chosen = select(record.scores, options["k_diff"], options["mode"], options["allowed"])
         else:
@@ -83,6 +84,19 @@ class Codes:
         signs = torch.ones_like(both, dtype=torch.int8)
         signs[:, augment.shape[1] :] = -1
         return both, torch.where(both < 0, 0, signs)
+
+    def _scores(
+        self, map: ConditionalDifferenceMap, rule: str, k_prompt: int
+    ) -> Float64[Tensor, "triples d_out"]:
+        """s(x) of every triple; the last map's are kept, since a search asks for them again."""
+        known = self.last.get("key")
+        if known is None or known[0] is not map or known[1:] != (rule, k_prompt):
+            kind = map.prompt_tokens
+            self.last["scores"] = map.score(
+                self.counts[kind], self.lengths[kind], prompt_rule=rule, k_prompt=k_prompt
+            )
+            self.last["key"] = (map, rule, k_prompt)
+        return self.last["scores"]
 
     def strength(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float

@@ -38,19 +38,23 @@ def grid(*headers: str, name: str = "", **options: Any) -> Table:
 
 
 def examples(console: Console, rows: Sequence[Row], unsteered: Outcome, steered: Outcome) -> None:
-    """The first prompts with both answers side by side, words that differ highlighted."""
+    """Prompts with both answers side by side, words that differ highlighted."""
     assert unsteered.answers is not None
     assert steered.answers is not None
+    before, after = unsteered.answers.texts, steered.answers.texts
+    changed = [place for place in range(len(after)) if before[place] != after[place]]
     section(
         console,
         "Unsteered and steered",
-        f"The first {min(EXAMPLES, len(rows))} held-out prompts, not picked.",
+        f"{len(changed)} of {len(after)} answers changed; these are the first held-out prompts "
+        "of those, not picked further.",
     )
-    for place, row in enumerate(rows[:EXAMPLES]):
+    for place in changed[:EXAMPLES]:
+        row = rows[place]
         side = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1))
         side.add_column("unsteered", ratio=1)
         side.add_column("steered", ratio=1)
-        side.add_row(*compared(unsteered.answers.texts[place], steered.answers.texts[place]))
+        side.add_row(*compared(before[place], after[place]))
         wanted = (f"  {row.kind}: {row.style} is preferred", "dim")
         console.print(Text.assemble("\n", (row.text, "bold"), wanted))
         console.print(side)
@@ -139,7 +143,9 @@ def tables(console: Console, outcomes: Sequence[Outcome], rows: Sequence[Row], s
             own.name,
             *(cell(own.interval(f"distinct_{n}", seed, rows), _two) for n in (1, 2)),
             cell(own.interval("log_perplexity_change", seed, rows).exp(), _two),
-            cell(own.interval("kl", seed, rows)) if own is not outcomes[0] else Text("-"),
+            cell(own.interval("kl", seed, rows), "{:.3f}".format)
+            if own is not outcomes[0]
+            else Text("-"),
         )
     console.print(made)
 
