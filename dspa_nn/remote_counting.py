@@ -24,6 +24,8 @@ from dspa_nn.payload import TRAVELS
 IN_FLIGHT = 2
 # Seconds without news of a job, or without an answer of the server, before it counts as lost.
 PATIENCE = 300.0
+# The same for a job of an earlier process that the server does not know (any more).
+UNKNOWN_PATIENCE = 20.0
 # How often a chunk is submitted before the run is given up.
 ATTEMPTS = 3
 POLL_EVERY = 0.5
@@ -93,14 +95,20 @@ class Run:
     def _submit(self, number: int) -> None:
         self.attempts[number] += 1
         chunk = [counting.to_tensors(batch) for batch in self.chunks[number]]
+        self._note(number)
         self.underway[number] = submit(self.model, self.counter, chunk)
         self.heard[number] = time.monotonic()
         self._note()
 
-    def _note(self) -> None:
-        """Keep the ids of jobs under way, so that another process can collect them."""
+    def _note(self, next_one: int | None = None) -> None:
+        """Keep the ids of jobs under way, so that another process can collect them.
+
+        next_one: a chunk that is about to be submitted, whose job has no id yet.
+        """
         if self.checkpoint is not None:
             ids = {str(number): backend.job_id for number, backend in self.underway.items()}
+            if next_one is not None:
+                ids[str(next_one)] = None
             self.checkpoint.mkdir(parents=True, exist_ok=True)
             write_atomically(self.checkpoint / "jobs.json", json.dumps(ids))
 
@@ -111,7 +119,14 @@ class Run:
             return
         for key, job_id in json.loads(path.read_text()).items():
             number = int(key)
-            if number not in done and number < len(self.chunks):
+            if job_id is None:
+                warnings.warn(
+                    f"chunk {number} was being submitted when the earlier run ended, so it may run "
+                    "twice; only the job submitted now is used",
+                    DSPAWarning,
+                    stacklevel=4,
+                )
+            elif number not in done and number < len(self.chunks):
                 self.underway[number] = self.model._remote_backend(True, False, job_id)
                 self.attempts[number] = 1
                 self.heard[number] = time.monotonic()
@@ -135,7 +150,9 @@ class Run:
         """Give up jobs of which nothing was heard; return their chunks, to be submitted again."""
         again = []
         for number in list(self.underway):
-            if time.monotonic() - self.heard[number] < PATIENCE:
+            known = self.underway[number].status is not None
+            patience = PATIENCE if known else UNKNOWN_PATIENCE
+            if time.monotonic() - self.heard[number] < patience:
                 continue
             job_id = self.underway.pop(number).job_id
             if self.attempts[number] >= ATTEMPTS:
