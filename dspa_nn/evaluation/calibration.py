@@ -68,12 +68,18 @@ def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
 
     Edits grow with k, so the k at which they pass what is wanted is found by halving.
     """
-    low, high = 1, most
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if edits(middle) >= wanted else (middle + 1, high)
-    below = max(1, low - 1)
-    return below if abs(edits(below) - wanted) <= abs(edits(low) - wanted) else low
+
+    def reaching(least: float) -> int:
+        low, high = 1, most
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if edits(middle) >= least else (middle + 1, high)
+        return low
+
+    above = reaching(wanted)
+    below = max(1, above - 1)
+    nearest = min(edits(below), edits(above), key=lambda found: abs(found - wanted))
+    return reaching(nearest)
 
 
 def nearest_alpha(norm: Callable[[float], float], wanted: float) -> float:
