@@ -298,6 +298,8 @@ class ConditionalDifferenceMap(MapRows):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `map.json` and `map-<hash>.safetensors`; an older map there is replaced whole.
 
+        >>> map.save("map")                                              # doctest: +SKIP
+
         Raises `FileError` on a full disk or a read-only folder; what was there stays.
         """
         arrays = {
@@ -316,6 +318,8 @@ class ConditionalDifferenceMap(MapRows):
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "ConditionalDifferenceMap":
         """Read a map from a folder that `save` wrote, or from a hub repository ("owner/name").
+
+        >>> map = ConditionalDifferenceMap.load("map")                   # doctest: +SKIP
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
         """

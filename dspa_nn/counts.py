@@ -241,6 +241,8 @@ class ActivationCounts:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `counts.json` and `counts-<hash>.safetensors`; equal tables give equal bytes.
 
+        >>> counts.save("counts")                                        # doctest: +SKIP
+
         Raises `FileError` on a full disk or a read-only folder; what was there stays.
         """
         arrays = {"index": self.index} | {name: getattr(self, name) for name in LENGTHS}
@@ -260,6 +262,8 @@ class ActivationCounts:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "ActivationCounts":
         """Read counts from a folder that `save` wrote, memory-mapped.
+
+        >>> counts = ActivationCounts.load("counts")                     # doctest: +SKIP
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
         """

@@ -75,13 +75,24 @@ class MapRows:
         return torch.repeat_interleave(self.rows, self.indptr.diff())
 
     def to_dense(self) -> DenseMap:
-        """A as a dense float32 tensor [d_in, d_out]: 1 GiB for two SAEs of width 16,384."""
+        """A as a dense float32 tensor [d_in, d_out]: 1 GiB for two SAEs of width 16,384.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.25]]).to_dense()
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.2500]])
+        """
         dense = torch.zeros(self.shape, dtype=torch.float32)
         dense[self.row_of_each(), self.columns.long()] = self.values
         return dense
 
     def to_pandas(self) -> Any:
-        """The stored entries as a data frame with the columns row, column and value."""
+        """The stored entries as a data frame with the columns row, column and value.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.25]]).to_pandas()
+           row  column  value
+        0    0       0   0.50
+        1    1       1   0.25
+        """
         import pandas
 
         return pandas.DataFrame(
