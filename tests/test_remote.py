@@ -19,6 +19,7 @@ import dspa_nn as dn
 from dspa_nn.edit_log import received
 from dspa_nn.errors import CountsError, DSPAError, MapError, NDIFError, SteeringError
 from dspa_nn.graph.steer import Record
+from dspa_nn.graph.trace import exact
 from dspa_nn.payload import look_through, predicted
 from dspa_nn.remote import Backend
 from dspa_nn.remote_errors import explain
@@ -284,3 +285,14 @@ def test_received_logs_warn_as_local_ones() -> None:
         log = received(state)
     assert isinstance(log, dn.EditLog)
     assert log.steps == 0
+
+
+def test_autocast_of_the_server_does_not_reach_the_saes(pair: tuple[Any, Any]) -> None:
+    dspa, _ = pair
+    encoder = dspa.output_sae.encoder
+    hidden = torch.randn(4, dspa.facts.d_model)
+    plain, _ = encoder.encode(hidden)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal(encoder.encode(hidden)[0], plain)
+        with exact(hidden):
+            assert torch.equal(encoder.encode(hidden)[0], plain)

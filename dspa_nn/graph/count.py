@@ -8,7 +8,7 @@ import torch
 from nnsight.intervention.interleaver import EarlyStopException, Mediator
 
 from dspa_nn.graph.steer import count_active
-from dspa_nn.graph.trace import first
+from dspa_nn.graph.trace import exact, first
 
 
 class Counter:
@@ -29,15 +29,17 @@ class Counter:
         with torch.no_grad():
             hidden = first(Mediator.value(self.locations[0]))
             self.check(hidden, batch["prompt_target"])
-            prompt = count_active(
-                self.input_encoder, hidden, batch["prompt_target"], batch["prompt_size"]
-            )
+            with exact(hidden):
+                prompt = count_active(
+                    self.input_encoder, hidden, batch["prompt_target"], batch["prompt_size"]
+                )
             if self.locations[1] != self.locations[0]:
                 hidden = first(Mediator.value(self.locations[1]))
             self.check(hidden, batch["response_target"])
-            response = count_active(
-                self.output_encoder, hidden, batch["response_target"], batch["response_size"]
-            )
+            with exact(hidden):
+                response = count_active(
+                    self.output_encoder, hidden, batch["response_target"], batch["response_size"]
+                )
         return prompt.cpu(), response.cpu()
 
     def packed(self, batch):

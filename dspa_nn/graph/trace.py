@@ -171,6 +171,11 @@ def first(output):
     return output[0] if isinstance(output, tuple) else output
 
 
+def exact(hidden):
+    """Arithmetic in the tensors' own dtypes: NDIF runs whole requests under autocast."""
+    return torch.autocast(hidden.device.type, enabled=False)
+
+
 def replaced(output, hidden):
     """A decoder block's output with other hidden states."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
@@ -187,14 +192,17 @@ class StepWorker(Mediator):
 
     def _run(self):
         try:
-            self.steering.read_prompt(first(Mediator.value(self.input_location)))
+            hidden = first(Mediator.value(self.input_location))
+            with exact(hidden):
+                self.steering.read_prompt(hidden)
             step = 0
             while True:
                 # Pinned, since a relaxed request would be served the same visit again.
                 self.iteration = step
                 output = Mediator.value(self.output_location)
                 hidden = first(output)
-                edited = self.steering.edit(hidden)
+                with exact(hidden):
+                    edited = self.steering.edit(hidden)
                 if edited is not hidden:
                     Mediator.swap(self.output_location, replaced(output, edited))
                 if not self.steering.record.generating:
