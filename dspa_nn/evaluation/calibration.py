@@ -69,7 +69,7 @@ def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
     Edits grow with k, so the k at which they pass what is wanted is found by halving.
     """
 
-    def reaching(least: float) -> int:
+    def reaching(least: float | int) -> int:
         low, high = 1, most
         while low < high:
             middle = (low + high) // 2
