@@ -19,7 +19,7 @@ from tests import tiny
 from tests.oracle import method
 from tests.oracle import model as oracle
 
-SETTINGS = {"alpha": 0.5, "k_prompt": 8, "k_diff": 6, "mode": "both"}
+SETTINGS: dict[str, Any] = {"alpha": 0.5, "k_prompt": 8, "k_diff": 6, "mode": "both"}
 STEPS = 6
 
 
@@ -110,7 +110,9 @@ def lab(
         ids, content = prompt_ids(tok, bos, own.prompt)
         ends = [tok(t, add_special_tokens=False).input_ids for t in (own.chosen, own.rejected)]
         theirs.append(
-            oracle.count_triple(hf, sae_in, sae_out, *layers, ids, *ends, content, tok.bos_token_id)
+            oracle.count_triple(
+                hf, sae_in, sae_out, *layers, ids, ends[0], ends[1], content, tok.bos_token_id
+            )
         )
     oracle_map = method.fit_map(
         theirs, percentile=percentile, k_diff=k_diff, gate=gate, prompt_tokens=prompt_tokens

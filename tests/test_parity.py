@@ -22,7 +22,7 @@ WORLDS: tuple[tuple[str, Any], ...] = (
     ("llama", "markup"),
     ("llama", "add"),
 )
-NAMES = ("-".join(world) for world in WORLDS)
+NAMES = ["-".join(world) for world in WORLDS]
 MODES = ("ablate", "augment", "both")
 RULES = ("density", "gated", "centred")
 
@@ -188,7 +188,7 @@ def test_both_paddings_in_trace(lab: Lab, side: str, positions: str, told: str) 
     rows = [head + response[: 5 + row] for row, head in enumerate(heads)]
     inputs = steer_zoo.padded(lab, rows, side)
     lengths = [4] * 3 if told == "int" else [len(head) for head in heads]
-    options = steer_zoo.SETTINGS | {"positions": positions}
+    options: dict[str, Any] = {**steer_zoo.SETTINGS, "positions": positions}
     if told == "prompt":
         ours: dict[str, Any] = {"prompt": prompts}
     else:
@@ -215,7 +215,7 @@ def test_both_paddings_in_trace(lab: Lab, side: str, positions: str, told: str) 
 def test_trace_with_positions_all_and_no_length_takes_the_row_for_the_prompt(lab: Lab) -> None:
     rows = [lab.ids(own) for own in lab.prompts(3)]
     inputs = steer_zoo.padded(lab, rows, "right")
-    options = steer_zoo.SETTINGS | {"positions": "all"}
+    options: dict[str, Any] = {**steer_zoo.SETTINGS, "positions": "all"}
     got, _ = forced(lab, inputs, **options)
     told, _ = forced(lab, inputs, **options, prompt_length=[len(row) for row in rows])
     assert torch.equal(got, told)

@@ -1,5 +1,7 @@
 """graph/select.py and graph/edit.py against naive Python, on inputs full of ties."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -83,11 +85,9 @@ def test_scores_are_the_dense_product_in_float64(seed: int) -> None:
     w = rng.choice([0.0, 1.0, -0.25], size=(3, 6))
     rows = np.flatnonzero(A.any(1))
     indptr = np.concatenate([[0], np.cumsum((A[rows] != 0).sum(1))])
-    found = scores(
-        torch.tensor(w),
-        *(torch.tensor(own) for own in (rows, indptr, np.nonzero(A[rows])[1], A[A != 0])),
-        5,
-    )
+    arrays: Any = (torch.tensor(own) for own in (rows, indptr, np.nonzero(A[rows])[1], A[A != 0]))
+    rows_, indptr_, columns, values = arrays
+    found = scores(torch.tensor(w), rows_, indptr_, columns, values, 5)
     wanted = np.zeros((3, 5))
     for i in range(6):  # ascending rows: equal sums to the last bit
         wanted += w[:, i : i + 1] * A[i].astype(np.float64)
