@@ -28,7 +28,7 @@ activation normalisation is left to run time, and every decoder row has norm 1.
 from sae_lens import SAE
 
 sae = SAE.load_from_disk("{first}")
-latents = sae.encode(residual)        # residual: [..., {d_in}], float32
+latents = sae.encode(residual)  # residual: [..., {d_in}], float32
 residual_again = sae.decode(latents)
 ```
 
