@@ -8,13 +8,15 @@ BIN := $(VENV)/bin
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 INSTALLED = $(VENV)/.installed-$(KEY)-
 # Tiny models on few cores: one thread a process is faster than many, and repeatable.
+# Two processes, a file whole in one of them; the NDIF tests share one server, so they run apart.
+PARALLEL := -n 2 --dist loadfile
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
 .PHONY: help demo test check format docs ndif ndif-stop clean
 
 help:
 	@echo "make demo    fit a map with the embedded model, steer 50 prompts, print what it did"
-	@echo "make test    every test but those that need a GPU"
+	@echo "make test    every test but those that need a GPU (DSPA_NDIF=1: with an NDIF server on loopback)"
 	@echo "make check   lint, format, types, and the tests on tiny models (under three minutes)"
 	@echo "make format  let ruff mend what it can"
 	@echo "make docs    build the documentation, strictly, into site/"
@@ -25,13 +27,14 @@ demo: $(INSTALLED)demo
 	$(BIN)/dspa demo --out demo
 
 test: $(INSTALLED)demo,test
-	$(PYTEST) -m "not gpu"
+	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif"
+	@if [ "$${DSPA_NDIF:-}" = 1 ]; then $(BIN)/python -m tests.ndif.server install; $(PYTEST) -m ndif; fi
 
 check: $(INSTALLED)demo,test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(PYTEST) -m "not slow and not data and not gpu and not ndif"
+	$(PYTEST) $(PARALLEL) -m "not slow and not data and not gpu and not ndif"
 
 format: $(INSTALLED)demo,test
 	$(BIN)/ruff check --fix .
