@@ -49,7 +49,7 @@ def rows(count: int = 60) -> list[Row]:
     kinds = (("personal", "warm"), ("factual", "formal"))
     made = []
     for place, triple in enumerate(triples(count)):
-        prompt = [dict(message) for message in triple.prompt][-1:]  # pyright: ignore
+        prompt: Any = [dict(message) for message in triple.prompt][-1:]  # pyright: ignore
         kind, style = kinds[place % 2]
         split = ("fit", "dev", "test")[place // 2 % 3]
         made.append(
