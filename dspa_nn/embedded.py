@@ -64,7 +64,14 @@ def model_path() -> str:
         return str(snapshot_dir())
     if _hub_has_it():
         return REPO_ID
-    return str(_convert(_fetch_gguf()))
+    from filelock import FileLock
+
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    # Two processes at once (parallel tests, say) would unpack into each other's folder.
+    with FileLock(cache_dir() / "embedded.lock"):
+        if not (snapshot_dir() / "config.json").exists():
+            _convert(_fetch_gguf())
+    return str(snapshot_dir())
 
 
 def _hub_has_it() -> bool:
