@@ -12,9 +12,10 @@ from torch import Tensor
 from dspa_nn import fitting
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.files import read_pair, write_pair
+from dspa_nn.graph.select import prompt_weights
 from dspa_nn.graph.settings import check_origin
 from dspa_nn.map_rows import MapRows, compressed
-from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule, densest, gates
+from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule
 from dspa_nn.shapes import PromptWeights, Scores
 
 SCHEMA_VERSION = 1
@@ -199,7 +200,7 @@ class ConditionalDifferenceMap(MapRows):
         check_rule(rule, k)
         counts = check_counts(prompt_counts, self.shape[0])
         if rule == "density":
-            return densest(counts, k)
+            return prompt_weights(counts, None, rule, k, None, None, self.gate)
         lengths = check_lengths(prompt_lengths, counts, rule)
         if self.tau is None or (rule == "centred" and self.gate_mean is None):
             missing = "tau" if self.tau is None else "mean of the gates"
@@ -207,10 +208,7 @@ class ConditionalDifferenceMap(MapRows):
                 f"prompt_rule={rule!r} needs the map's {missing}, which this map does not hold; "
                 "fit the map from counts, or use prompt_rule='density'."
             )
-        weights = gates(counts, lengths, self.tau, self.gate)
-        if rule == "centred" and self.gate_mean is not None:
-            weights = (weights - self.gate_mean) * (lengths > 0)[..., None]
-        return weights
+        return prompt_weights(counts, lengths, rule, k, self.tau, self.gate_mean, self.gate)
 
     def score(
         self,

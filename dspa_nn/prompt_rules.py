@@ -1,4 +1,7 @@
-"""Which input latents of a prompt vote, and with what weight: w of s = A^T w (METHOD section 4)."""
+"""What a map is asked with: prompt counts, lengths and rules, checked.
+
+The weights themselves are `graph.select.prompt_weights`, for maps and for steering alike.
+"""
 
 from typing import Any
 
@@ -7,37 +10,7 @@ from torch import Tensor
 
 from dspa_nn import fitting
 from dspa_nn.errors import MapError
-from dspa_nn.shapes import PromptWeights
-
-PROMPT_RULES = ("density", "gated", "centred")
-
-
-def densest(counts: Tensor, k_prompt: int) -> PromptWeights:
-    """S_prompt as weights: 1 for the k_prompt latents of most counts, ties to the lower index.
-
-    >>> densest(torch.tensor([2, 5, 2, 0]), 2)
-    tensor([1., 1., 0., 0.], dtype=torch.float64)
-
-    `counts` [.., d_in]; a latent that did not fire never votes.
-    """
-    order = torch.sort(counts, dim=-1, descending=True, stable=True).indices[..., :k_prompt]
-    chosen = torch.zeros(counts.shape, dtype=torch.float64).scatter_(-1, order, 1.0)
-    return chosen * (counts > 0)
-
-
-def gates(counts: Tensor, lengths: Tensor, tau: Tensor, gate: str) -> PromptWeights:
-    """g(x) as weights: 1 where rho >= tau, and rho > 0 if the gate is "active".
-
-    >>> gates(torch.tensor([1, 0]), torch.tensor(4), torch.tensor([0.25, 0.0]), "active")
-    tensor([1., 0.], dtype=torch.float64)
-
-    `counts` [.., d_in] and `lengths` [..]; a prompt of length 0 has no densities and no gates.
-    """
-    rho = counts.double() / lengths.double().clamp(min=1)[..., None]
-    is_open = rho >= tau
-    if gate == "active":
-        is_open &= rho > 0
-    return is_open.double() * (lengths > 0)[..., None]
+from dspa_nn.graph.select import PROMPT_RULES
 
 
 def check_counts(counts: Any, d_in: int) -> Tensor:

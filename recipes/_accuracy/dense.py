@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 
 from dspa_nn import fitting
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.prompt_rules import densest, gates
+from dspa_nn.graph import select
 
 K_PROMPT = 32
 
@@ -55,12 +55,9 @@ def prompt_weights(
     """w(x) of each test prompt under a prompt rule."""
     table, lengths = test.prompt(fitted.tokens)
     counts = torch.from_numpy(table.toarray())
-    if rule == "density":
-        return densest(counts, K_PROMPT).numpy().astype(np.float32)
     counted = torch.from_numpy(np.asarray(lengths))
-    weights = gates(counts, counted, torch.from_numpy(fitted.tau), fitted.gate)
-    if rule == "centred":
-        weights = (weights - torch.from_numpy(fitted.gate_mean)) * (counted > 0)[:, None]
+    tau, mean = torch.from_numpy(fitted.tau), torch.from_numpy(fitted.gate_mean)
+    weights = select.prompt_weights(counts, counted, rule, K_PROMPT, tau, mean, fitted.gate)
     return weights.numpy().astype(np.float32)
 
 
