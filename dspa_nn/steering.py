@@ -8,7 +8,7 @@ import torch
 
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.edit_log import EditLog, Plan, plan_of, warn_if_unsteered
+from dspa_nn.edit_log import EditLog, Plan, warn_if_unsteered
 from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.model import ModelFacts, read_facts
 from dspa_nn.options import fill
@@ -303,27 +303,9 @@ class DSPA:
             options: the keywords of `apply`: alpha, k_prompt, k_diff, mode, prompt_rule, only,
                 never.
         """
-        from dspa_nn.graph.apply import begin
-        from dspa_nn.graph.count import stop
-        from dspa_nn.graph.trace import first
+        from dspa_nn.planning import plan
 
-        extra = [options.pop(name, None) for name in ("only", "never", "planner")]
-        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
-        unknown = sorted(set(options) - set(names))
-        if unknown:
-            raise SteeringError(f"plan takes no {', '.join(unknown)}; it takes {', '.join(names)}")
-        given = {name: options.get(name) for name in names} | {"positions": "response"}
-        steerer = self.steerer(map, given, *extra)
-        own = self.render(prompt)
-        ids = own.prompt_ids.unsqueeze(0)
-        mask = torch.ones_like(ids)
-        steering = begin(steerer, ids, mask.bool(), [(ids[0], own.content)], None, True)
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        block = self.model.get(self.paths[0])
-        with torch.no_grad(), self.model.trace(inputs, use_cache=False):
-            steering.read_prompt(first(block.output))
-            stop()
-        return plan_of(steering.record, 0)
+        return plan(self, map, prompt, options)
 
     def attach(self, hf_model: Any, map: ConditionalDifferenceMap, **options: Any) -> Any:
         """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.

@@ -35,6 +35,7 @@ CHECKED_ROOMS = (
     "dspa_nn.jobs",
     "dspa_nn.diagnosis",
     "dspa_nn.count_run",
+    "dspa_nn.planning",
     "dspa_nn.presets",
     "dspa_nn.embedded",
     "dspa_nn.costs",

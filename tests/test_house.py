@@ -37,7 +37,7 @@ ROOMS = (
     ("model", "embedded", "presets", "options"),
     ("remote", "remote_errors", "remote_counting", "jobs", "diagnosis"),
     ("edit_log",),
-    ("steering", "hooks", "count_run"),
+    ("steering", "hooks", "count_run", "planning"),
     ("evaluation",),
     ("cli",),
     ("__init__",),
