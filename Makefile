@@ -16,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
 help:
 	@echo "make demo    fit a map with the embedded model, steer 50 prompts, print what it did"
-	@echo "make test    every test but those that need a GPU (DSPA_NDIF=1: with an NDIF server on loopback)"
+	@echo "make test    every test but those that need a GPU; those on an NDIF server where redis-server is"
 	@echo "make check   lint, format, types, and the tests on tiny models (under three minutes)"
 	@echo "make format  let ruff mend what it can"
 	@echo "make docs    build the documentation, strictly, into site/"
@@ -28,7 +28,8 @@ demo: $(INSTALLED)demo
 
 test: $(INSTALLED)demo,test
 	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif"
-	@if [ "$${DSPA_NDIF:-}" = 1 ]; then $(BIN)/python -m tests.ndif.server install; $(PYTEST) -m ndif; fi
+	$(BIN)/python -m tests.ndif.server prepare
+	DSPA_NDIF=1 $(PYTEST) tests/ndif
 
 check: $(INSTALLED)demo,test
 	$(BIN)/ruff check .

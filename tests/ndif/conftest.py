@@ -5,20 +5,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tests.ndif import server as ndif
-
-# Read by huggingface_hub when it is imported: both sides must find the model in our own cache.
-if os.environ.get("DSPA_NDIF") == "1" and "HF_HOME" in ndif.environment():
-    os.environ["HF_HOME"] = ndif.environment()["HF_HOME"]
-
 import pytest
 
 from tests import tiny
+from tests.ndif import server as ndif
 
 WIDTH = 1024
 
 
-@pytest.fixture(scope="session")
+# The server of these tests ends a job after so many seconds; the longest of theirs takes ten.
+LIMIT = 45
+
+
+@pytest.fixture(scope="package")
 def server(embedded: str) -> Any:
     """A running server; where there is none, a failure in CI and a skip elsewhere."""
     reason = ndif.missing()
@@ -28,13 +27,19 @@ def server(embedded: str) -> Any:
         pytest.skip(reason)
     was_running = ndif.running()
     if not was_running:
-        ndif.start()
+        ndif.start(limit=LIMIT)
+    from huggingface_hub import constants
     from nnsight import CONFIG
 
-    CONFIG.API.HOST = ndif.HOST
-    CONFIG.API.APIKEY = None
-    CONFIG.APP.REMOTE_LOGGING = False
-    yield ndif
+    with pytest.MonkeyPatch.context() as patch:
+        home = ndif.environment().get("HF_HOME")
+        if home is not None:
+            # Both sides must find the model in our own cache.
+            patch.setattr(constants, "HF_HUB_CACHE", str(Path(home) / "hub"))
+        patch.setattr(CONFIG.API, "HOST", ndif.HOST)
+        patch.setattr(CONFIG.API, "APIKEY", None)
+        patch.setattr(CONFIG.APP, "REMOTE_LOGGING", False)
+        yield ndif
     if not was_running:
         ndif.stop()
 
@@ -50,7 +55,7 @@ def build(model: Any) -> Any:
     return dn.DSPA(model, input_sae=one, output_sae=other, input_layer=9, output_layer=24)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def remote(server: Any) -> Any:
     """The `DSPA` of a model without weights here."""
     import dspa_nn as dn
@@ -58,7 +63,7 @@ def remote(server: Any) -> Any:
     return build(dn.remote_model(ndif.REPO_ID))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local(embedded: str, remote: Any) -> Any:
     """The `DSPA` of the same model, loaded here."""
     from nnsight.modeling.transformers import TransformersModel
@@ -72,7 +77,7 @@ def local(embedded: str, remote: Any) -> Any:
     return build(model)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def map(local: Any) -> Any:
     """A sparse map of both, so dense that something is always steered."""
     import torch
