@@ -8,7 +8,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from dspa_nn.errors import DSPAError, DSPAWarning
+from dspa_nn.errors import CountsError, DSPAError, DSPAWarning
 
 DEFAULT_PRESET = "smollm2-135m-instruct"
 
@@ -70,38 +70,111 @@ def demo(
     )
 
 
+# Of the fit, for `fit` and `merge` alike.
+Percentile = Annotated[float | None, typer.Option(help="of the gates")]
+KDiff = Annotated[int | None, typer.Option(help="latents kept in each direction")]
+Gate = Annotated[str, typer.Option(help="active or literal")]
+Sparsify = Annotated[str, typer.Option(help="paper, rows or none")]
+MaxEntries = Annotated[int | None, typer.Option(help="entries that the map may have")]
+PromptTokens = Annotated[str | None, typer.Option(help="content or all")]
+
+NOT_ASKED = {
+    "percentile": None,
+    "k_diff": None,
+    "gate": "active",
+    "sparsify": "paper",
+    "max_entries": None,
+    "prompt_tokens": None,
+}
+
+
 @app.command()
 def fit(
     source: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or a datasets name")],
-    out: Annotated[Path, typer.Option(help="folder for the map")],
+    out: Annotated[Path, typer.Option(help="folder for the map; with --shards, for all shards")],
     preset: Preset = DEFAULT_PRESET,
     chat: Annotated[bool, typer.Option(help="lift string prompts to one user message")] = True,
-    percentile: Annotated[float | None, typer.Option(help="of the gates")] = None,
-    k_diff: Annotated[int | None, typer.Option(help="latents kept in each direction")] = None,
-    gate: Annotated[str, typer.Option(help="active or literal")] = "active",
-    sparsify: Annotated[str, typer.Option(help="paper, rows or none")] = "paper",
-    max_entries: Annotated[int | None, typer.Option(help="entries that the map may have")] = None,
-    prompt_tokens: Annotated[str | None, typer.Option(help="content or all")] = None,
+    percentile: Percentile = None,
+    k_diff: KDiff = None,
+    gate: Gate = "active",
+    sparsify: Sparsify = "paper",
+    max_entries: MaxEntries = None,
+    prompt_tokens: PromptTokens = None,
     checkpoint: Annotated[Path | None, typer.Option(help="folder to resume from")] = None,
+    shards: Annotated[int | None, typer.Option(help="count one of so many parts")] = None,
+    shard: Annotated[int | None, typer.Option(help="which part, from 0")] = None,
 ) -> None:
-    """Fit a conditional-difference map on preference triples and save it."""
+    """Fit a conditional-difference map on preference triples and save it.
+
+    With --shards and --shard only that part is counted; `dspa merge` fits when all are there.
+    """
     from dspa_nn.loading import load_triples
+    from dspa_nn.shards import shard_folder
     from dspa_nn.steering import DSPA
 
+    options = {
+        "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
+        "max_entries": max_entries, "prompt_tokens": prompt_tokens,
+    }  # fmt: skip
+    counting_only = _counting_only(shards, shard, options)
     triples = load_triples(source, chat=chat)
-    fitted = DSPA.from_preset(preset).fit(
-        triples,
-        percentile=percentile,
-        k_diff=k_diff,
-        gate=gate,
-        sparsify=sparsify,
-        max_entries=max_entries,
-        prompt_tokens=prompt_tokens,
-        checkpoint=checkpoint,
-    )
-    fitted.save(out)
-    typer.echo(fitted)
-    typer.echo(f"saved in {out}")
+    dspa = DSPA.from_preset(preset)
+    if counting_only:
+        place, parts = shard or 0, shards or 1
+        counts = dspa.count(triples, checkpoint=checkpoint, shard=place, shards=parts)
+        _save(counts, shard_folder(out, place, parts))
+    else:
+        _save(dspa.fit(triples, checkpoint=checkpoint, **options), out)
+
+
+@app.command()
+def merge(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the shards are")],
+    out: Annotated[Path, typer.Option(help="folder for the map")],
+    percentile: Percentile = None,
+    k_diff: KDiff = None,
+    gate: Gate = "active",
+    sparsify: Sparsify = "paper",
+    max_entries: MaxEntries = None,
+    prompt_tokens: PromptTokens = None,
+) -> None:
+    """Merge the shards that `dspa fit --shards` counted, fit a map and save it.
+
+    No model is loaded; the map is the one of a single run, byte for byte.
+    """
+    from dspa_nn.count_run import fit_merged
+
+    options = {
+        "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
+        "max_entries": max_entries, "prompt_tokens": prompt_tokens,
+    }  # fmt: skip
+    _save(fit_merged(folder, options), out)
+
+
+def _counting_only(shards: int | None, shard: int | None, options: dict[str, Any]) -> bool:
+    """Whether one shard was asked for; what cannot be meant is refused before anything runs."""
+    from dspa_nn.shards import check_shard
+
+    if shards is None and shard is None:
+        return False
+    if shards is None or shard is None:
+        raise CountsError(
+            f"{'--shard' if shards is None else '--shards'} came alone; give both --shards, how "
+            "many parts, and --shard, which of them from 0"
+        )
+    check_shard(shard, shards)
+    given = [f"--{name.replace('_', '-')}" for name in options if options[name] != NOT_ASKED[name]]
+    if given:
+        raise CountsError(
+            f"{', '.join(given)} came with --shards, which only counts; give it to dspa merge"
+        )
+    return True
+
+
+def _save(made: Any, folder: Path) -> None:
+    made.save(folder)
+    typer.echo(made)
+    typer.echo(f"saved in {folder}")
 
 
 @app.command()

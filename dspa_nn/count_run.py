@@ -1,57 +1,147 @@
-"""`DSPA.count`: plan the batches of a source, and run them here or on NDIF."""
+"""The counting pass of one source: planned once, then any part of it counted, here or on NDIF."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dspa_nn import counting
+from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.count import Counter
+from dspa_nn.options import fill
+from dspa_nn.presets import preset_of
+from dspa_nn.shards import merge_shards, shard_folder
 from dspa_nn.triples import PreferenceTriple
 
 
-def count_triples(
-    dspa: Any,
-    triples: Sequence[PreferenceTriple],
-    *,
-    remote: bool,
-    token_budget: int | None,
-    overlong: str,
-    checkpoint: str | Path | None,
-    progress: bool | None,
-) -> ActivationCounts:
-    """Count as `DSPA.count` says; the batches depend on the triples and the budget alone."""
-    config = getattr(dspa.model, "_module", dspa.model).config
-    context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
-    jobs, skipped = counting.prepare(triples, dspa.facts.tokenizer, context, overlong)
-    budget = counting.TOKEN_BUDGET if token_budget is None else token_budget
-    batches = counting.plan_batches(jobs, budget)
-    plan = {"token_budget": budget, "sha256": counting.plan_hash(jobs, batches)}
-    provenance = {**dspa.provenance(), "batch_plan": plan}
-    provenance["data_sha256"] = getattr(triples, "sha256", None) or plan["sha256"]
-    paths = [f"{dspa.model.path}.{path}" for path in dspa.paths]
-    encoders = dspa.input_sae.encoder, dspa.output_sae.encoder
-    folder = None if checkpoint is None else Path(checkpoint)
-    advance, bar = counting.show_progress(len(jobs), progress)
-    with bar:
-        if remote:
-            from dspa_nn.graph.remote import CountsRefusal
-            from dspa_nn.remote_counting import Run
+class CountRun:
+    """The planned batches of a source; they depend on the triples and the budget alone.
 
-            counter = Counter(encoders, paths, CountsRefusal)
-            run = Run(dspa.model, counter, jobs, batches, provenance, folder)
-            counts = run.count(advance)
+    >>> run = CountRun(dspa, triples)
+    >>> whole = run.count(shards=2, shard=0).merge(run.count(shards=2, shard=1))
+
+    A worker that counts several shards keeps one of these and so renders the source once. The
+    arguments, and what is raised, are those of `DSPA.count`.
+    """
+
+    def __init__(
+        self,
+        dspa: Any,
+        triples: Sequence[PreferenceTriple],
+        *,
+        token_budget: int | None = None,
+        overlong: str = "truncate",
+    ) -> None:
+        self.dspa = dspa
+        config = getattr(dspa.model, "_module", dspa.model).config
+        context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
+        self.jobs, skipped = counting.prepare(triples, dspa.facts.tokenizer, context, overlong)
+        self.skipped = {**getattr(triples, "skipped", {}), **skipped}
+        budget = counting.TOKEN_BUDGET if token_budget is None else token_budget
+        self.batches = counting.plan_batches(self.jobs, budget)
+        plan = {
+            "token_budget": budget,
+            "sha256": counting.plan_hash(self.jobs, self.batches),
+            "triples": len(self.jobs),
+        }
+        self.provenance = {**dspa.provenance(), "batch_plan": plan}
+        self.provenance["data_sha256"] = getattr(triples, "sha256", None) or plan["sha256"]
+
+    def count(
+        self,
+        *,
+        shards: int = 1,
+        shard: int = 0,
+        remote: bool = False,
+        checkpoint: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> ActivationCounts:
+        """Count one shard of the batches; all shards together hold every triple once."""
+        batches = counting.shard_of(self.batches, shard, shards)
+        folder = None if checkpoint is None else Path(checkpoint)
+        if folder is not None and shards > 1:
+            folder = shard_folder(folder, shard, shards)  # chunks are numbered within a shard
+        widths = self.dspa.input_sae.width, self.dspa.output_sae.width
+        if batches:
+            counts = self._run(batches, widths, remote, folder, progress)
         else:
+            counts = ActivationCounts.from_rows(
+                [], d_in=widths[0], d_out=widths[1], provenance=self.provenance
+            )
+        # What was left out was left out of the source: said once, so that merged equals whole.
+        counts.skipped = dict(self.skipped) if shard == 0 else {}
+        return counts
+
+    def _run(
+        self,
+        batches: list[list[int]],
+        widths: tuple[int, int],
+        remote: bool,
+        folder: Path | None,
+        progress: bool | None,
+    ) -> ActivationCounts:
+        model = self.dspa.model
+        paths = [f"{model.path}.{path}" for path in self.dspa.paths]
+        encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
+        advance, bar = counting.show_progress(sum(map(len, batches)), progress)
+        with bar:
+            if remote:
+                from dspa_nn.graph.remote import CountsRefusal
+                from dspa_nn.remote_counting import Run
+
+                counter = Counter(encoders, paths, CountsRefusal)
+                run = Run(model, counter, self.jobs, batches, self.provenance, folder)
+                return run.count(advance)
             counter = Counter(encoders, paths, CountsError)
-            counts = counting.count_batches(
-                jobs,
+            return counting.count_batches(
+                self.jobs,
                 batches,
-                lambda batch: counting.run_batch(dspa.model, counter, batch),
-                (dspa.input_sae.width, dspa.output_sae.width),
-                provenance,
+                lambda batch: counting.run_batch(model, counter, batch),
+                widths,
+                self.provenance,
                 folder,
                 advance,
             )
-    counts.skipped = {**getattr(triples, "skipped", {}), **skipped}
-    return counts
+
+
+def fit_triples(
+    dspa: Any,
+    triples: Sequence[PreferenceTriple],
+    options: Mapping[str, Any],
+    counting: Mapping[str, Any],
+) -> ConditionalDifferenceMap:
+    """Count a whole source and fit: `DSPA.fit`. options and counting: the keywords of the two.
+
+    Raises:
+        CountsError: shards were asked for, and one shard is not what a map is fitted on.
+    """
+    if counting.get("shards", 1) != 1:
+        raise CountsError(
+            f"fit came with shards={counting['shards']}, and a map is fitted on a whole source; "
+            "count every shard with count(shards=, shard=), merge them and fit the result"
+        )
+    return fit_counts(dspa.count(triples, **counting), dspa.defaults, options)
+
+
+def fit_counts(
+    counts: ActivationCounts, defaults: Mapping[str, Any], options: Mapping[str, Any]
+) -> ConditionalDifferenceMap:
+    """Fit with what was asked for, else with a preset's tuned values, else with the paper's.
+
+    options: the keywords of `ActivationCounts.fit`; defaults: those of the preset.
+    """
+    asked = {name: options.get(name) for name in ("percentile", "k_diff", "prompt_tokens")}
+    fitted = counts.fit(**{**options, **fill(asked, defaults)})
+    fitted.defaults = {**defaults, **fitted.defaults}
+    return fitted
+
+
+def fit_merged(folder: str | Path, options: Mapping[str, Any]) -> ConditionalDifferenceMap:
+    """Merge the shards in a folder and fit: `dspa merge`, without a model.
+
+    The preset, for its tuned values, is known from the counts: their model and layers.
+    """
+    counts = merge_shards(folder)
+    preset = preset_of(counts.provenance)
+    return fit_counts(counts, preset.defaults if preset else {}, options)

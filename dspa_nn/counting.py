@@ -16,7 +16,9 @@ import torch
 from dspa_nn.counts import ActivationCounts, Block
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.count import Counter, stop
+from dspa_nn.provenance import unequal
 from dspa_nn.rendering import Rendered, render
+from dspa_nn.shards import check_shard
 from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a batch: enough to fill two cores, little enough for a laptop's memory.
@@ -180,7 +182,8 @@ def count_batches(
     for chunk, start in enumerate(range(0, len(batches), BATCHES_PER_CHUNK)):
         mine = batches[start : start + BATCHES_PER_CHUNK]
         folder = None if checkpoint is None else checkpoint / f"chunk-{chunk:05d}"
-        done = None if folder is None else stored(folder, provenance)
+        indices = [jobs[place].index for batch in mine for place in batch]
+        done = None if folder is None else stored(folder, provenance, indices)
         if done is None:
             blocks = []
             for batch in mine:
@@ -197,28 +200,27 @@ def count_batches(
     return pieces[0].merge(*pieces[1:])
 
 
-def stored(folder: Path, provenance: dict[str, Any]) -> ActivationCounts | None:
-    """Read a chunk of a checkpoint, or return None where there is none."""
+def stored(folder: Path, provenance: dict[str, Any], indices: list[int]) -> ActivationCounts | None:
+    """Read a chunk of a checkpoint, or return None where there is none.
+
+    indices: the triples that the chunk must hold, in any order.
+    """
     if not (folder / "counts.json").exists():
         return None
     counts = ActivationCounts.load(folder)
-    if counts.provenance != provenance:
-        differing = sorted(
-            key
-            for key in {*counts.provenance, *provenance}
-            if counts.provenance.get(key) != provenance.get(key)
-        )
+    differing = unequal(counts.provenance, provenance)
+    if differing or counts.index.tolist() != sorted(indices):
         raise CountsError(
-            f"the checkpoint {folder.parent} was taken with another {', '.join(differing)}; give "
-            "an empty folder, or the triples, model, SAEs and token_budget it was begun with"
+            f"the checkpoint {folder.parent} was taken with another "
+            f"{', '.join(differing) or 'split into chunks'}; give an empty folder, or the triples, "
+            "model, SAEs and token_budget it was begun with"
         )
     return counts
 
 
 def shard_of(batches: list[list[int]], shard: int, shards: int) -> list[list[int]]:
     """Return the batches of one shard of `shards`; together they are the whole plan."""
-    if not 0 <= shard < shards:
-        raise CountsError(f"shard {shard} of {shards} does not exist; shards count from 0")
+    check_shard(shard, shards)
     return batches[shard::shards]
 
 

@@ -1,5 +1,6 @@
 """Published settings, and the embedded model with its SAEs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ def get_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise DSPAError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def preset_of(provenance: Mapping[str, Any]) -> Preset | None:
+    """The preset of the model and the layers that counts or a map come from, or None."""
+    keys = ("model_id", "input_layer", "output_layer")
+    origin = [provenance.get(key) for key in keys]
+    found = (own for own in PRESETS.values() if [getattr(own, key) for key in keys] == origin)
+    return next(found, None)
 
 
 def load_model(preset: Preset) -> Any:

@@ -40,6 +40,15 @@ def contradiction(
     return None if found is None else Contradiction(*found)
 
 
+def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys on which two provenances differ at all, ascending.
+
+    >>> unequal({"dtype": "float32", "host": 1}, {"dtype": "bfloat16", "host": 1})
+    ['dtype']
+    """
+    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+
+
 def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Provenance of a union: what agrees as it is, what differs as {"merged": [all values]}.
 
@@ -61,3 +70,23 @@ def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         listed = [values[key][text] for text in sorted(values[key])]
         result[key] = {"merged": listed} if len(listed) > 1 else (listed or [None])[0]
     return result
+
+
+def identity(dspa: Any) -> dict[str, Any]:
+    """What identifies a `DSPA`'s model and SAEs in maps and counts."""
+    from dspa_nn import __version__
+
+    return {
+        "model_id": dspa.facts.model_id,
+        "model_revision": dspa.facts.revision,
+        "dtype": dspa.facts.dtype,
+        **({"payload_dtype": dspa.payload_dtype} if dspa.payload_dtype else {}),
+        "template_sha256": dspa.facts.template_sha256,
+        "input_layer": dspa.input_layer,
+        "output_layer": dspa.output_layer,
+        "input_sae": dspa.input_sae.id,
+        "output_sae": dspa.output_sae.id,
+        "input_sae_sha256": dspa.input_sae.sha256,
+        "output_sae_sha256": dspa.output_sae.sha256,
+        "package_version": __version__,
+    }

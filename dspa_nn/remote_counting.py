@@ -63,8 +63,11 @@ class Run:
         """Run what is not stored, and return the whole table."""
         done: dict[int, ActivationCounts] = {}
         for number in range(len(self.chunks)):
-            stored = self.checkpoint and counting.stored(self._folder(number), self.provenance)
-            if stored:
+            if self.checkpoint is None:
+                continue
+            indices = [job.index for batch in self.chunks[number] for job in batch]
+            stored = counting.stored(self._folder(number), self.provenance, indices)
+            if stored is not None:
                 done[number] = stored
         self._take_up(set(done))
         waiting = [n for n in range(len(self.chunks)) if n not in done and n not in self.underway]

@@ -11,9 +11,9 @@ from dspa_nn.counts import ActivationCounts
 from dspa_nn.edit_log import EditLog, Plan, warn_if_unsteered
 from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.model import ModelFacts, read_facts
-from dspa_nn.options import fill
 from dspa_nn.payload import Payload, payload_of
 from dspa_nn.presets import get_preset, load_model
+from dspa_nn.provenance import identity
 from dspa_nn.rendering import Rendered, render
 from dspa_nn.sae import LoadedSAE, cast, check_sae, load_sae
 from dspa_nn.triples import PreferenceTriple
@@ -35,11 +35,13 @@ class DSPA:
 
     Args:
         model: an nnsight `TransformersModel` of a decoder-only language model.
-        input_sae, output_sae: a SAELens SAE, a folder that SAELens saved, or "release/sae_id".
+        input_sae: a SAELens SAE, a folder that SAELens saved, or "release/sae_id".
+        output_sae: the same.
         payload_dtype: cast both SAEs, here and on NDIF, to a dtype such as "bfloat16": less is
             sent, and results are no longer exactly those of the SAEs as published.
-        input_layer, output_layer: 0-based decoder blocks whose output the SAEs read
-            (`blocks.L.hook_resid_post`), the input layer not after the output layer.
+        input_layer: 0-based decoder block whose output the input SAE reads
+            (`blocks.L.hook_resid_post`).
+        output_layer: the same for the output SAE; not before the input layer.
 
     Raises:
         SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.
@@ -137,22 +139,7 @@ class DSPA:
 
     def provenance(self) -> dict[str, Any]:
         """Return what identifies this model and these SAEs in maps and counts."""
-        from dspa_nn import __version__
-
-        return {
-            "model_id": self.facts.model_id,
-            "model_revision": self.facts.revision,
-            "dtype": self.facts.dtype,
-            **({"payload_dtype": self.payload_dtype} if self.payload_dtype else {}),
-            "template_sha256": self.facts.template_sha256,
-            "input_layer": self.input_layer,
-            "output_layer": self.output_layer,
-            "input_sae": self.input_sae.id,
-            "output_sae": self.output_sae.id,
-            "input_sae_sha256": self.input_sae.sha256,
-            "output_sae_sha256": self.output_sae.sha256,
-            "package_version": __version__,
-        }
+        return identity(self)
 
     def count(
         self,
@@ -163,6 +150,8 @@ class DSPA:
         overlong: str = "truncate",
         checkpoint: str | Path | None = None,
         progress: bool | None = None,
+        shards: int = 1,
+        shard: int = 0,
     ) -> ActivationCounts:
         """Run the model over the triples and count on how many tokens each latent is active.
 
@@ -183,17 +172,21 @@ class DSPA:
                 messages first), "skip" or "error".
             checkpoint: folder for finished batches; a run that was cut off goes on from there.
             progress: show a progress bar; None shows it on a terminal.
+            shards: count one of so many parts of the plan. All of them, merged in any order, are
+                the table of a single run byte for byte; a part may be empty. One checkpoint
+                folder serves them all.
+            shard: which part, from 0.
 
         Raises:
-            CountsError: no triples, or a checkpoint of another run.
+            CountsError: no triples, a checkpoint of another run, or no such shard.
             TripleError: a triple that cannot be rendered.
         """
-        from dspa_nn.count_run import count_triples
+        from dspa_nn.count_run import CountRun
 
-        return count_triples(
-            self, triples, remote=remote, token_budget=token_budget, overlong=overlong,
-            checkpoint=checkpoint, progress=progress,
-        )  # fmt: skip
+        run = CountRun(self, triples, token_budget=token_budget, overlong=overlong)
+        return run.count(
+            shards=shards, shard=shard, remote=remote, checkpoint=checkpoint, progress=progress
+        )
 
     def fit(
         self,
@@ -214,16 +207,15 @@ class DSPA:
             >>> map = dspa.fit(triples, percentile=90)
 
         The keywords are those of `ActivationCounts.fit` and of `DSPA.count`
-        (METHOD section 3; arXiv 2603.21461, section 3.2).
+        (METHOD section 3; arXiv 2603.21461, section 3.2), but for shards, which are merged first.
         """
-        options = fill(
-            {"percentile": percentile, "k_diff": k_diff, "prompt_tokens": prompt_tokens},
-            self.defaults,
-        )
-        counts = self.count(triples, remote=remote, **counting)
-        fitted = counts.fit(gate=gate, sparsify=sparsify, max_entries=max_entries, **options)
-        fitted.defaults = {**self.defaults, **fitted.defaults}
-        return fitted
+        from dspa_nn.count_run import fit_triples
+
+        options = {
+            "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
+            "max_entries": max_entries, "prompt_tokens": prompt_tokens,
+        }  # fmt: skip
+        return fit_triples(self, triples, options, {"remote": remote, **counting})
 
     def apply(
         self,
@@ -258,7 +250,8 @@ class DSPA:
                 content from markup in a chat prompt.
             positions: "response", from the last prompt token on, or "all".
             prompt_length: in `trace`: tokens of the prompt, BOS included, an int or one a row.
-            only, never: output latents allowed, or barred, before the k_diff are chosen.
+            only: output latents allowed, before the k_diff are chosen.
+            never: output latents barred.
             planner: `planner(record, options) -> (augment, ablate)` in place of the paper's
                 selection: int64 [rows, k] each, padded with -1; `record.scores` is [rows, d_out].
 

@@ -43,6 +43,7 @@ CHECKED_ROOMS = (
     "dspa_nn.theory",
     "dspa_nn.counting",
     "dspa_nn.counts",
+    "dspa_nn.shards",
     "dspa_nn.options",
     "dspa_nn.conditional_map",
     "dspa_nn.fitting",

@@ -55,6 +55,48 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
         assert part in steered.output
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.usefixtures("tiny_preset")
+@pytest.mark.parametrize("options", [(), ("--percentile", 50, "--k-diff", 4, "--sparsify", "rows")])
+def test_shards_merge_to_the_map_of_a_single_fit(
+    source: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    assert dspa("fit", source, "--out", tmp_path / "whole", *options).exit_code == 0
+    for shard in (2, 0, 1):
+        unfinished = dspa("merge", tmp_path / "parts", "--out", tmp_path / "map", *options)
+        assert unfinished.exit_code == 1
+        made = dspa("fit", source, "--out", tmp_path / "parts", "--shards", 3, "--shard", shard)
+        assert made.exit_code == 0, made.output
+        assert f"saved in {tmp_path / 'parts' / f'shard-0000{shard}-of-00003'}" in made.output
+    merged = dspa("merge", tmp_path / "parts", "--out", tmp_path / "map", *options)
+    assert merged.exit_code == 0, merged.output
+    assert contents(tmp_path / "map") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--shards", 3), "dspa: --shards came alone; give both --shards, how many parts, and --s"),
+        (("--shard", 3), "dspa: --shard came alone; give both --shards, how many parts, and --sha"),
+        (("--shards", 3, "--shard", 3), "dspa: shard 3 of 3 does not exist; shards count from 0"),
+        (
+            ("--shards", 3, "--shard", 0, "--percentile", 50, "--gate", "literal"),
+            "dspa: --percentile, --gate came with --shards, which only counts; give it to dspa me",
+        ),
+    ],
+)
+def test_shards_that_cannot_be_meant_are_refused_before_anything_runs(
+    arguments: tuple[object, ...], sentence: str, tmp_path: Path
+) -> None:
+    result = dspa("fit", "absent.jsonl", "--out", tmp_path / "parts", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(sentence)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,6 +1,7 @@
 """The counting pass: batches, checkpoints, shards, contexts. Exactness: test_parity."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from dspa_nn import ActivationCounts, CountsError, TripleError, counting
+from dspa_nn import ActivationCounts, CountsError, TripleError, counting, remote_counting
 from dspa_nn.graph import steer
-from dspa_nn.graph.count import Counter
 from tests import steer_zoo, tiny
 from tests.steer_zoo import Lab
 
@@ -73,30 +73,102 @@ def jobs_of(lab: Lab) -> list[counting.Job]:
     return counting.prepare(lab.triples, lab.tok, 512, "truncate")[0]
 
 
-def test_shards_merge_to_the_whole_byte_for_byte_in_any_order(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 2, 3, 40])
+def test_shards_merge_to_the_whole_byte_for_byte_in_any_order(
+    lab: Lab, tmp_path: Path, shards: int
+) -> None:
     whole = count(lab)
-    jobs = jobs_of(lab)
-    batches = counting.plan_batches(jobs, 256)
-    paths = [f"{lab.nn.path}.{path}" for path in lab.dspa.paths]
-    counter = Counter((lab.dspa.input_sae.encoder, lab.dspa.output_sae.encoder), paths)
-
-    def shard(place: int, shards: int) -> ActivationCounts:
-        return counting.count_batches(
-            jobs,
-            counting.shard_of(batches, place, shards),
-            lambda batch: counting.run_batch(lab.nn, counter, batch),
-            (tiny.WIDTH_IN, tiny.WIDTH_OUT),
-            whole.provenance,
-            None,
-            lambda done: None,
-        )
-
-    one, two, three = (shard(place, 3) for place in range(3))
+    assert len(counting.plan_batches(jobs_of(lab), 256)) < 40
+    parts = [count(lab, shards=shards, shard=place) for place in range(shards)]
+    assert (0 in [len(part) for part in parts]) == (shards == 40)
     wanted = written(whole, tmp_path / "whole")
-    assert written(one.merge(two, three), tmp_path / "a") == wanted
-    assert written(three.merge(one).merge(two), tmp_path / "b") == wanted
-    with pytest.raises(CountsError, match="shard 3 of 3 does not exist; shards count from 0"):
-        counting.shard_of(batches, 3, 3)
+    assert written(parts[0].merge(*parts[1:]), tmp_path / "a") == wanted
+    last = parts[-1]
+    for part in parts[-2::-1]:
+        last = last.merge(part)
+    assert written(last, tmp_path / "b") == wanted
+
+
+def test_what_a_source_left_out_is_said_once(lab: Lab) -> None:
+    overlong = dataclasses.replace(lab.triples[0], prompt="sun " * 600)
+    given: dict[str, Any] = {"triples": [*lab.triples, overlong], "overlong": "skip"}
+    whole = count(lab, **given)
+    parts = [count(lab, **given, shards=2, shard=place) for place in range(2)]
+    assert sum(whole.skipped.values()) == 1
+    assert parts[0].merge(parts[1]).skipped == whole.skipped
+
+
+def test_a_shard_that_does_not_exist_and_a_fit_on_one_are_refused(lab: Lab) -> None:
+    for shards, shard in ((3, 3), (3, -1), (0, 0)):
+        with pytest.raises(CountsError, match=f"shard {shard} of {shards} does not exist; shards"):
+            count(lab, shards=shards, shard=shard)
+    with pytest.raises(CountsError, match="fit came with shards=2, and a map is fitted on a whole"):
+        lab.dspa.fit(lab.triples, shards=2, shard=1)
+
+
+def test_shards_share_a_checkpoint_folder_and_resume(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 1)
+    wanted = written(count(lab), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            count(lab, checkpoint=tmp_path / "run", shards=2, shard=1)
+    parts = [count(lab, checkpoint=tmp_path / "run", shards=2, shard=at) for at in range(2)]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "shard-00000-of-00002",
+        "shard-00001-of-00002",
+    ]
+    done = interrupt_after(monkeypatch, 0)
+    again = [count(lab, checkpoint=tmp_path / "run", shards=2, shard=at) for at in range(2)]
+    assert not done
+    for some in (parts, again):
+        assert written(some[1].merge(some[0]), tmp_path / "merged") == wanted
+
+
+def test_a_checkpoint_in_chunks_of_another_size_is_refused(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 1)
+    count(lab, checkpoint=tmp_path)
+    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 2)
+    with pytest.raises(CountsError, match="was taken with another split into chunks; give an emp"):
+        count(lab, checkpoint=tmp_path)
+
+
+class Stand:
+    """What nnsight's backend is to a count, the job run here: `submit` returns one."""
+
+    def __init__(self, model: Any, counter: Any, chunk: Any) -> None:
+        self.model, self.counter, self.chunk = model, counter, chunk
+        self.job_id, self.status = "job", None
+
+    def __call__(self) -> dict[str, Any]:
+        from nnsight import save
+
+        found = []
+        for tensors in self.chunk:
+            with torch.no_grad(), self.model.trace(tensors["inputs"], use_cache=False):
+                table = save(self.counter.packed(tensors))
+            found.append(table)
+        return {"found": found}
+
+
+def test_shards_counted_remotely_merge_to_the_whole(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_counting, "submit", Stand)
+    monkeypatch.setattr(remote_counting, "POLL_EVERY", 0.0)
+    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 2)
+    shards = 12  # more than there are batches
+    parts = [
+        count(lab, remote=True, checkpoint=tmp_path / "run", shards=shards, shard=place)
+        for place in range(shards)
+    ]
+    assert 0 in [len(part) for part in parts]
+    wanted = written(count(lab), tmp_path / "whole")
+    assert written(parts[0].merge(*parts[1:]), tmp_path / "merged") == wanted
 
 
 def test_a_checkpoint_of_another_run_is_refused(lab: Lab, tmp_path: Path) -> None:
@@ -139,8 +211,6 @@ def test_bad_sources_are_refused(lab: Lab) -> None:
 
 
 def test_nan_in_activations_is_refused_and_nothing_is_written(lab: Lab, tmp_path: Path) -> None:
-    import dataclasses
-
     from dspa_nn import DSPA
 
     broken = copy.deepcopy(lab.hf)
@@ -157,8 +227,6 @@ def test_nan_in_activations_is_refused_and_nothing_is_written(lab: Lab, tmp_path
 
 @pytest.mark.parametrize("overlong", ["truncate", "skip", "error"])
 def test_triples_longer_than_the_context(overlong: str) -> None:
-    import dataclasses
-
     from dspa_nn import DSPA
 
     lab = steer_zoo.lab("qwen3", "none", chat=True)
