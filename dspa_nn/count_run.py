@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dspa_nn import counting
+from dspa_nn import batching, counting
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import CountsError
@@ -38,11 +38,11 @@ class CountRun:
         context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
         self.jobs, skipped = counting.prepare(triples, dspa.facts.tokenizer, context, overlong)
         self.skipped = {**getattr(triples, "skipped", {}), **skipped}
-        budget = counting.TOKEN_BUDGET if token_budget is None else token_budget
-        self.batches = counting.plan_batches(self.jobs, budget)
+        budget = batching.TOKEN_BUDGET if token_budget is None else token_budget
+        self.batches = batching.plan_batches(self.jobs, budget)
         plan = {
             "token_budget": budget,
-            "sha256": counting.plan_hash(self.jobs, self.batches),
+            "sha256": batching.plan_hash(self.jobs, self.batches, budget),
             "triples": len(self.jobs),
         }
         self.provenance = {**dspa.provenance(), "batch_plan": plan}
@@ -81,7 +81,7 @@ class CountRun:
         folder: Path | None,
         progress: bool | None,
     ) -> ActivationCounts:
-        model = self.dspa.model
+        model, budget = self.dspa.model, self.provenance["batch_plan"]["token_budget"]
         paths = [f"{model.path}.{path}" for path in self.dspa.paths]
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
         advance, bar = counting.show_progress(sum(map(len, batches)), progress)
@@ -97,7 +97,7 @@ class CountRun:
             return counting.count_batches(
                 self.jobs,
                 batches,
-                lambda batch: counting.run_batch(model, counter, batch),
+                lambda batch: counting.run_batch(model, counter, batch, budget),
                 widths,
                 self.provenance,
                 folder,

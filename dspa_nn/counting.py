@@ -1,45 +1,24 @@
-"""The one pass of the model over the triples: planned once, in batches that can be told apart.
+"""The one pass of the model over the triples: every planned batch is run once, and kept."""
 
-What a batch holds depends on the whole source alone, never on how the work was split, so that
-shards, retries and resumed runs give the same table byte for byte.
-"""
-
-import hashlib
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from dspa_nn.batching import Job, to_tensors
 from dspa_nn.counts import ActivationCounts, Block
 from dspa_nn.errors import CountsError
-from dspa_nn.graph.count import Counter, stop
+from dspa_nn.graph.count import Counter
 from dspa_nn.provenance import unequal
-from dspa_nn.rendering import Rendered, render
+from dspa_nn.rendering import render
 from dspa_nn.shards import check_shard
 from dspa_nn.triples import PreferenceTriple
 
-# Padded tokens to a batch: enough to fill two cores, little enough for a laptop's memory.
-TOKEN_BUDGET = 4096
 # Batches to a file of a checkpoint: what is done again after an interruption is at most this.
-BATCHES_PER_CHUNK = 8
-
-
-@dataclass(frozen=True)
-class Job:
-    """One triple as token ids: the prompt once, and its two ends."""
-
-    index: int
-    prompt: Rendered
-    chosen: Rendered
-    rejected: Rendered
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longer of the two sequences."""
-        return max(len(self.chosen.ids), len(self.rejected.ids))
+BATCHES_PER_CHUNK = 2
 
 
 def prepare(
@@ -75,76 +54,31 @@ def prepare(
     return jobs, skipped
 
 
-def plan_batches(jobs: Sequence[Job], token_budget: int) -> list[list[int]]:
-    """Split the jobs into batches of alike length, each within `token_budget` padded tokens.
-
-    Returns positions in `jobs`; longest first, so that memory runs out at once or not at all.
-    """
-    if token_budget < 1:
-        raise CountsError(f"token_budget is {token_budget}, and must be at least 1; try 4096")
-    order = sorted(range(len(jobs)), key=lambda place: (-jobs[place].longest, jobs[place].index))
-    batches: list[list[int]] = []
-    for place in order:
-        if batches and jobs[batches[-1][0]].longest * 2 * (len(batches[-1]) + 1) <= token_budget:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return batches
-
-
-def plan_hash(jobs: Sequence[Job], batches: list[list[int]]) -> str:
-    """Return a hash over what every batch will show the model, in order."""
-    digest = hashlib.sha256()
-    for batch in batches:
-        for job in (jobs[place] for place in batch):
-            for end in (job.chosen, job.rejected):
-                digest.update(end.ids.numpy().tobytes())
-            digest.update(job.prompt.content.numpy().tobytes())
-            digest.update(str((job.index, job.prompt.prompt_length)).encode())
-        digest.update(b"|")
-    return digest.hexdigest()
-
-
-def to_tensors(batch: Sequence[Job]) -> dict[str, Any]:
-    """Pad a batch on the right and say where each token is counted (see `Counter.count`).
-
-    Rows are the chosen sequences, then the rejected ones. The prompt is read in the first half
-    alone; row 2k of its table holds the content tokens of triple k, row 2k + 1 its markup.
-    """
-    ends = [job.chosen for job in batch] + [job.rejected for job in batch]
-    width = max(len(end.ids) for end in ends)
-    ids = torch.zeros(len(ends), width, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    prompt_target = torch.full_like(ids, -1)
-    response_target = torch.full_like(ids, -1)
-    for row, end in enumerate(ends):
-        ids[row, : len(end.ids)] = end.ids
-        mask[row, : len(end.ids)] = 1
-        response_target[row, end.prompt_length : len(end.ids)] = row
-    for row, job in enumerate(batch):
-        target = torch.where(job.prompt.content, 2 * row, 2 * row + 1)
-        counts = job.prompt.counted("all")
-        prompt_target[row, : job.prompt.prompt_length] = torch.where(counts, target, -1)
-    return {
-        "inputs": {"input_ids": ids, "attention_mask": mask},
-        "prompt_target": prompt_target,
-        "prompt_size": 2 * len(batch),
-        "response_target": response_target,
-        "response_size": len(ends),
-    }
-
-
-def run_batch(model: Any, counter: Counter, batch: Sequence[Job]) -> Block:
-    """Count one batch in one nnsight trace."""
-    from nnsight import save
+def run_batch(model: Any, counter: Counter, batch: Sequence[Job], token_budget: int) -> Block:
+    """Count one batch."""
     from scipy.sparse import csr_array
 
-    tensors = to_tensors(batch)
-    with torch.no_grad(), model.trace(tensors["inputs"], use_cache=False):
-        found = save(counter.count(tensors))
-        stop()
-    prompt, response = (csr_array(table.numpy()) for table in found)
+    run_traces(model, counter, to_tensors(batch, token_budget, positions=takes_positions(model)))
+    prompt, response = (csr_array(table.numpy()) for table in counter.finish())
     return to_block(batch, prompt, response)
+
+
+def run_traces(model: Any, counter: Counter, tensors: dict[str, Any]) -> None:
+    """Run a batch as `to_tensors` lays it out: a trace for its prompts, then one for each pass."""
+    counter.begin(tensors)
+    with torch.no_grad():
+        if tensors["prompt"] is not None:
+            with model.trace(tensors["prompt"], use_cache=True):
+                counter.prompt(tensors)
+        for own in tensors["passes"]:
+            cache = counter.resume(own["triples"])
+            with model.trace(own["inputs"], past_key_values=cache, use_cache=cache is not None):
+                counter.response(own["target"])
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether the model's forward takes `position_ids`; ALiBi models read them off the mask."""
+    return "position_ids" in inspect.signature(model._module.forward).parameters
 
 
 def to_block(batch: Sequence[Job], prompt: Any, response: Any) -> Block:

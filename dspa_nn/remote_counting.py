@@ -15,10 +15,10 @@ from typing import Any
 from nnsight import save
 
 from dspa_nn import counting
+from dspa_nn.batching import Job, to_tensors
 from dspa_nn.counts import ActivationCounts, Block
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
 from dspa_nn.files import write_atomically
-from dspa_nn.graph.count import stop
 from dspa_nn.payload import TRAVELS
 
 IN_FLIGHT = 2
@@ -42,7 +42,7 @@ class Run:
         self,
         model: Any,
         counter: Any,
-        jobs: Sequence[counting.Job],
+        jobs: Sequence[Job],
         batches: list[list[int]],
         provenance: dict[str, Any],
         checkpoint: Path | None,
@@ -97,7 +97,9 @@ class Run:
 
     def _submit(self, number: int) -> None:
         self.attempts[number] += 1
-        chunk = [counting.to_tensors(batch) for batch in self.chunks[number]]
+        budget = self.provenance["batch_plan"]["token_budget"]
+        positions = counting.takes_positions(self.model)
+        chunk = [to_tensors(batch, budget, positions=positions) for batch in self.chunks[number]]
         self._note(number)
         self.underway[number] = submit(self.model, self.counter, chunk)
         self.heard[number] = time.monotonic()
@@ -187,7 +189,7 @@ class Run:
             blocks, d_in=self.widths[0], d_out=self.widths[1], provenance=self.provenance
         )
 
-    def _block(self, batch: list[counting.Job], prompt: Any, response: Any) -> Block:
+    def _block(self, batch: list[Job], prompt: Any, response: Any) -> Block:
         return counting.to_block(
             batch, unpacked(prompt, self.widths[0]), unpacked(response, self.widths[1])
         )
@@ -201,10 +203,15 @@ def submit(model: Any, counter: Any, chunk: list[dict[str, Any]]) -> Any:
     with model.session(remote=True, blocking=False) as tracer:
         found = save([])
         for tensors in chunk:
-            with model.trace(tensors["inputs"], use_cache=False):
-                table = save(counter.packed(tensors))
-                stop()
-            found.append(table)
+            counter.begin(tensors)
+            if tensors["prompt"] is not None:
+                with model.trace(tensors["prompt"], use_cache=True):
+                    counter.prompt(tensors)
+            for own in tensors["passes"]:
+                cache = counter.resume(own["triples"])
+                with model.trace(own["inputs"], past_key_values=cache, use_cache=cache is not None):
+                    counter.response(own["target"])
+            found.append(counter.packed())
     return tracer.backend
 
 

@@ -164,9 +164,9 @@ class DSPA:
 
         Args:
             triples: what `load_triples` returns, or any sequence of `PreferenceTriple`.
-            remote: run on NDIF: one job for every eight batches, two in flight; encoding happens
+            remote: run on NDIF: one job for every two batches, two in flight; encoding happens
                 there, and sparse counts come back.
-            token_budget: padded tokens to a batch, 4096 by default. Batches are planned from the
+            token_budget: padded tokens to a pass, 4096 by default. Batches are planned from the
                 whole source: the same budget gives the same table byte for byte.
             overlong: what to do with a triple longer than the context: "truncate" (oldest
                 messages first), "skip" or "error".

@@ -41,6 +41,7 @@ CHECKED_ROOMS = (
     "dspa_nn.costs",
     "dspa_nn.extensions",
     "dspa_nn.theory",
+    "dspa_nn.batching",
     "dspa_nn.counting",
     "dspa_nn.counts",
     "dspa_nn.shards",

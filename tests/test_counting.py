@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from dspa_nn import ActivationCounts, CountsError, TripleError, counting, remote_counting
+from dspa_nn.batching import Job, plan_batches, plan_passes
 from dspa_nn.graph import steer
+from dspa_nn.graph.count import Counter
 from tests import steer_zoo, tiny
 from tests.steer_zoo import Lab
+
+# Tokens to a pass, small enough for several batches of the zoo's twelve triples.
+BUDGET = 40
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +26,7 @@ def lab() -> Lab:
 
 
 def count(lab: Lab, triples: Any = None, **changes: Any) -> ActivationCounts:
-    given = {"token_budget": 256, "progress": False} | changes
+    given = {"token_budget": BUDGET, "progress": False} | changes
     return lab.dspa.count(lab.triples if triples is None else triples, **given)
 
 
@@ -36,11 +41,11 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> list[int]:
     done: list[int] = []
     real: Callable[..., Any] = counting.run_batch
 
-    def run(model: Any, counter: Any, batch: Any) -> Any:
+    def run(model: Any, counter: Any, batch: Any, token_budget: int) -> Any:
         if len(done) == batches:
             raise KeyboardInterrupt
         done.append(len(batch))
-        return real(model, counter, batch)
+        return real(model, counter, batch, token_budget)
 
     monkeypatch.setattr(counting, "run_batch", run)
     return done
@@ -60,7 +65,7 @@ def test_resumed_equals_uninterrupted_byte_for_byte(
     assert len(kept) == 3 // batches_per_chunk
     done = interrupt_after(monkeypatch, 100)
     resumed = count(lab, checkpoint=tmp_path / "run")
-    total = len(counting.plan_batches(jobs_of(lab), 256))
+    total = len(plan_batches(jobs_of(lab), BUDGET))
     assert len(done) == total - len(kept) * batches_per_chunk > 0
     assert written(resumed, tmp_path / "resumed") == whole
     # A finished checkpoint is read, not run again.
@@ -69,7 +74,7 @@ def test_resumed_equals_uninterrupted_byte_for_byte(
     assert not done
 
 
-def jobs_of(lab: Lab) -> list[counting.Job]:
+def jobs_of(lab: Lab) -> list[Job]:
     return counting.prepare(lab.triples, lab.tok, 512, "truncate")[0]
 
 
@@ -78,7 +83,7 @@ def test_shards_merge_to_the_whole_byte_for_byte_in_any_order(
     lab: Lab, tmp_path: Path, shards: int
 ) -> None:
     whole = count(lab)
-    assert len(counting.plan_batches(jobs_of(lab), 256)) < 40
+    assert len(plan_batches(jobs_of(lab), BUDGET)) < 40
     parts = [count(lab, shards=shards, shard=place) for place in range(shards)]
     assert (0 in [len(part) for part in parts]) == (shards == 40)
     wanted = written(whole, tmp_path / "whole")
@@ -145,13 +150,10 @@ class Stand:
         self.job_id, self.status = "job", None
 
     def __call__(self) -> dict[str, Any]:
-        from nnsight import save
-
         found = []
         for tensors in self.chunk:
-            with torch.no_grad(), self.model.trace(tensors["inputs"], use_cache=False):
-                table = save(self.counter.packed(tensors))
-            found.append(table)
+            counting.run_traces(self.model, self.counter, tensors)
+            found.append(self.counter.packed())
         return {"found": found}
 
 
@@ -174,7 +176,7 @@ def test_shards_counted_remotely_merge_to_the_whole(
 def test_a_checkpoint_of_another_run_is_refused(lab: Lab, tmp_path: Path) -> None:
     count(lab, checkpoint=tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for changes in ({"token_budget": 300}, {"triples": lab.triples[:-1]}):
+    for changes in ({"token_budget": BUDGET + 1}, {"triples": lab.triples[:-1]}):
         with pytest.raises(
             CountsError, match=r"was taken with another .*; give an empty folder, o"
         ):
@@ -184,16 +186,81 @@ def test_a_checkpoint_of_another_run_is_refused(lab: Lab, tmp_path: Path) -> Non
 
 def test_batches_hold_every_triple_once_and_keep_the_budget(lab: Lab) -> None:
     jobs = jobs_of(lab)
-    for budget in (1, 100, 256, 10**6):
-        batches = counting.plan_batches(jobs, budget)
+    for budget in (1, 20, BUDGET, 256, 10**6):
+        batches = plan_batches(jobs, budget)
         assert sorted(place for batch in batches for place in batch) == list(range(len(jobs)))
         for batch in batches:
-            longest = max(jobs[place].longest for place in batch)
-            assert len(batch) == 1 or 2 * len(batch) * longest <= budget
-    assert len(counting.plan_batches(jobs, 1)) == len(jobs)
-    assert len(counting.plan_batches(jobs, 10**6)) == 1
+            lengths = [jobs[place].prompt.prompt_length for place in batch]
+            tokens = sum(jobs[place].tokens for place in batch)
+            assert len(batch) == 1 or max(lengths) * len(batch) <= budget
+            assert len(batch) == 1 or tokens <= 4 * budget
+            assert len(batch) == 1 or max(lengths) - min(lengths) <= budget / 64
+    assert len(plan_batches(jobs, 1)) == len(jobs)
+    assert len(plan_batches(jobs, 10**6)) == 1
     with pytest.raises(CountsError, match="token_budget is 0, and must be at least 1; try 4096"):
         count(lab, token_budget=0)
+
+
+def test_passes_hold_every_response_once_and_waste_little(lab: Lab) -> None:
+    jobs = jobs_of(lab)
+    lengths = [len(job.chosen.response_ids) for job in jobs]
+    lengths += [len(job.rejected.response_ids) for job in jobs]
+    cached = max(job.prompt.prompt_length for job in jobs)
+    for budget in (1, 64, 640, 10**6):
+        passes = plan_passes(jobs, budget)
+        assert sorted(row for rows in passes for row in rows) == list(range(2 * len(jobs)))
+        for rows in passes:
+            own = [lengths[row] for row in rows]
+            assert len(rows) == 1 or (cached + max(own)) * len(rows) <= budget
+            assert max(own) - min(own) <= budget / 64
+    assert len(plan_passes(jobs, 1)) == 2 * len(jobs)
+    assert len(plan_passes(jobs, 10**6)) == 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
+def test_counts_are_those_of_three_whole_passes_at_any_budget(kind: str) -> None:
+    """The prompt runs once; what is counted is what plain passes over whole sequences show."""
+    own = steer_zoo.lab(kind, "add")
+    encoders = own.dspa.input_sae.encoder, own.dspa.output_sae.encoder
+
+    def active(encoder: Any, layer: int, ids: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        states = own.hf(ids[None], output_hidden_states=True, use_cache=False).hidden_states
+        return (encoder.encode(states[layer + 1][0])[0] > 0)[counted].sum(0)
+
+    tables = {"content": [], "chosen": [], "rejected": []}
+    for job in jobs_of(own):
+        size = job.prompt.prompt_length
+        inside = job.prompt.counted("content")
+        layers = own.dspa.input_layer, own.dspa.output_layer
+        with torch.no_grad():
+            prompt = active(encoders[0], layers[0], job.prompt.prompt_ids, inside)
+            tables["content"].append(prompt)
+            for name, end in (("chosen", job.chosen), ("rejected", job.rejected)):
+                after = torch.arange(len(end.ids)) >= size
+                tables[name].append(active(encoders[1], layers[1], end.ids, after))
+    for budget in (1, BUDGET, 10**6):
+        counts = count(own, own.triples, token_budget=budget)
+        for name, rows in tables.items():
+            assert (getattr(counts, name).toarray() == torch.stack(rows).numpy()).all(), budget
+
+
+def test_an_empty_prompt_is_counted_without_a_cache() -> None:
+    from dspa_nn import PreferenceTriple
+
+    own = steer_zoo.lab("llama", "none")
+    lone, other = PreferenceTriple("", "red moon", "six ice"), own.triples[0]
+    assert not len(own.dspa.render("").ids)
+    counts = count(own, [lone])
+    assert counts.content_length.tolist() == [0]
+    assert counts.chosen.nnz
+    together = count(own, [lone, other], token_budget=10**6)
+    assert (together.subset([0]).chosen != counts.chosen).nnz == 0
+
+
+def test_a_model_without_a_cache_of_layers_is_refused() -> None:
+    counter = Counter((None, None), ("a", "b"), CountsError)
+    with pytest.raises(CountsError, match="hands its blocks no key-value cache of layers"):
+        counter.find_cache((torch.zeros(1),), {"past_key_values": None})
 
 
 def test_encoding_in_small_blocks_changes_nothing(
@@ -231,8 +298,9 @@ def test_triples_longer_than_the_context(overlong: str) -> None:
 
     lab = steer_zoo.lab("qwen3", "none", chat=True)
     jobs = counting.prepare(lab.triples, lab.tok, 512, "error")[0]
-    context = sorted(job.longest for job in jobs)[-5]
-    too_long = [job.index for job in jobs if job.longest > context]
+    lengths = {job.index: max(len(end.ids) for end in job.ends) for job in jobs}
+    context = sorted(lengths.values())[-5]
+    too_long = [index for index, length in lengths.items() if length > context]
     short = tiny.model("qwen3", max_position_embeddings=context)
     dspa = DSPA(
         tiny.nnsight_model(short, lab.tok), input_sae=lab.sae_in, output_sae=lab.sae_out,

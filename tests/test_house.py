@@ -33,7 +33,7 @@ ROOMS = (
     ("sae", "sae_checks", "sae_sources"),
     ("fitting", "sparsify", "prompt_rules"),
     ("conditional_map", "map_rows"),
-    ("counts", "blocks", "counting", "shards"),
+    ("counts", "blocks", "batching", "counting", "shards"),
     ("model", "embedded", "presets", "options"),
     ("remote", "remote_errors", "remote_counting", "jobs", "diagnosis"),
     ("edit_log",),

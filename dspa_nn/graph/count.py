@@ -1,7 +1,7 @@
 """One counting pass: what goes to the model, and integer counts back.
 
-Written with torch and nnsight alone: on NDIF the encoding happens beside the model, and only
-counts come back.
+The prompt of a triple runs once; both responses go on from its key-value cache. Written with torch
+and nnsight alone: on NDIF the encoding happens beside the model, and only counts come back.
 """
 
 import torch
@@ -12,48 +12,86 @@ from dspa_nn.graph.trace import exact, first
 
 
 class Counter:
-    """The two encoders and where their hidden states are read."""
+    """The two encoders, where their hidden states are read, and what is known of the batch at hand.
+
+    A batch is a dict: `prompt`, keywords of the model for the prompts [triples, tokens], or None
+    where every prompt is empty; `prompt_target`, int64 [triples, tokens], and `prompt_size`;
+    `passes`, a list of dicts with `triples`, int64 [rows], whose prompts the rows go on from,
+    `inputs`, keywords of the model, and `target`, int64 [rows, tokens]; and `response_size`. A
+    target is the row of a table of that size in which a token is counted, or -1.
+    """
 
     def __init__(self, encoders, paths, error=ValueError):
         self.input_encoder, self.output_encoder = encoders
-        self.locations = [f"{path}.output" for path in paths]
+        self.paths = paths
         self.error = error
 
-    def count(self, batch):
-        """Counts of one batch, inside a tracing context; the model stops at the output layer.
+    def begin(self, batch):
+        """Empty tables, and no cache: int32 [prompt_size, d_in] and [response_size, d_out]."""
+        widths = self.input_encoder.width, self.output_encoder.width
+        self.prompts = torch.zeros(batch["prompt_size"], widths[0], dtype=torch.int32)
+        self.responses = torch.zeros(batch["response_size"], widths[1], dtype=torch.int32)
+        self.cache, self.states = None, []
 
-        batch: prompt_target and response_target, int64 [rows, tokens], rows of the two tables
-        that a token is counted in (-1: in none), and their sizes. Returns int32
-        [prompt_size, d_in] and [response_size, d_out].
+    def prompt(self, batch):
+        """Count the prompts, in the trace of `batch["prompt"]`, and keep their cache.
+
+        The model stops at the output layer.
         """
+        inputs, outputs = self.paths
+        cache = self.find_cache(*Mediator.value(f"{inputs}.input"))
+        self.add(self.prompts, self.input_encoder, inputs, batch["prompt_target"])
+        if outputs != inputs:
+            Mediator.value(f"{outputs}.output")
+        self.cache, self.states = cache, [dict(vars(layer)) for layer in cache.layers]
+        raise EarlyStopException()
+
+    def resume(self, triples):
+        """The cache as the prompts left it, with a row for each of `triples`; None without one."""
+        for layer, state in zip(getattr(self.cache, "layers", []), self.states, strict=False):
+            vars(layer).update(state)
+            # A layer above the output layer has run for no prompt, and holds nothing.
+            if torch.is_tensor(state.get("keys")):
+                rows = triples.to(layer.keys.device)
+                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+        return self.cache
+
+    def response(self, target):
+        """Count one pass of responses, in its trace; the model stops at the output layer."""
+        self.add(self.responses, self.output_encoder, self.paths[1], target)
+        raise EarlyStopException()
+
+    def finish(self):
+        """The two tables; the cache is let go."""
+        self.cache, self.states = None, []
+        return self.prompts, self.responses
+
+    def packed(self):
+        """The same as sparse rows, which is all that goes home: see `pack`."""
+        return [pack(table) for table in self.finish()]
+
+    def add(self, table, encoder, path, target):
+        """Add what an encoder finds in the output of a block to a table [size, width]."""
         with torch.no_grad():
-            hidden = first(Mediator.value(self.locations[0]))
-            self.check(hidden, batch["prompt_target"])
-            with exact(hidden):
-                prompt = count_active(
-                    self.input_encoder, hidden, batch["prompt_target"], batch["prompt_size"]
+            hidden = first(Mediator.value(f"{path}.output"))
+            if not bool(torch.isfinite(hidden[(target >= 0).to(hidden.device)]).all()):
+                # Every comparison with NaN would be False: nothing would seem to fire.
+                raise self.error(
+                    "the residual stream holds NaN or infinity; load the model in a wider dtype "
+                    "(bfloat16 or float32)"
                 )
-            if self.locations[1] != self.locations[0]:
-                hidden = first(Mediator.value(self.locations[1]))
-            self.check(hidden, batch["response_target"])
             with exact(hidden):
-                response = count_active(
-                    self.output_encoder, hidden, batch["response_target"], batch["response_size"]
-                )
-        return prompt.cpu(), response.cpu()
+                table += count_active(encoder, hidden, target, len(table)).cpu()
 
-    def packed(self, batch):
-        """The same counts as sparse rows, which is all that goes home: see `pack`."""
-        prompt, response = self.count(batch)
-        return pack(prompt), pack(response)
-
-    def check(self, hidden, target):
-        """Refuse hidden states that are not finite: every comparison with them would be False."""
-        if not bool(torch.isfinite(hidden[(target >= 0).to(hidden.device)]).all()):
-            raise self.error(
-                "the residual stream holds NaN or infinity; load the model in a wider dtype "
-                "(bfloat16 or float32)"
-            )
+    def find_cache(self, args, keywords):
+        """The key-value cache that a block was called with."""
+        for value in [*args, *keywords.values()]:
+            if hasattr(value, "layers") and hasattr(value, "update"):
+                return value
+        raise self.error(
+            "the model hands its blocks no key-value cache of layers, from which two responses to "
+            "one prompt could go on; only models with transformers' dynamic cache are counted"
+        )
 
 
 def pack(table):
