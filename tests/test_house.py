@@ -35,6 +35,7 @@ ROOMS = (
     ("conditional_map", "map_rows"),
     ("counts", "blocks", "batching", "counting", "shards"),
     ("model", "embedded", "presets", "options"),
+    ("flop_counting", "model_shapes", "costs", "training_costs", "cost_table"),
     ("remote", "remote_errors", "remote_counting", "jobs", "diagnosis"),
     ("edit_log",),
     ("steering", "hooks", "count_run", "planning"),
@@ -183,7 +184,9 @@ def test_annotations_stay_objects(path: Path) -> None:
     assert "__future__" not in [module for _, module in imports_of(path)]
 
 
-@pytest.mark.parametrize("path", everywhere("dspa_nn", "recipes"), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", everywhere("dspa_nn", "recipes", "benchmarks"), ids=lambda p: p.stem
+)
 def test_rule_9_nothing_is_unpickled_and_no_remote_code_is_trusted(path: Path) -> None:
     picklers = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
     assert not [module for _, module in imports_of(path) if module.split(".")[0] in picklers]
