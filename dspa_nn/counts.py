@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from dspa_nn.shapes import SparseTable
 from dspa_nn.sparsify import sparsify_map
 
 SCHEMA_VERSION = 1
-# The rule for sparsification passes over the map twice; one of this size is held in between.
-_HELD_ENTRIES = 1 << 24
+# Fitting passes over the responses' differences several times; tables of so many entries together
+# (12 bytes each) are held in between, larger ones are gone through some triples at a time.
+_HELD_ENTRIES = 1 << 26
 
 
 class ActivationCounts:
@@ -181,6 +182,21 @@ class ActivationCounts:
             self.chosen, self.chosen_length, self.rejected, self.rejected_length
         )
 
+    def _differences_of(self, kept: np.ndarray) -> fitting.Differences:
+        """`differences` of some of these rows."""
+        if self.chosen.nnz + self.rejected.nnz <= _HELD_ENTRIES:
+            held = self.differences()[kept]
+            return lambda start, stop: held[start:stop]
+
+        def computed(start: int, stop: int) -> SparseTable:
+            rows = kept[start:stop]
+            return fitting.differences(
+                self.chosen[rows], self.chosen_length[rows],
+                self.rejected[rows], self.rejected_length[rows],
+            )  # fmt: skip
+
+        return computed
+
     def subset(self, indices: Any) -> "ActivationCounts":
         """The rows of these triples, by their index in the source; `skipped` stays behind.
 
@@ -327,18 +343,11 @@ class ActivationCounts:
                 f"prompts in which no token counts, prompt_tokens={tokens!r}); count some triples."
             )
         rho = fitting.densities(table[kept], lengths[kept])
-        drho = self.differences()[kept]
         tau, cut = fitting.thresholds(rho, percentile)
         gates, always = fitting.open_gates(rho, cut, gate)
 
-        def blocks() -> Iterator[tuple[np.ndarray, SparseTable]]:
-            return fitting.difference_map(gates, always, drho)
-
-        if self.d_in * self.d_out <= _HELD_ENTRIES:
-            held = list(blocks())
-            sparse = sparsify_map(lambda: iter(held), sparsify, k_diff, max_entries)
-        else:
-            sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
+        blocks = fitting.DifferenceMap(gates, always, self._differences_of(kept), self.d_out)
+        sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
         skipped = dict(self.skipped)
         if without:
             skipped["no counted prompt token"] = without

@@ -92,7 +92,7 @@ def test_fit_is_the_naive_one(
     assert found.threshold == t
 
 
-def test_a_map_too_large_to_hold_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differences_too_large_to_hold_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = random_counts(1, 8)
     held = counts.fit(k_diff=2, percentile=50)
     monkeypatch.setattr("dspa_nn.counts._HELD_ENTRIES", 0)

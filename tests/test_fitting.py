@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,17 +8,15 @@ from scipy.sparse import csr_array
 
 from dspa_nn import fitting
 from dspa_nn.errors import MapError
-from dspa_nn.shapes import SparseTable
-from dspa_nn.sparsify import among_extremes, paper_threshold, sparsify_map
+from dspa_nn.sparsify import among_extremes, lowered, sparsify_map
 from tests.count_zoo import naive_extremes, naive_sparsify, seeds
 
 quick = settings(max_examples=40, deadline=None)
 
 
-def blocks_of(A: np.ndarray, step: int = 3) -> Iterator[tuple[np.ndarray, SparseTable]]:
-    for start in range(0, len(A), step):
-        rows = np.arange(start, min(start + step, len(A)))
-        yield rows, csr_array(A[rows])
+def blocks_of(A: np.ndarray, step: int = 3, order: Any = None) -> list[tuple]:
+    rows = np.arange(len(A)) if order is None else order
+    return [(own := rows[at : at + step], A[own]) for at in range(0, len(A), step)]
 
 
 def dense_of(sparse: tuple, shape: tuple[int, int]) -> np.ndarray:
@@ -82,14 +80,24 @@ def test_blocks_of_any_size_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -
     assert 0 < always.sum() < 6
     dense = np.where(always, 1, gates.toarray())
     maps = []
-    for entries in (1, 7, 10_000):
+    for entries, triples, rows, columns in ((1, 1, 1, 1), (7, 2, 4, 3), (10_000, 4, 5, 2)):
         monkeypatch.setattr(fitting, "_BLOCK_ENTRIES", entries)
-        found = list(fitting.difference_map(gates, always, drho))
-        assert np.concatenate([rows for rows, _ in found]).tolist() == list(range(6))
-        maps.append(np.concatenate([block.toarray() for _, block in found]))
+        monkeypatch.setattr(fitting, "_TRIPLES", triples)
+        monkeypatch.setattr(fitting, "_ROWS", rows)
+        monkeypatch.setattr(fitting, "_COLUMNS", columns)
+        blocks = fitting.DifferenceMap(gates, always, lambda a, b: drho[a:b], 5)
+        found = [blocks[at] for at in range(len(blocks))]
+        numbers = np.concatenate([rows for rows, _ in found])
+        assert sorted(numbers) == list(range(6))
+        assert (np.diff(dense.sum(0)[numbers]) >= 0).all()  # fewest open gates first
+        whole = np.concatenate([block for _, block in found])
+        maps.append(whole[np.argsort(numbers)])
     assert (maps[0] == maps[1]).all()
     assert (maps[0] == maps[2]).all()
-    np.testing.assert_allclose(maps[0], dense.T @ drho.toarray() / 9, atol=1e-7)
+    summed = np.zeros((6, 5))
+    for k in range(9):  # add by add, in the order of the triples
+        summed += np.outer(dense[k], drho[[k]].toarray())
+    assert (maps[0] == (summed / 9).astype(np.float32)).all()
 
 
 @quick
@@ -109,7 +117,7 @@ def test_sparsification_is_the_naive_one(
     seed: int, width: int, step: int, k: int, rule: str
 ) -> None:
     A = few_values(seed, (7, width), 0.3)
-    sparse = sparsify_map(lambda: blocks_of(A, step), rule, k)
+    sparse = sparsify_map(blocks_of(A, step), rule, k)
     expected, t = naive_sparsify(A, rule, k)
     np.testing.assert_array_equal(dense_of(sparse, A.shape), expected)
     assert sparse.threshold == t
@@ -123,7 +131,7 @@ def test_the_budget_keeps_all_above_the_smallest_t_that_fits(
     seed: int, budget: int, rule: str
 ) -> None:
     A = few_values(seed, (7, 9), 0.1)
-    sparse = sparsify_map(lambda: blocks_of(A), rule, 2, budget)
+    sparse = sparsify_map(blocks_of(A), rule, 2, budget)
     before, t = naive_sparsify(A, rule, 2)
     sizes = np.abs(before[before != 0])
     if len(sizes) > budget:
@@ -139,9 +147,9 @@ def test_the_budget_keeps_all_above_the_smallest_t_that_fits(
 def test_pruning_on_the_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     A = rng.normal(size=(400, 30)).round(2).astype(np.float32)
-    at_once = sparsify_map(lambda: blocks_of(A, 400), "none", 2, 50)
+    at_once = sparsify_map(blocks_of(A, 400), "none", 2, 50)
     monkeypatch.setattr("dspa_nn.sparsify._SLACK", 10)
-    piecewise = sparsify_map(lambda: blocks_of(A, 7), "none", 2, 50)
+    piecewise = sparsify_map(blocks_of(A, 7), "none", 2, 50)
     assert at_once.threshold == piecewise.threshold
     for one, other in zip(at_once[:4], piecewise[:4], strict=True):
         np.testing.assert_array_equal(one, other)
@@ -150,16 +158,35 @@ def test_pruning_on_the_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 def test_zeros_among_the_extremes_do_not_make_t_zero() -> None:
     # Two positives and one negative: 0 is among the 2 smallest and is left out of the minimum.
     A = np.array([[0.5, 0.25, 0, 0, 0, -0.125], [0, 0, 0, 0, 0, 0]], dtype=np.float32)
-    assert paper_threshold(lambda: blocks_of(A), 2) == 0.125
-    assert paper_threshold(lambda: blocks_of(A), 1) == 0.125
-    assert paper_threshold(lambda: blocks_of(A[1:]), 1) == 0.0
+    assert lowered(np.inf, A, 2) == lowered(np.inf, A, 1) == 0.125
+    assert lowered(np.inf, A[1:], 1) == np.inf
+    assert sparsify_map(blocks_of(A[1:]), "paper", 1).threshold == 0
 
 
 def test_one_row_sets_t_for_all() -> None:
     A = np.array([[0.5, 0.4, 0.3, 0.2, 0.1], [0.01, 0.02, -0.25, 0.02, 0.02]], dtype=np.float32)
-    assert paper_threshold(lambda: blocks_of(A), 1) == float(np.float32(0.02))
-    sparse = sparsify_map(lambda: blocks_of(A), "paper", 1)
+    assert lowered(np.inf, A, 1) == float(np.float32(0.02))
+    sparse = sparsify_map(blocks_of(A), "paper", 1)
     assert len(sparse.values) == 9  # 0.01 alone goes
+
+
+@quick
+@given(seeds, st.integers(1, 6), st.integers(1, 3), st.one_of(st.none(), st.integers(1, 30)))
+def test_rows_may_come_in_any_order(seed: int, step: int, k: int, budget: int | None) -> None:
+    # The paper's t is reached late or early; what came before it was reached is had again.
+    A = few_values(seed, (9, 8), 0.1) * np.linspace(0.5, 1.5, 9, dtype=np.float32)[:, None]
+    found = []
+    for order in (None, np.arange(9)[::-1], np.random.default_rng(seed).permutation(9)):
+        sparse = sparsify_map(blocks_of(A, step, order), "paper", k, budget)
+        found.append((dense_of(sparse, A.shape).tolist(), sparse.threshold, sparse.rows.tolist()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_the_last_rows_lower_t_to_is_kept_of_the_first() -> None:
+    A = np.array([[0.5, 0.25, -0.5, 0], [0.125, 0, -0.5, 0]], dtype=np.float32)
+    sparse = sparsify_map(blocks_of(A, 1), "paper", 1)
+    assert sparse.threshold == 0.125
+    assert dense_of(sparse, A.shape).tolist() == A.tolist()
 
 
 @pytest.mark.parametrize(
