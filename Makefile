@@ -12,7 +12,7 @@ INSTALLED = $(VENV)/.installed-$(KEY)-
 PARALLEL := -n 2 --dist loadfile
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
-.PHONY: help demo test check format docs ndif ndif-stop clean
+.PHONY: help demo test check format docs bench bench-full ndif ndif-stop clean
 
 help:
 	@echo "make demo    fit a map with the embedded model, steer 50 prompts, print what it did"
@@ -20,6 +20,7 @@ help:
 	@echo "make check   lint, format, types, and the tests on tiny models (under three minutes)"
 	@echo "make format  let ruff mend what it can"
 	@echo "make docs    build the documentation, strictly, into site/"
+	@echo "make bench   run every benchmark on small samples (under 15 minutes); make bench-full on whole ones"
 	@echo "make ndif    start an NDIF server on loopback (Linux, redis-server); make ndif-stop ends it"
 	@echo "make clean   remove what the targets above made, .venv included"
 
@@ -43,6 +44,15 @@ format: $(INSTALLED)demo,test
 
 docs: $(INSTALLED)docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Every script in benchmarks/ that is not shared by the others (_report.py).
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
+
+bench: BENCH_OPTIONS := --quick
+bench bench-full: $(INSTALLED)demo,test
+	@for name in $(BENCHMARKS); do \
+	  OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks.$$name $(BENCH_OPTIONS) --out benchmarks/results; \
+	done
 
 ndif: $(INSTALLED)demo,test
 	$(BIN)/python -m tests.ndif.server start

@@ -216,3 +216,20 @@ def steer(
         typer.echo(f"{name}:\n{answer}\n")
     typer.echo(edits.plans[0])
     typer.echo(edits)
+
+
+@app.command()
+def bench(
+    preset: Preset = DEFAULT_PRESET,
+    prompt: Annotated[int, typer.Option(min=0, help="tokens of a prompt")] = 1000,
+    chosen: Annotated[int, typer.Option(min=1, help="tokens of a chosen response")] = 1000,
+    rejected: Annotated[int, typer.Option(min=1, help="tokens of a rejected response")] = 1000,
+    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Print what fitting costs in FLOPs, beside DPO and RAHF-SCIT; no model is loaded."""
+    from json import dumps
+
+    from dspa_nn.cost_table import preset_costs
+
+    table = preset_costs(preset, [(prompt, chosen, rejected)])
+    typer.echo(dumps(table.to_dict(), indent=1) if json else table)

@@ -107,8 +107,12 @@ def cost_table(
     Args:
         config: a `transformers` config of a decoder-only model; no weights are needed.
         lengths: (prompt, chosen, rejected) of each triple, in tokens.
-        input_layer, output_layer, d_in, d_out: see `fit_flops`.
-        name: of the model, for the heading. last_target: see `rahf_flops`.
+        input_layer: see `fit_flops`, also for the next three.
+        output_layer: decoder block that the output SAE reads.
+        d_in: latents of the input SAE.
+        d_out: latents of the output SAE.
+        name: of the model, for the heading.
+        last_target: see `rahf_flops`.
 
     The rows "account" multiply parameters by tokens as the paper does, with this model's own
     number of parameters.
@@ -168,8 +172,8 @@ def preset_costs(
         >>> print(preset_costs("qwen3-8b"))
 
     Args:
-        preset: its name. lengths: (prompt, chosen, rejected) of each triple, in tokens; the
-            paper's 1000 each by default.
+        preset: its name.
+        lengths: (prompt, chosen, rejected) of each triple, in tokens; 1000 each by default.
 
     Raises:
         DSPAError: no such preset, or lengths out of range.

@@ -116,9 +116,10 @@ def fit_flops(
     Args:
         config: a `transformers` config of a decoder-only model; no weights are needed.
         lengths: (prompt, chosen, rejected) of each triple, in tokens; a prompt may be empty.
-        input_layer, output_layer: 0-based decoder blocks that the SAEs read.
-        d_in, d_out: latents of the two SAEs. Prompt tokens are encoded by the input SAE, the
-            tokens of both responses by the output SAE, under every plan.
+        input_layer: 0-based decoder block that the input SAE reads.
+        output_layer: the one that the output SAE reads.
+        d_in: latents of the input SAE, which encodes the prompt's tokens under every plan.
+        d_out: latents of the output SAE, which encodes the tokens of both responses.
         plan: "once": the prompt once, both responses from its key-value cache, blocks 0 to the
             output layer, no LM head: what `DSPA.count` runs. "pairs": prompt and response
             together, twice, through the same blocks. "plain": prompt, prompt and chosen, prompt

@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from dspa_nn import DSPA, ConditionalDifferenceMap
 from dspa_nn.cli import app
+from dspa_nn.cost_table import preset_costs
 from tests import tiny
 
 
@@ -142,3 +143,13 @@ def test_demo_hands_its_options_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0, result.output
     given.pop("console")
     assert given == {"out": tmp_path, "n_fit": 20, "n_test": 5, "max_new_tokens": 32, "seed": 3}
+
+
+def test_bench_prints_the_cost_table() -> None:
+    lengths = ("--prompt", 20, "--chosen", 30, "--rejected", 10)
+    table = preset_costs("smollm2-135m-instruct", [(20, 30, 10)])
+    shown = dspa("bench", *lengths)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output == f"{table}\n"
+    as_json = dspa("bench", *lengths, "--json")
+    assert json.loads(as_json.output) == json.loads(json.dumps(table.to_dict()))
