@@ -12,7 +12,7 @@ from torch import Tensor
 from dspa_nn import fitting
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.files import read_pair, write_pair
-from dspa_nn.graph.select import prompt_weights
+from dspa_nn.graph.select import prompt_weights, scores
 from dspa_nn.graph.settings import check_origin
 from dspa_nn.map_rows import MapRows, compressed
 from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule
@@ -228,14 +228,12 @@ class ConditionalDifferenceMap(MapRows):
         Arguments as in `weights`. Summed in float64 from the stored float32 entries, rows in
         ascending order. Raises `MapError` for a wrong width, or a rule without what it needs.
         """
-        from scipy.sparse import csr_array
-
         weights = self.weights(
             prompt_counts, prompt_lengths, prompt_rule=prompt_rule, k_prompt=k_prompt
         )
-        flat = csr_array(weights.reshape(-1, self.shape[0])[:, self.rows].numpy())
-        scores = (flat @ self.to_scipy()[self.rows.numpy()]).toarray()
-        return torch.from_numpy(scores).reshape(*weights.shape[:-1], self.shape[1])
+        arrays = (self.rows, self.indptr, self.columns, self.values)
+        found = scores(weights.reshape(-1, self.shape[0]), *arrays, self.shape[1])
+        return found.reshape(*weights.shape[:-1], self.shape[1])
 
     def _setting(self, name: str, given: Any, otherwise: Any) -> Any:
         if given is not None:

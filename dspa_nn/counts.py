@@ -90,10 +90,7 @@ class ActivationCounts:
             )
         for name in TABLES:
             table, lengths = getattr(self, name), getattr(self, f"{name}_length")
-            if table.nnz and (
-                table.data.min() < 0
-                or (table.data > np.repeat(lengths, np.diff(table.indptr))).any()
-            ):
+            if table.nnz and (table.data.min() < 0 or (_largest(table) > lengths).any()):
                 raise CountsError(
                     f"{name} holds a count below 0 or above its row's number of tokens; "
                     "expected the tokens on which a latent fired."
@@ -185,7 +182,8 @@ class ActivationCounts:
     def _differences_of(self, kept: np.ndarray) -> fitting.Differences:
         """`differences` of some of these rows."""
         if self.chosen.nnz + self.rejected.nnz <= _HELD_ENTRIES:
-            held = self.differences()[kept]
+            held = self.differences()
+            held = held if len(kept) == len(self) else held[kept]
             return lambda start, stop: held[start:stop]
 
         def computed(start: int, stop: int) -> SparseTable:
@@ -342,9 +340,12 @@ class ActivationCounts:
                 f"there is no triple to fit from ({len(self)} counted, {without} of them with "
                 f"prompts in which no token counts, prompt_tokens={tokens!r}); count some triples."
             )
-        rho = fitting.densities(table[kept], lengths[kept])
+        if without:
+            table, lengths = table[kept], lengths[kept]
+        rho = fitting.densities(table, lengths)
         tau, cut = fitting.thresholds(rho, percentile)
         gates, always = fitting.open_gates(rho, cut, gate)
+        del rho, table  # as large as the gates and the sums that follow
 
         blocks = fitting.DifferenceMap(gates, always, self._differences_of(kept), self.d_out)
         sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
@@ -358,6 +359,14 @@ class ActivationCounts:
             prompt_tokens=tokens, n_triples=len(kept),
             provenance=self.provenance | {"skipped": skipped},
         )  # fmt: skip
+
+
+def _largest(table: SparseTable) -> np.ndarray:
+    """The largest count of each row [n], 0 where nothing fired."""
+    largest = np.zeros(table.shape[0], dtype=table.dtype)
+    filled = np.flatnonzero(np.diff(table.indptr))
+    largest[filled] = np.maximum.reduceat(table.data, table.indptr[filled])
+    return largest
 
 
 def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:

@@ -58,6 +58,23 @@ def test_thresholds_are_numpys_percentile_with_zeros(seed: int, n: int, p: float
     np.testing.assert_array_equal(rho >= tau, rho >= cut)
 
 
+def test_gates_are_the_same_however_few_entries_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(1)
+    rho = csr_array(rng.random((9, 6)) * (rng.random((9, 6)) < 0.4))
+
+    def found() -> list[list]:
+        tau, cut = fitting.thresholds(rho, 60)
+        gates, always = fitting.open_gates(rho, cut, "literal")
+        return [array.tolist() for array in (tau, cut, gates.toarray(), always)]
+
+    at_once = found()
+    for entries in (1, 5):
+        monkeypatch.setattr(fitting, "_PIECE", entries)
+        assert found() == at_once
+
+
 def test_a_latent_that_seldom_fires() -> None:
     rho = csr_array([[0.5, 0.1], [0.0, 0.2], [0.0, 0.3], [0.0, 0.4]])
     tau, cut = fitting.thresholds(rho, 50)

@@ -50,12 +50,11 @@ def scores(weights, rows, indptr, columns, values, d_out):
             continue
         start, stop = indptr[voting], indptr[voting + 1]
         length = stop - start
-        # The entries of all voting rows, flat: each row's start repeated, plus a running offset.
-        owner = torch.repeat_interleave(torch.arange(len(voting), device=length.device), length)
-        offset = torch.arange(len(owner), device=length.device)
-        entry = offset - (length.cumsum(0) - length)[owner] + start[owner]
-        vote = weights[row, rows[voting]][owner]
-        total[row].index_add_(0, columns[entry].long(), values[entry].to(torch.float64) * vote)
+        # The entries of all voting rows, flat: a running number, shifted to where its row starts.
+        shift = torch.repeat_interleave(start - (length.cumsum(0) - length), length)
+        entry = torch.arange(len(shift), device=length.device) + shift
+        vote = torch.repeat_interleave(weights[row, rows[voting]], length)
+        total[row].index_add_(0, columns[entry], values[entry] * vote)
     return total
 
 
