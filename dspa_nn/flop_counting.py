@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.graph.encode import Encoder
@@ -21,6 +22,8 @@ from dspa_nn.graph.encode import Encoder
 # Tokens of the forwards that the coefficients are read off; any two lengths give the same ones.
 PROBE = 32
 LORA_RANK = 8
+# Query and value projections, then those that hold the keys' too.
+_ADAPTED = ("q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
 
 
 @dataclass(frozen=True)
@@ -217,17 +220,30 @@ def add_lora(model: Any, rank: int = LORA_RANK) -> None:
 
     Example:
         >>> add_lora(build(config, blocks=19))
+
+    Where queries, keys and values share one projection, the term lies beside that.
+
+    Raises:
+        DSPAError: no projection of a name that is known here.
     """
     model.requires_grad_(False)
 
-    def put_beside(linear: Any) -> None:
+    def put_beside(projection: Any) -> None:
+        weight = projection.weight
+        # GPT-2's own class keeps its weight the other way round than torch's linear layer.
+        columns, rows = weight.shape[::-1] if isinstance(projection, nn.Linear) else weight.shape
         down, up = (
-            torch.nn.Parameter(torch.empty(shape, device=linear.weight.device))
-            for shape in ((linear.in_features, rank), (rank, linear.out_features))
+            nn.Parameter(torch.empty(shape, device=weight.device))
+            for shape in ((columns, rank), (rank, rows))
         )
-        linear.lora = torch.nn.ParameterList([down, up])
-        linear.register_forward_hook(lambda module, given, out: out + given[0] @ down @ up)
+        projection.lora = nn.ParameterList([down, up])
+        projection.register_forward_hook(lambda module, given, out: out + given[0] @ down @ up)
 
-    for name, module in list(model.named_modules()):
-        if name.endswith(("q_proj", "v_proj")):
-            put_beside(module)
+    found = [module for name, module in model.named_modules() if name.endswith(_ADAPTED)]
+    if not found:
+        raise DSPAError(
+            f"{type(model).__name__} has no projection named {', '.join(_ADAPTED)}, so there is "
+            "nothing to put LoRA beside: count its training with torch.utils.flop_counter"
+        )
+    for module in found:
+        put_beside(module)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dspa_nn import DSPA, DSPAError, PreferenceTriple
+from dspa_nn import DSPA, DSPAError, PreferenceTriple, flop_counting, training_costs
 from dspa_nn.cost_table import cost_table, preset_costs
 from dspa_nn.costs import fit_flops, speed_up
 from dspa_nn.flop_counting import add_lora, build, count_backward, count_forward, forward_flops
@@ -265,6 +265,47 @@ def test_a_model_whose_path_depends_on_data_is_refused():
     assert model.device == torch.device("meta")
     with pytest.raises(DSPAError, match="could not be counted without data"):
         count_forward(model, 8)
+
+
+OTHERS = {
+    "GPT2": {"n_positions": 64, "bos_token_id": None, "eos_token_id": None},
+    "GPTNeoX": {"intermediate_size": 48, "bos_token_id": None, "eos_token_id": None},
+    "Mistral": {"num_key_value_heads": 2, "intermediate_size": 48, "sliding_window": 8},
+    "Gemma3Text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_families_are_counted_as_loaded_ones_are(kind):
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=40, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, **OTHERS[kind]
+    )
+    p, c, r = 13, 9, 4
+    loaded = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    counted = sum(count_forward(loaded, n) for n in (p, p + c, p + r))
+    plain = fit_flops(config, [(p, c, r)], plan="plain", **WHERE)
+    assert plain.blocks + plain.attention == counted
+    table = cost_table(config, [(p, c, r)], **WHERE)
+    assert table["plain: three passes, all blocks, LM head"].flops == plain.total
+    assert table["RAHF-SCIT step 2"].flops > 0
+
+
+def test_lora_needs_a_projection_that_is_known():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with pytest.raises(DSPAError, match="Sequential has no projection named q_proj"):
+        add_lora(model)
+
+
+def test_counts_that_lengths_do_not_predict_are_refused(monkeypatch):
+    config = tiny.model("llama", intermediate_size=56).config  # counted by no other test
+    for module in (flop_counting, training_costs):
+        monkeypatch.setattr(module, "count_forward", lambda model, n, past=0: (n + past) ** 3)
+    with pytest.raises(DSPAError, match="LlamaConfig does not cost a fixed number of FLOPs"):
+        fit_flops(config, [(5, 5, 5)], **WHERE)
+    with pytest.raises(DSPAError, match="training does not cost a fixed number of FLOPs"):
+        dpo_flops(config, [(5, 5, 5)])
 
 
 def test_an_unknown_preset_names_those_there_are():
