@@ -1,0 +1,136 @@
+"""The embedded model, a fitted map and a batch of prompts, and the same edit written by hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import dspa_nn as dn
+from dspa_nn.evaluation.demo.data import read_rows, take
+
+PRESET = "smollm2-135m-instruct"
+
+
+class Scene:
+    """What every contender shares: model, SAEs, map, and left-padded prompts of `batch` rows."""
+
+    def __init__(self, batch: int, fit: int = 60, device: str = "cpu") -> None:
+        self.dspa = dn.DSPA.from_preset(PRESET)
+        self.hf = self.dspa.model._module.to(device)
+        self.tokenizer = self.dspa.model.tokenizer
+        rows = read_rows()
+        self.map = self.dspa.fit([row.triple for row in take(rows, "fit", fit)], progress=False)
+        held_out = [row.triple.prompt for row in take(rows, "test", None)]
+        self.texts = held_out[:batch]
+        self.take(batch)
+
+    def take(self, batch: int) -> None:
+        """Use this many prompts."""
+        self.prompts = [self.dspa.render(text) for text in self.texts[:batch]]
+        width = max(len(prompt.ids) for prompt in self.prompts)
+        self.ids = torch.zeros(batch, width, dtype=torch.int64)
+        self.mask, self.content = torch.zeros_like(self.ids), torch.zeros_like(self.ids)
+        for row, prompt in enumerate(self.prompts):
+            own = slice(width - len(prompt.ids), width)
+            self.ids[row, own] = prompt.ids
+            self.mask[row, own] = 1
+            self.content[row, own] = prompt.counted("content").long()
+        device = self.hf.device
+        self.ids, self.mask = self.ids.to(device), self.mask.to(device)
+
+    def settings(self, tokens: int) -> dict[str, Any]:
+        """Greedy, and exactly so many tokens, whatever the model says."""
+        return {
+            "max_new_tokens": tokens,
+            "min_new_tokens": tokens,
+            "do_sample": False,
+            "pad_token_id": self.tokenizer.pad_token_id,
+        }
+
+    def unsteered(self, tokens: int) -> Tensor:
+        """HF's own generate."""
+        return self.hf.generate(self.ids, attention_mask=self.mask, **self.settings(tokens))
+
+    def in_nnsight(self, tokens: int) -> Tensor:
+        """nnsight around the same call, with nothing to do but to hand the result over."""
+        inputs = {"input_ids": self.ids, "attention_mask": self.mask}
+        with self.dspa.model.generate(inputs, **self.settings(tokens)) as tracer:
+            ids = tracer.result.save()
+        return ids
+
+    def steered(self, tokens: int) -> Tensor:
+        """What a user writes."""
+        inputs = {"input_ids": self.ids, "attention_mask": self.mask}
+        with self.dspa.model.generate(inputs, **self.settings(tokens)) as tracer:
+            self.dspa.apply(self.map, prompt=self.prompts)
+            ids = tracer.result.save()
+        return ids
+
+    def attached(self, tokens: int) -> Tensor:
+        """The same edit through `DSPA.attach`."""
+        with self.dspa.attach(self.hf, self.map, prompt=self.prompts):
+            return self.unsteered(tokens)
+
+    def by_hand(self, tokens: int) -> Tensor:
+        """The same edit by two forward hooks, written for this model alone, with no log."""
+        with hand_hooks(self):
+            return self.unsteered(tokens)
+
+
+@contextmanager
+def hand_hooks(scene: Scene) -> Iterator[None]:
+    """Hooks as a researcher writes them for one experiment: ablation by the "centred" rule.
+
+    Nothing is checked, nothing is kept, and the map lies ready as a sparse tensor.
+    """
+    dspa, map = scene.dspa, scene.map
+    source, target = dspa.input_sae.encoder, dspa.output_sae.encoder
+    tau, mean = torch.as_tensor(map.tau), torch.as_tensor(map.gate_mean)
+    table, content = transposed(map), scene.content
+    alpha, k_diff = float(dspa.defaults["alpha"]), int(dspa.defaults["k_diff"])
+    plan: dict[str, Tensor] = {}
+
+    def read(_module: Any, _inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.shape[1] == 1:
+            return
+        active = (source.encode(hidden)[0] > 0) & content.bool().unsqueeze(-1)
+        rho = active.sum(1).double() / content.sum(1, keepdim=True).double()
+        weights = ((rho >= tau) & (rho > 0)).double() - mean
+        score = (table @ weights.T).T
+        plan["latents"] = score.sort(stable=True).indices[:, :k_diff]
+        plan["rows"] = dspa.output_sae.decoder[plan["latents"]]
+
+    def write(_module: Any, _inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        last = hidden[:, -1:]
+        latents = target.encode(last)[0]
+        planned = latents.gather(-1, plan["latents"].unsqueeze(1))
+        cut = (planned - alpha * latents.amax(-1, keepdim=True)).clamp(min=0)
+        delta = torch.where(planned > 0, cut, planned) - planned
+        steered = last + torch.bmm(delta, plan["rows"])
+        new = steered if hidden.shape[1] == 1 else torch.cat([hidden[:, :-1], steered], 1)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    blocks = [scene.hf.get_submodule(path) for path in dspa.paths]
+    handles = [
+        blocks[0].register_forward_hook(read),
+        blocks[1].register_forward_hook(write),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def transposed(map: Any) -> Tensor:
+    """A^T as a sparse float64 tensor [d_out, d_in]."""
+    arrays = map.portable().arrays
+    lengths = arrays["indptr"].diff()
+    rows = torch.repeat_interleave(arrays["rows"].long(), lengths.long())
+    places = torch.stack([arrays["columns"].long(), rows])
+    size = (map.shape[1], map.shape[0])
+    return torch.sparse_coo_tensor(places, arrays["values"].double(), size).coalesce()
