@@ -54,7 +54,7 @@ class Scene:
         return self.hf.generate(self.ids, attention_mask=self.mask, **self.settings(tokens))
 
     def in_nnsight(self, tokens: int) -> Tensor:
-        """nnsight around the same call, with nothing to do but to hand the result over."""
+        """The same call inside nnsight, which only hands the result over."""
         inputs = {"input_ids": self.ids, "attention_mask": self.mask}
         with self.dspa.model.generate(inputs, **self.settings(tokens)) as tracer:
             ids = tracer.result.save()

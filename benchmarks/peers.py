@@ -10,13 +10,12 @@ not import beside the others, is named with the reason. `--peers` is a folder to
 """
 
 import argparse
-import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,7 +99,7 @@ def transformer_lens(scene: Scene) -> Run:
 
 def steering_vectors(scene: Scene) -> Run:
     """steering-vectors: one dense vector at the output layer."""
-    from steering_vectors import SteeringVector
+    from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports]
 
     layer = scene.dspa.output_layer
     vector = SteeringVector({layer: dense(scene)}, layer_type="decoder_block")
@@ -114,7 +113,7 @@ def steering_vectors(scene: Scene) -> Run:
 
 def nnterp(scene: Scene) -> Run:
     """nnterp: one dense vector at the output layer, through nnsight."""
-    from nnterp import StandardizedTransformer
+    from nnterp import StandardizedTransformer  # pyright: ignore[reportMissingImports]
 
     model = StandardizedTransformer(scene.hf, tokenizer=scene.tokenizer)
     vector = dense(scene)
@@ -132,7 +131,9 @@ def nnterp(scene: Scene) -> Run:
 
 def planned_latents(scene: Scene) -> Tensor:
     """The first prompt's plan: fixed, where ours is each prompt's own."""
-    return torch.tensor([latent for latent, _ in scene.dspa.plan(scene.map, scene.prompts[0]).ablate])
+    return torch.tensor(
+        [latent for latent, _ in scene.dspa.plan(scene.map, scene.prompts[0]).ablate]
+    )
 
 
 def dense(scene: Scene) -> Tensor:
@@ -158,7 +159,7 @@ def peak(name: str, asked: argparse.Namespace) -> float:
     if asked.peers:
         command += ["--peers", asked.peers]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return float(done.stdout.splitlines()[-1])
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +173,9 @@ def main() -> None:
         sys.path.append(asked.peers)
     if asked.alone:
         contender(asked.alone, Scene(1, fit=4))(8)
-        print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        # Not ru_maxrss: a child begins with its parent's.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
         return
     tokens, repeats = (16, 2) if asked.quick else (128, 6)
     scene, missing = Scene(1), []

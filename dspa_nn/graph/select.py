@@ -42,19 +42,25 @@ def scores(weights, rows, indptr, columns, values, d_out):
     entry i of row r lies in indptr[r]:indptr[r + 1]. Summed in ascending order of the rows, so
     that equal columns get equal scores.
     """
-    total = torch.zeros((weights.shape[0], d_out), dtype=torch.float64, device=values.device)
-    weights = weights.to(values.device)
-    for row in range(weights.shape[0]):
-        voting = torch.nonzero(weights[row, rows]).squeeze(-1)
-        if not voting.numel():
-            continue
-        start, stop = indptr[voting], indptr[voting + 1]
-        length = stop - start
-        # The entries of all voting rows, flat: a running number, shifted to where its row starts.
-        shift = torch.repeat_interleave(start - (length.cumsum(0) - length), length)
-        entry = torch.arange(len(shift), device=length.device) + shift
-        vote = torch.repeat_interleave(weights[row, rows[voting]], length)
-        total[row].index_add_(0, columns[entry], values[entry] * vote)
+    weights = weights.to(values.device)[:, rows]
+    total = weights.new_zeros((len(weights), d_out))
+    voting = torch.nonzero((weights != 0).any(0)).squeeze(-1)
+    if not voting.numel():
+        return total
+    start, length = indptr[:-1], indptr.diff()
+    if 2 * int(length[voting].sum()) < len(values):
+        # The entries of the voting rows, flat: each row's start, plus a running offset.
+        start, length, weights = start[voting], length[voting], weights[:, voting]
+        owner = torch.repeat_interleave(length)
+        entry = torch.arange(len(owner), device=owner.device)
+        entry += (start - length.cumsum(0) + length)[owner]
+        columns, values = columns[entry], values[entry]
+    else:
+        # Most of the map: to add 0 for the other rows is quicker than to pick entries.
+        owner = torch.repeat_interleave(length, output_size=len(values))
+    columns, values = columns.long(), values.to(torch.float64)
+    for row in range(len(weights)):
+        total[row].index_add_(0, columns, values * weights[row].index_select(0, owner))
     return total
 
 
