@@ -49,7 +49,7 @@ docs: $(INSTALLED)docs
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 
 bench: BENCH_OPTIONS := --quick
-bench bench-full: $(INSTALLED)demo,test
+bench bench-full: $(INSTALLED)demo,test,bench
 	@for name in $(BENCHMARKS); do \
 	  OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks.$$name $(BENCH_OPTIONS) --out benchmarks/results; \
 	done

@@ -31,6 +31,24 @@ class Block(NamedTuple):
     rejected_length: Any
 
 
+def sparse_rows(
+    data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, width: int
+) -> SparseTable:
+    """Arrays as sparse rows [n, width], as they are: memory-mapped ones stay on disk.
+
+    >>> one = np.ones(1, np.int32)
+    >>> np.shares_memory(sparse_rows(one, one, np.array([0, 1]), 2).indices, one)
+    True
+
+    scipy gives `indices` the type of `indptr`, which copies them where that is the wider one.
+    """
+    from scipy.sparse import csr_array
+
+    if len(data) <= np.iinfo(np.int32).max:
+        indptr = indptr.astype(np.int32)
+    return csr_array((data, indices, indptr), shape=(len(indptr) - 1, width))
+
+
 def canonical(table: Any) -> SparseTable:
     """Sparse rows of int32: sorted, nothing stored twice, no stored zero."""
     from scipy.sparse import csr_array

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dspa_nn import fitting
-from dspa_nn.blocks import LENGTHS, TABLES, Block, canonical, stack
+from dspa_nn.blocks import LENGTHS, TABLES, Block, canonical, sparse_rows, stack
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import CountsError, FileError
 from dspa_nn.files import read_pair, write_pair
@@ -281,16 +281,16 @@ class ActivationCounts:
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
         """
-        from scipy.sparse import csr_array
-
         tensors, about = read_pair(folder, "counts", version=SCHEMA_VERSION)
         arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
         tables = []
         try:
             for name in TABLES:
                 width = about["d_in"] if name in ("content", "markup") else about["d_out"]
-                parts = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
-                table = csr_array(parts, shape=(len(arrays["index"]), width))
+                data, indices, indptr = (
+                    arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr")
+                )
+                table = sparse_rows(data, indices, indptr, width)
                 table.check_format(full_check=True)
                 tables.append(table)
             rows = Block(arrays["index"], *tables, *(arrays[name] for name in LENGTHS))

@@ -23,9 +23,9 @@ SPARSIFICATIONS = ("paper", "rows", "none")
 
 # Entries of a table that are sorted or compared together.
 _PIECE = 1 << 22
-# A block of rows of the map is dense for a moment: at most so many entries, 1 GiB in float64. The
-# differences are gone through once for each block.
-_BLOCK_ENTRIES = 1 << 27
+# A block of rows of the map is dense for a moment: at most so many entries, half a GiB in float64.
+# The differences are gone through once for each block.
+_BLOCK_ENTRIES = 1 << 26
 # One product adds so many triples' differences to so many rows and columns of a block: as much as
 # stays in the cache next to a core.
 _TRIPLES, _ROWS, _COLUMNS = 512, 256, 256

@@ -56,22 +56,23 @@ def among_extremes(block: np.ndarray, k_diff: int) -> np.ndarray:
 
     Zeros are ranked like any other value. The whole row is marked where d_out <= 2 k_diff.
     """
-    width = block.shape[1]
-    if width <= 2 * k_diff:
+    if block.shape[1] <= 2 * k_diff:
         return np.ones(block.shape, dtype=bool)
-    ranked = np.partition(block, (k_diff - 1, width - k_diff), axis=1)
-    low, high = ranked[:, k_diff - 1, None], ranked[:, width - k_diff, None]
-    return _first(block >= high, block, high, k_diff) | _first(block <= low, block, low, k_diff)
+    return _largest(block, k_diff) | _largest(-block, k_diff)
 
 
-def _first(marks: np.ndarray, block: np.ndarray, cut: np.ndarray, k: int) -> np.ndarray:
-    """Marks [b, d_out] without the last of the entries at the cut in rows of more than k marks."""
-    over = np.flatnonzero(np.count_nonzero(marks, axis=1) > k)
-    if len(over):
-        ties = block[over] == cut[over]
-        sure = marks[over] & ~ties
-        room = k - np.count_nonzero(sure, axis=1, keepdims=True)
-        marks[over] = sure | (ties & (np.cumsum(ties, axis=1) <= room))
+def _largest(block: np.ndarray, k: int) -> np.ndarray:
+    # The k-th largest of the maxima of some runs of a row is at most the row's k-th largest entry,
+    # and so few entries reach it that only they are sorted.
+    length = max(1, block.shape[1] // (8 * k))
+    runs = block.shape[1] // length
+    highest = block[:, : runs * length].reshape(len(block), runs, length).max(axis=2)
+    marks = block >= np.partition(highest, runs - k, axis=1)[:, runs - k, None]
+    for row in np.flatnonzero(np.count_nonzero(marks, axis=1) > k):
+        places = np.flatnonzero(marks[row])
+        best = np.argsort(-block[row, places], kind="stable")[:k]
+        marks[row] = False
+        marks[row, places[best]] = True
     return marks
 
 
@@ -160,33 +161,38 @@ def _keep(
     rows: np.ndarray, block: np.ndarray, rule: str, k_diff: int, threshold: float, floor: float
 ) -> _Kept:
     lengths, columns, values = [], [], []
+    # The smallest |value| to be kept: at least t, above the floor, and not 0.
+    least = max(np.float32(threshold), np.nextafter(np.float32(floor), np.float32(np.inf)))
+    width = block.shape[1]
     for chunk in _chunks(block):
-        size = np.abs(chunk)
-        keep = (size >= threshold) if threshold > floor else (size > floor)
+        keep = among_extremes(chunk, k_diff) if rule == "rows" else np.abs(chunk) >= least
+        place = np.flatnonzero(keep)
         if rule == "rows":
-            keep &= among_extremes(chunk, k_diff)
-        lengths.append(np.count_nonzero(keep, axis=1))
-        columns.append(np.nonzero(keep)[1].astype(np.int32))
-        values.append(chunk[keep])
+            place = place[np.abs(chunk.ravel()[place]) >= least]
+        lengths.append(np.bincount(place // width, minlength=len(chunk)))
+        columns.append((place % width).astype(np.int32))
+        values.append(chunk.ravel()[place])
     return _Kept(rows, *(np.concatenate(pieces) for pieces in (lengths, columns, values)))
 
 
 def _joined(kept: list[_Kept], threshold: float, floor: float) -> SparseRows:
-    """All rows that kept an entry, ascending."""
-    from scipy.sparse import csr_array
-
-    none = _Kept(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.int32, np.float32)))
-    parts = [none, *kept]
-    kept.clear()
-    row, length, column, value = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-    del parts
-    if floor > 0:
-        over = np.nextafter(np.float32(floor), np.float32(np.inf))
-        threshold = float(np.abs(value).min(initial=np.inf)) if len(value) else float(over)
+    """All rows that kept an entry, ascending; `kept` is used up."""
+    row = np.concatenate([np.empty(0, np.int64), *(part.rows for part in kept)])
+    length = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in kept)])
     order = np.argsort(row)
     order = order[length[order] > 0]
-    width = int(column.max(initial=0)) + 1
-    bounds = np.concatenate([[0], np.cumsum(length)])
-    table = csr_array((value, column, bounds), shape=(len(row), width))[order]
-    indptr = table.indptr.astype(np.int64)
-    return SparseRows(row[order], indptr, table.indices.astype(np.int32), table.data, threshold)
+    indptr = np.concatenate([[0], np.cumsum(length[order])])
+    start = np.zeros(len(row), dtype=np.int64)
+    start[order] = indptr[:-1]
+    columns, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    at = len(row)
+    while kept:  # one after another, so that nothing is held twice
+        part = kept.pop()
+        at -= len(part.rows)
+        shift = start[at : at + len(part.rows)] - np.cumsum(part.lengths) + part.lengths
+        place = np.repeat(shift, part.lengths) + np.arange(len(part.values))
+        columns[place], values[place] = part.columns, part.values
+    if floor > 0:
+        over = np.nextafter(np.float32(floor), np.float32(np.inf))
+        threshold = float(np.abs(values).min(initial=np.inf)) if len(values) else float(over)
+    return SparseRows(row[order], indptr, columns, values, threshold)

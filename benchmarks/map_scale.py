@@ -1,0 +1,309 @@
+"""Time, memory and bytes of fitting a map from counts, for widths and numbers of triples.
+
+    python -m benchmarks.map_scale --quick          # width 4,096, under two minutes
+    python -m benchmarks.map_scale                  # widths 16,384 and 131,072
+    python -m benchmarks.map_scale --full           # 61,000 triples, too: hours
+
+Counts are synthetic (`benchmarks/_synthetic.py`), on disk and memory-mapped; every point is fitted
+in a process of its own, whose peak memory is read from the system.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import _synthetic
+from benchmarks._report import options, ratio, run_interleaved, write
+from dspa_nn import fitting
+
+# Width, latents active on a token, rule, and numbers of triples.
+QUICK = [(4096, 32, "paper", (250, 500, 1000, 2000))]
+USUAL = [
+    (16_384, 100, "rows", (250, 500, 1000, 2000, 4000)),
+    (131_072, 100, "rows", (125, 250, 500)),
+]
+FULL = [
+    (16_384, 100, "rows", (250, 500, 1000, 2000, 4000, 8000, 16_000, 61_000)),
+    (16_384, 100, "paper", (250, 500, 1000, 2000, 4000, 8000, 16_000, 61_000)),
+    (131_072, 100, "rows", (125, 250, 500, 1000, 2000, 4000)),
+]
+# What is predicted for each width.
+WANTED = {4096: 61_000, 16_384: 61_000, 131_072: 4000}
+
+
+def main() -> None:
+    given = options(str(__doc__), _extend)
+    if given.point is not None:
+        folder, n, rule = given.point
+        print(json.dumps(measured(Path(folder), int(n), rule)))
+        return
+    sizes = QUICK if given.quick else FULL if given.full else USUAL
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    drawn: list[dict[str, Any]] = []
+    ways: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=given.out) as scratch:
+        for width, active, rule, numbers in sizes:
+            folder = (given.tables or Path(scratch)) / f"{width}-{max(numbers)}"
+            if not folder.exists():
+                _synthetic.write(folder, max(numbers), width, active)
+            drawn.append(described(folder, min(500, max(numbers)), active))
+            for n in numbers:
+                command = [sys.executable, "-m", "benchmarks.map_scale", "--point"]
+                done = subprocess.run(
+                    [*command, str(folder), str(n), rule],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                rows.append({"width": width, "rule": rule, **json.loads(done.stdout)})
+                print(rows[-1], file=sys.stderr, flush=True)
+            if width == min(16_384, max(size[0] for size in sizes)):
+                ways = compared(folder, min(2000, max(numbers)), 2 if given.quick else 4)
+    tables = {
+        "One fit": rows,
+        "Growth with N": growth(rows),
+        "Ways of summing, one block of rows": ways,
+        "What was drawn": [embedded(), *drawn],
+    }
+    notes = [
+        "peak: the most memory of the process that fits; private: without the pages of the mapped "
+        "table, which the system takes back when it needs them.",
+        "adds: what the sum needs, open gates times changed latents; done: what was added, with "
+        "the zeros of the dense blocks.",
+        *bandwidth(),
+    ]
+    write("map_scale", "A map of any size", tables, notes, given.out)
+    plot(rows, given.out / "map_scale.svg")
+
+
+def _extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--full", action="store_true", help="up to 61,000 triples: hours")
+    parser.add_argument("--tables", type=Path, help="folder for the counts, kept and used again")
+    parser.add_argument("--point", nargs=3, metavar=("FOLDER", "N", "RULE"), help=argparse.SUPPRESS)
+
+
+def measured(folder: Path, n: int, rule: str) -> dict[str, Any]:
+    """Fit the first n triples of a table; run in a fresh process."""
+    peak, stop = [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.02):
+            peak[0] = max(peak[0], private_bytes())
+
+    counts = _synthetic.opened(folder, n)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    start, cpu = time.perf_counter(), time.process_time()
+    fitted = counts.fit(sparsify=rule)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    stop.set()
+    watcher.join()
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    adds, done = work(counts)
+    arrays = (fitted.rows, fitted.indptr, fitted.columns, fitted.values)
+    return {
+        "N": n,
+        "seconds": seconds,
+        "CPU seconds": cpu,
+        "peak GB": used * (1 if sys.platform == "darwin" else 1024) / 1e9,
+        "private GB": peak[0] / 1e9 or None,
+        "counts MB": counts.nbytes / 1e6,
+        "map MB": sum(array.numpy().nbytes for array in arrays) / 1e6,
+        "entries kept": len(fitted.values),
+        "adds, 1e9": adds / 1e9,
+        "done, 1e9": done / 1e9,
+        "1e9 done a CPU second": done / cpu / 1e9,
+    }
+
+
+def private_bytes() -> int:
+    """Memory of this process that is no file's: Linux alone, 0 elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("RssAnon")), 0)
+
+
+def work(counts: Any) -> tuple[int, int]:
+    """Additions of a fit at percentile 90: of changed latents alone, and of whole rows."""
+    rho = fitting.densities(*counts.prompt())
+    gates, _ = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    opened = np.diff(gates.indptr)
+    step, adds = 250, 0
+    for start in range(0, len(counts), step):
+        some = slice(start, start + step)
+        changed = fitting.differences(
+            counts.chosen[some], counts.chosen_length[some],
+            counts.rejected[some], counts.rejected_length[some],
+        )  # fmt: skip
+        adds += int(opened[some] @ np.diff(changed.indptr))
+    return adds, gates.nnz * counts.d_out
+
+
+def described(folder: Path, n: int, active: int) -> dict[str, Any]:
+    """Means over the first n triples of what decides the work."""
+    counts = _synthetic.opened(folder, n)
+    rho = fitting.densities(*counts.prompt())
+    gates, _ = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    distinct = [getattr(counts, name).nnz / n for name in _synthetic.TABLES]
+    return _means(
+        f"drawn, width {counts.d_in:,}, {active} active", n, distinct, gates.nnz / n,
+        counts.differences().nnz / n,
+    )  # fmt: skip
+
+
+def embedded() -> dict[str, Any]:
+    """The same of the embedded model: counts of UltraFeedback's first 160 triples, as chats."""
+    return _means("embedded model, width 4,096, 32 active", 160, [1091.7, 1713.1, 1495.8], 342.4,
+                  2091.3)  # fmt: skip
+
+
+def _means(
+    name: str, n: int, distinct: Sequence[float], opened: float, changed: float
+) -> dict[str, Any]:
+    return {
+        "table": name,
+        "triples": n,
+        "latents in a prompt": distinct[0],
+        "in a chosen response": distinct[1],
+        "in a rejected one": distinct[2],
+        "open gates": opened,
+        "changed latents": changed,
+    }
+
+
+def fits(rows: list[dict[str, Any]]) -> list[tuple[int, str, list[dict[str, Any]]]]:
+    """The points of every width and rule."""
+    kinds = dict.fromkeys((row["width"], row["rule"]) for row in rows)
+    return [
+        (width, rule, [row for row in rows if (row["width"], row["rule"]) == (width, rule)])
+        for width, rule in kinds
+    ]
+
+
+def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Exponents of N, from the upper half of the points, and what they predict."""
+    found = []
+    for width, rule, own in fits(rows):
+        upper = own[len(own) // 2 - 1 :]
+        n = np.log([row["N"] for row in upper])
+        line: dict[str, Any] = {
+            "width": width,
+            "rule": rule,
+            "from N": upper[0]["N"],
+            "to N": upper[-1]["N"],
+        }
+        for key in ("CPU seconds", "peak GB", "counts MB"):
+            slope, at_one = np.polyfit(n, np.log([row[key] for row in upper]), 1)
+            line[f"{key}: exponent"] = float(slope)
+            if WANTED[width] > upper[-1]["N"]:
+                wanted = WANTED[width]
+                predicted = float(np.exp(at_one + slope * np.log(wanted)))
+                line[f"{key}: at {wanted:,}"] = predicted
+        found.append(line)
+    keys = dict.fromkeys(key for line in found for key in line)
+    return [{key: line.get(key) for key in keys} for line in found]
+
+
+def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
+    """One block of 1,024 rows, summed in three ways that give the same bytes."""
+    counts = _synthetic.opened(folder, n)
+    rho = fitting.densities(*counts.prompt())
+    gates, always = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    drho = counts.differences()
+    chosen = np.random.default_rng(0).choice(counts.d_in, 1024, replace=False)
+    some = gates.tocsc()[:, np.sort(chosen)]
+    by_row = some.T.tocsr()
+    blocks = fitting.DifferenceMap(some, always[:1024], lambda a, b: drho[a:b], counts.d_out)
+    by_column = drho.tocsc()
+
+    def columns() -> np.ndarray:
+        steps = range(0, counts.d_out, 256)
+        return np.concatenate([by_row @ by_column[:, at : at + 256].toarray() for at in steps], 1)
+
+    ways = {
+        "sparse times sparse": lambda: (by_row @ drho).toarray(),
+        "sparse times dense, all triples at once": columns,
+        "sparse times dense, 512 triples at a time (used)": lambda: blocks[0],
+    }
+    rows, block = blocks[0]
+    for way in list(ways)[:2]:
+        assert np.array_equal((ways[way]() / n).astype(np.float32)[rows], block), way
+    seconds = run_interleaved(ways, repeats)
+    used = list(ways)[-1]
+    adds = int(np.diff(drho.indptr)[by_row.indices].sum())
+    return [
+        {
+            "way": way,
+            "N": n,
+            "seconds, median": float(np.median(taken)),
+            "times the used one's": ratio(taken, seconds[used]),
+            "1e9 adds a second": adds / float(np.median(taken)) / 1e9,
+        }
+        for way, taken in seconds.items()
+    ]
+
+
+def bandwidth() -> list[str]:
+    """Bytes a second that numpy moves between memory and one core, the best of five."""
+    one, two = np.ones(1 << 26), np.ones(1 << 26)
+    found = {}
+    for name, call, moved in (
+        ("copy", lambda: np.copyto(two, one), 16),
+        ("add", lambda: np.add(one, two, out=two), 24),
+    ):
+        taken = []
+        for _ in range(5):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+        found[name] = moved * len(one) / min(taken) / 1e9
+    listed = ", ".join(f"{name} {value:.1f} GB/s" for name, value in found.items())
+    return [f"Memory, one core, numpy: {listed}; an add of a dense block reads 8 bytes."]
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Seconds and memory over N, both axes logarithmic."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    lines = (("CPU seconds", "o-", ""), ("seconds", "o:", ", on the clock"))
+    memory = (("peak GB", "o-", ", peak"), ("private GB", "o--", ", private"))
+    memory += (("counts MB", "o:", ", counts on disk"),)
+    for number, (width, rule, own) in enumerate(fits(rows)):
+        n = [row["N"] for row in own]
+        for axis, drawn in zip(axes, (lines, memory), strict=True):
+            for key, style, suffix in drawn:
+                values = [
+                    row[key] and row[key] / (1000 if key.endswith("MB") else 1) for row in own
+                ]
+                label = f"width {width:,}, {rule}{suffix}"
+                axis.loglog(n, values, style, color=f"C{number}", label=label, markersize=4)
+    axes[1].axhline(8, color="0.6", linewidth=0.8)
+    axes[1].annotate("8 GB", (0.01, 8), xycoords=("axes fraction", "data"), va="bottom")
+    for axis, name in zip(axes, ("seconds of a fit", "GB"), strict=True):
+        axis.set(xlabel="triples", ylabel=name)
+        axis.grid(which="major", color="0.9")
+        axis.legend(fontsize=7, frameon=False)
+    mpl.rcParams["svg.hashsalt"] = "map_scale"
+    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
