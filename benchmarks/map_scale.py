@@ -25,12 +25,13 @@ import numpy as np
 from benchmarks import _synthetic
 from benchmarks._report import options, ratio, run_interleaved, write
 from dspa_nn import fitting
+from dspa_nn.sparsify import sparsify_map
 
 # Width, latents active on a token, rule, and numbers of triples.
 QUICK = [(4096, 32, "paper", (250, 500, 1000, 2000))]
 USUAL = [
     (16_384, 100, "rows", (250, 500, 1000, 2000, 4000)),
-    (131_072, 100, "rows", (125, 250, 500)),
+    (131_072, 100, "every:64", (250, 500, 1000, 2000)),
 ]
 FULL = [
     (16_384, 100, "rows", (250, 500, 1000, 2000, 4000, 8000, 16_000, 61_000)),
@@ -44,12 +45,12 @@ WANTED = {4096: 61_000, 16_384: 61_000, 131_072: 4000}
 def main() -> None:
     given = options(str(__doc__), _extend)
     if given.point is not None:
-        folder, n, rule = given.point
-        print(json.dumps(measured(Path(folder), int(n), rule)))
+        print(json.dumps(point(Path(given.point[0]), int(given.point[1]), given.point[2])))
         return
     sizes = QUICK if given.quick else FULL if given.full else USUAL
     given.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
     drawn: list[dict[str, Any]] = []
     ways: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=given.out) as scratch:
@@ -59,20 +60,18 @@ def main() -> None:
                 _synthetic.write(folder, max(numbers), width, active)
             drawn.append(described(folder, min(500, max(numbers)), active))
             for n in numbers:
-                command = [sys.executable, "-m", "benchmarks.map_scale", "--point"]
-                done = subprocess.run(
-                    [*command, str(folder), str(n), rule],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                rows.append({"width": width, "rule": rule, **json.loads(done.stdout)})
-                print(rows[-1], file=sys.stderr, flush=True)
+                command = [sys.executable, "-m", "benchmarks.map_scale"]
+                command += ["--point", str(folder), str(n), rule]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                row = {"width": width, "rule": rule, **json.loads(done.stdout)}
+                (samples if rule.startswith("every:") else rows).append(row)
+                print(row, file=sys.stderr, flush=True)
             if width == min(16_384, max(size[0] for size in sizes)):
                 ways = compared(folder, min(2000, max(numbers)), 2 if given.quick else 4)
     tables = {
         "One fit": rows,
-        "Growth with N": growth(rows),
+        "One fit, predicted from some of its blocks": samples,
+        "Growth with N": growth([*rows, *samples]),
         "Ways of summing, one block of rows": ways,
         "What was drawn": [embedded(), *drawn],
     }
@@ -84,13 +83,19 @@ def main() -> None:
         *bandwidth(),
     ]
     write("map_scale", "A map of any size", tables, notes, given.out)
-    plot(rows, given.out / "map_scale.svg")
+    plot([*rows, *samples], given.out / "map_scale.svg")
 
 
 def _extend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="up to 61,000 triples: hours")
     parser.add_argument("--tables", type=Path, help="folder for the counts, kept and used again")
     parser.add_argument("--point", nargs=3, metavar=("FOLDER", "N", "RULE"), help=argparse.SUPPRESS)
+
+
+def point(folder: Path, n: int, rule: str) -> dict[str, Any]:
+    """A fit with this rule, or with "every:K" one predicted from one block in K."""
+    sample = rule.removeprefix("every:")
+    return measured(folder, n, rule) if sample == rule else sampled(folder, n, int(sample))
 
 
 def measured(folder: Path, n: int, rule: str) -> dict[str, Any]:
@@ -124,6 +129,47 @@ def measured(folder: Path, n: int, rule: str) -> dict[str, Any]:
         "adds, 1e9": adds / 1e9,
         "done, 1e9": done / 1e9,
         "1e9 done a CPU second": done / cpu / 1e9,
+    }
+
+
+class Every:
+    """Every k-th block of a map: a sample of its rows, from few open gates to many."""
+
+    def __init__(self, blocks: fitting.DifferenceMap, k: int) -> None:
+        self.blocks, self.k = blocks, k
+
+    def __len__(self) -> int:
+        return -(-(len(self.blocks) - self.k // 2) // self.k)
+
+    def __getitem__(self, at: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.blocks[at * self.k + self.k // 2]
+
+
+def sampled(folder: Path, n: int, every: int) -> dict[str, Any]:
+    """CPU seconds of a fit with sparsify="rows", predicted from one block in `every`."""
+    counts = _synthetic.opened(folder, n)
+    start = time.process_time()
+    rho = fitting.densities(*counts.prompt())
+    gates, always = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    drho = counts.differences()
+    blocks = fitting.DifferenceMap(gates, always, lambda a, b: drho[a:b], counts.d_out)
+    before, start = time.process_time() - start, time.process_time()
+    some = Every(blocks, every)
+    kept = sparsify_map(some, "rows", 16)
+    taken = time.process_time() - start
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    adds, done = work(counts)
+    return {
+        "N": n,
+        "blocks": f"{len(some)} of {len(blocks)}",
+        "gates and differences, CPU seconds": before,
+        "these blocks": taken,
+        "CPU seconds": before + taken * len(blocks) / len(some),
+        "peak GB": used * (1 if sys.platform == "darwin" else 1024) / 1e9,
+        "counts MB": counts.nbytes / 1e6,
+        "map MB": 8e-6 * len(kept.values) * len(blocks) / len(some),
+        "adds, 1e9": adds / 1e9,
+        "done, 1e9": done / 1e9,
     }
 
 
@@ -194,10 +240,10 @@ def fits(rows: list[dict[str, Any]]) -> list[tuple[int, str, list[dict[str, Any]
 
 
 def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exponents of N, from the upper half of the points, and what they predict."""
+    """Exponents of N, from the last three points, and what they predict."""
     found = []
     for width, rule, own in fits(rows):
-        upper = own[len(own) // 2 - 1 :]
+        upper = own[-3:]
         n = np.log([row["N"] for row in upper])
         line: dict[str, Any] = {
             "width": width,
@@ -281,7 +327,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    ticks = sorted({row["N"] for row in rows})
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
     lines = (("CPU seconds", "o-", ""), ("seconds", "o:", ", on the clock"))
     memory = (("peak GB", "o-", ", peak"), ("private GB", "o--", ", private"))
     memory += (("counts MB", "o:", ", counts on disk"),)
@@ -289,17 +336,20 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         n = [row["N"] for row in own]
         for axis, drawn in zip(axes, (lines, memory), strict=True):
             for key, style, suffix in drawn:
-                values = [
-                    row[key] and row[key] / (1000 if key.endswith("MB") else 1) for row in own
-                ]
+                unit = 1000 if key.endswith("MB") else 1
+                values = [row[key] / unit if row.get(key) else None for row in own]
+                if not any(values):
+                    continue
                 label = f"width {width:,}, {rule}{suffix}"
                 axis.loglog(n, values, style, color=f"C{number}", label=label, markersize=4)
     axes[1].axhline(8, color="0.6", linewidth=0.8)
-    axes[1].annotate("8 GB", (0.01, 8), xycoords=("axes fraction", "data"), va="bottom")
+    axes[1].annotate("8 GB", (0.01, 7.6), xycoords=("axes fraction", "data"), va="top")
     for axis, name in zip(axes, ("seconds of a fit", "GB"), strict=True):
         axis.set(xlabel="triples", ylabel=name)
         axis.grid(which="major", color="0.9")
-        axis.legend(fontsize=7, frameon=False)
+        axis.set_xticks(ticks, [f"{n:,}" for n in ticks], fontsize=7)
+        axis.tick_params(axis="x", which="minor", labelbottom=False)
+        axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     mpl.rcParams["svg.hashsalt"] = "map_scale"
     figure.savefig(path, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=110)
