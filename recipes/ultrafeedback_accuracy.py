@@ -62,7 +62,7 @@ def numbered(path: Path, longest: int, tokens: Callable[[str], int]) -> dict[int
 
 
 def count(options: argparse.Namespace) -> None:
-    """Run the model once over UltraFeedback's fitting and test rows and over the demo's triples."""
+    """Run the model once over all rows of UltraFeedback and over the demo's triples."""
     dspa = dn.DSPA.from_preset(PRESET)
     print(dspa)
 
@@ -70,14 +70,14 @@ def count(options: argparse.Namespace) -> None:
         return len(dspa.facts.tokenizer(text, add_special_tokens=False).input_ids)
 
     found = numbered(options.source, options.longest, tokens)
-    wanted = [*ultrafeedback_rows("fit"), *ultrafeedback_rows("test")]
-    rows = [row for row in wanted if row in found]
+    split_of = {row: split for split in ("fit", "dev", "test") for row in ultrafeedback_rows(split)}
+    rows = [row for row in split_of if row in found]
     demo = read_rows()
     tables = {
         "demo": ([row.triple for row in demo], [row.split for row in demo]),
         "ultrafeedback": (
             [found[row] for row in rows],
-            ["fit" if row in ultrafeedback_rows("fit") else "test" for row in rows],
+            [split_of[row] for row in rows],
         ),
     }
     for name, (triples, splits) in tables.items():
@@ -89,7 +89,8 @@ def count(options: argparse.Namespace) -> None:
         print(counts)
         print(f"{name}: counted in {time.perf_counter() - start:.0f} s", flush=True)
     print(
-        f"{len(wanted) - len(rows)} of {len(wanted)} rows left out (over {options.longest} tokens)"
+        f"{len(split_of) - len(rows)} of {len(split_of)} rows left out: no pair, or a response of "
+        f"over {options.longest} tokens"
     )
 
 
@@ -215,7 +216,7 @@ def main() -> None:
     one = commands.add_parser("count")
     one.add_argument("source", type=Path, help="UltraFeedback as JSON Lines, all rows in order")
     one.add_argument("--work", type=Path, default=Path("work/ultrafeedback"))
-    one.add_argument("--longest", type=int, default=1024, help="tokens of a response, at most")
+    one.add_argument("--longest", type=int, default=4096, help="tokens of a response, at most")
     two = commands.add_parser("grid")
     two.add_argument("--work", type=Path, default=Path("work/ultrafeedback"))
     two.add_argument("--out", type=Path, default=Path("work/accuracy"))
