@@ -25,6 +25,7 @@ CHECKED_ROOMS = (
     "dspa_nn.evaluation",
     "dspa_nn.baselines",
     "dspa_nn.steering",
+    "dspa_nn.model_and_saes",
     "dspa_nn.hooks",
     "dspa_nn.attach",
     "dspa_nn.edit_log",

@@ -38,7 +38,7 @@ ROOMS = (
     ("flop_counting", "model_shapes", "costs", "training_costs", "cost_table"),
     ("remote", "remote_errors", "remote_counting", "jobs", "diagnosis"),
     ("edit_log",),
-    ("steering", "hooks", "count_run", "planning"),
+    ("steering", "model_and_saes", "hooks", "count_run", "planning"),
     ("evaluation",),
     ("cli",),
     ("__init__",),

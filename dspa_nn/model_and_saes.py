@@ -1,0 +1,157 @@
+"""A model and its two SAEs, checked against each other: all that is known before any run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from dspa_nn.conditional_map import ConditionalDifferenceMap
+from dspa_nn.errors import MapError, SteeringError
+from dspa_nn.model import ModelFacts, read_facts
+from dspa_nn.payload import Payload, payload_of
+from dspa_nn.provenance import identity
+from dspa_nn.rendering import Rendered, render
+from dspa_nn.sae import LoadedSAE, cast, check_sae, load_sae
+
+Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]
+
+
+class ModelAndSAEs:
+    """What `DSPA` is made of, and what it puts together for a run or for the way to NDIF.
+
+    Example:
+        >>> dspa = DSPA.from_preset("smollm2-135m-instruct")
+        >>> print(dspa.render([{"role": "user", "content": "Hello"}]), dspa.payload())
+
+    The arguments, and what is raised, are those of `DSPA`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        input_sae: Any,
+        output_sae: Any,
+        input_layer: int,
+        output_layer: int,
+        defaults: Mapping[str, Any] | None = None,
+        payload_dtype: str | None = None,
+    ) -> None:
+        self.model = model
+        self.payload_dtype = payload_dtype
+        self.facts: ModelFacts = read_facts(model)
+        self.input_layer, self.output_layer = input_layer, output_layer
+        self.defaults = dict(defaults or {})
+        if not 0 <= input_layer <= output_layer < self.facts.n_layers:
+            raise SteeringError(
+                f"input layer {input_layer} and output layer {output_layer} came, and "
+                f"{self.facts.model_id} has layers 0 to {self.facts.n_layers - 1}; the input layer "
+                "must not come after the output layer"
+            )
+        self.input_sae = self._load(input_sae, input_layer, "input")
+        self.output_sae = self._load(output_sae, output_layer, "output")
+        if hasattr(model, "interleaver"):
+            from dspa_nn.remote import adopt
+
+            adopt(model)
+
+    def _load(self, source: Any, layer: int, role: str) -> LoadedSAE:
+        sae = source if isinstance(source, LoadedSAE) else load_sae(source)
+        check_sae(
+            sae,
+            layer=layer,
+            n_layers=self.facts.n_layers,
+            d_model=self.facts.d_model,
+            model_name=self.facts.model_id,
+            role=role,
+        )
+        return sae if self.payload_dtype is None else cast(sae, self.payload_dtype)
+
+    def __repr__(self) -> str:
+        return (
+            f"DSPA({self.facts.model_id}: input layer {self.input_layer}, {self.input_sae}; "
+            f"output layer {self.output_layer}, {self.output_sae})"
+        )
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Dotted paths of the two decoder blocks, seen from the model."""
+        return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
+
+    def render(self, prompt: Any, response: str | None = None) -> Rendered:
+        """Show exactly the text and ids that `fit` and `apply` see (METHOD section 4b).
+
+        Example:
+            >>> prompt = dspa.render([{"role": "user", "content": "Hello"}])
+            >>> print(prompt)
+
+        Args:
+            prompt: a string, a list of chat messages, or what `render` returned.
+            response: text to join to the prompt, or None.
+        """
+        return render(self.facts.tokenizer, prompt, response)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what identifies this model and these SAEs in maps and counts."""
+        return identity(self)
+
+    def steerer(
+        self,
+        map: ConditionalDifferenceMap,
+        given: Mapping[str, Any],
+        only: Iterable[int] | None,
+        never: Iterable[int] | None,
+        planner: Planner | None = None,
+    ) -> Any:
+        """Return what a steered run needs, as plain tensors: settings filled in and checked."""
+        return self.portable().steerer(
+            map.portable(), given, only, never, planner, SteeringError, MapError
+        )
+
+    def payload(self, map: ConditionalDifferenceMap | None = None) -> Payload:
+        """Count the bytes that a remote run sends, part by part, before anything is sent.
+
+        Example: `print(dspa.payload(map))`; without a map, what a counting job sends.
+        """
+        return payload_of(self, map)
+
+    def portable(self, columns: torch.Tensor | None = None) -> Any:
+        """Return what travels in this object's place: plain tensors and the code of `graph/`.
+
+        columns: output latents, ascending, whose decoder rows are taken; None takes every row.
+        """
+        from dspa_nn.graph.remote import RemoteDSPA
+
+        decoder = self.output_sae.decoder
+        tokens = {
+            "bos_id": self.facts.bos_id,
+            "markup_ids": self.facts.special_ids,
+        }
+        return RemoteDSPA(
+            self.paths,
+            self._encoders(),
+            decoder if columns is None else decoder[columns.to(decoder.device)],
+            columns,
+            self.provenance(),
+            self.defaults,
+            tokens,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.payload import reduce_dspa
+
+        return reduce_dspa(self)
+
+    def _encoders(self) -> tuple[Any, Any]:
+        return self.input_sae.encoder, self.output_sae.encoder
+
+    def _prompts(self, prompt: Any) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+        """Return (ids, content or every token) of each prompt of a batch."""
+        if prompt is None:
+            return None
+        one = isinstance(prompt, (str, Rendered)) or (
+            len(prompt) and isinstance(prompt[0], Mapping)
+        )
+        batch: Any = [prompt] if one else prompt
+        rendered = [self.render(own) for own in batch]
+        return [(own.prompt_ids, own.content) for own in rendered]
