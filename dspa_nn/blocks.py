@@ -84,3 +84,40 @@ def stack(blocks: list[Block]) -> Block:
         for name in ("index", *LENGTHS)
     }
     return Block(vectors["index"], *tables, *(vectors[name] for name in LENGTHS))
+
+
+def check_rows(rows: Any) -> None:
+    """Refuse tables and lengths that contradict each other (`CountsError`)."""
+    n = len(rows.index)
+    repeated = rows.index[1:][np.diff(rows.index) == 0]
+    if len(repeated):
+        raise CountsError(
+            f"triple {repeated[0]} was counted twice; expected each triple of the source once."
+        )
+    for name in TABLES:
+        table, lengths = getattr(rows, name), getattr(rows, f"{name}_length")
+        if table.nnz and (table.data.min() < 0 or (_largest(table) > lengths).any()):
+            raise CountsError(
+                f"{name} holds a count below 0 or above its row's number of tokens; "
+                "expected the tokens on which a latent fired."
+            )
+    if rows.content.shape[1] != rows.markup.shape[1]:
+        raise CountsError(
+            f"content has {rows.content.shape[1]} latents and markup {rows.markup.shape[1]}; "
+            "expected the width of one input SAE."
+        )
+    if rows.chosen.shape[1] != rows.rejected.shape[1]:
+        raise CountsError(
+            f"chosen has {rows.chosen.shape[1]} latents and rejected {rows.rejected.shape[1]}; "
+            "expected the width of one output SAE."
+        )
+    if n and min(rows.chosen_length.min(), rows.rejected_length.min()) < 1:
+        raise CountsError("a response of no tokens has no densities; leave that triple out.")
+
+
+def _largest(table: SparseTable) -> np.ndarray:
+    """The largest count of each row [n], 0 where nothing fired."""
+    largest = np.zeros(table.shape[0], dtype=table.dtype)
+    filled = np.flatnonzero(np.diff(table.indptr))
+    largest[filled] = np.maximum.reduceat(table.data, table.indptr[filled])
+    return largest

@@ -2,18 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dspa_nn import fitting
-from dspa_nn.errors import FileError, MapError
+from dspa_nn.errors import MapError
 from dspa_nn.files import read_pair, write_pair
 from dspa_nn.graph.select import prompt_weights, scores
 from dspa_nn.graph.settings import check_origin
+from dspa_nn.hub import on_disk
+from dspa_nn.map_algebra import OPTIONS, difference, restricted
 from dspa_nn.map_rows import MapRows, compressed
 from dspa_nn.prompt_rules import check_counts, check_lengths, check_rule
 from dspa_nn.shapes import PromptWeights, Scores
@@ -22,10 +22,6 @@ SCHEMA_VERSION = 1
 DEFAULT_K_PROMPT = 32
 
 _TENSORS = ("rows", "indptr", "columns", "values", "tau", "gate_mean")
-_OPTIONS = (
-    "gate", "percentile", "k_diff", "sparsify", "max_entries", "threshold", "prompt_tokens",
-    "n_triples",
-)  # fmt: skip
 
 
 class ConditionalDifferenceMap(MapRows):
@@ -122,56 +118,13 @@ class ConditionalDifferenceMap(MapRows):
 
         Raises `MapError` for a latent that the SAEs do not have.
         """
-        row, column = self.row_of_each().numpy(), self.columns.numpy()
-        keep = np.ones(len(column), dtype=bool)
-        note = dict(self.provenance.get("restricted", {}))
-        for name, wanted, have, width in (
-            ("rows", rows, row, self.shape[0]),
-            ("columns", columns, column, self.shape[1]),
-        ):
-            if wanted is None:
-                continue
-            latents = np.unique(np.asarray(wanted, dtype=np.int64))
-            if len(latents) and (latents[0] < 0 or latents[-1] >= width):
-                wrong = latents[0] if latents[0] < 0 else latents[-1]
-                raise MapError(
-                    f"{name} names latent {wrong}; expected latents from 0 to {width - 1}."
-                )
-            keep &= np.isin(have, latents)
-            note[name] = len(latents)
-        return type(self)(
-            *compressed(row[keep], column[keep], self.values.numpy()[keep]), self.shape,
-            tau=self.tau, gate_mean=self.gate_mean, defaults=self.defaults,
-            provenance=self.provenance | {"restricted": note},
-            **{name: getattr(self, name) for name in _OPTIONS},
-        )  # fmt: skip
+        return restricted(self, rows, columns)
 
     def __sub__(self, other: "ConditionalDifferenceMap") -> "ConditionalDifferenceMap":
         """Entry by entry, this map less another one of the same model, layers and SAEs."""
         if not isinstance(other, ConditionalDifferenceMap):
             return NotImplemented
-        if self.shape != other.shape:
-            raise MapError(
-                f"one map is {self.shape[0]} x {self.shape[1]} and the other "
-                f"{other.shape[0]} x {other.shape[1]}; expected two maps of the same SAEs."
-            )
-        _refuse_contradiction(self.provenance, other.provenance, "the other map has")
-        table = (self.to_scipy() - other.to_scipy()).astype(np.float32).tocsr()
-        table.eliminate_zeros()
-        table.sort_indices()
-        row, column = table.tocoo().coords
-        both = {k: v for k, v in self.provenance.items() if other.provenance.get(k) == v}
-        vectors = {
-            name: getattr(self, name)
-            for name in ("tau", "gate_mean")
-            if _equal(getattr(self, name), getattr(other, name))
-        }
-        return type(self)(
-            *compressed(row, column, table.data), self.shape, **vectors,
-            gate=self.gate, percentile=self.percentile, k_diff=self.k_diff,
-            prompt_tokens=self.prompt_tokens, defaults=self.defaults,
-            provenance=both | {"difference": [self.provenance, other.provenance]},
-        )  # fmt: skip
+        return difference(self, other)
 
     # Scores
 
@@ -268,7 +221,7 @@ class ConditionalDifferenceMap(MapRows):
             "input_sae_sha256": input_sae_sha256,
             "output_sae_sha256": output_sae_sha256,
         }
-        _refuse_contradiction(self.provenance, here, "it is used with")
+        check_origin(self.provenance, here, "it is used with", MapError)
 
     def portable(self) -> Any:
         """What travels to NDIF in the map's place: its sparse arrays and what they are of."""
@@ -305,7 +258,7 @@ class ConditionalDifferenceMap(MapRows):
         }
         about = {
             "shape": list(self.shape),
-            "options": {name: getattr(self, name) for name in _OPTIONS},
+            "options": {name: getattr(self, name) for name in OPTIONS},
             "provenance": self.provenance,
             "defaults": self.defaults,
         }
@@ -319,7 +272,7 @@ class ConditionalDifferenceMap(MapRows):
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
         """
-        arrays, about = read_pair(_on_disk(folder), "map", version=SCHEMA_VERSION)
+        arrays, about = read_pair(on_disk(folder), "map", version=SCHEMA_VERSION)
         return cls(
             arrays["rows"], arrays["indptr"], arrays["columns"], arrays["values"], about["shape"],
             tau=arrays.get("tau"), gate_mean=arrays.get("gate_mean"),
@@ -344,27 +297,3 @@ class ConditionalDifferenceMap(MapRows):
             f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
             f"(|value| >= {self.threshold:.3g}{budget})"
         )
-
-
-def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is not None and other is not None and torch.equal(one, other)
-
-
-def _refuse_contradiction(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:
-    check_origin(fitted, here, words, MapError)
-
-
-def _on_disk(folder: str | os.PathLike[str]) -> Path:
-    path, text = Path(folder), str(folder)
-    looks_like_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
-    if path.exists() or not looks_like_hub:
-        return path
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(text, allow_patterns=["map.json", "map-*.safetensors"]))
-    except Exception as error:  # the hub's many errors, and those of the network below it
-        raise FileError(
-            f"{text} is no folder here, and the hub does not give it ({type(error).__name__}); "
-            "check the name, or download the map and pass its folder."
-        ) from error

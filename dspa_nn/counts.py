@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 
 from dspa_nn import fitting
-from dspa_nn.blocks import LENGTHS, TABLES, Block, canonical, sparse_rows, stack
+from dspa_nn.blocks import LENGTHS, TABLES, Block, canonical, check_rows, sparse_rows, stack
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import CountsError, FileError
 from dspa_nn.files import read_pair, write_pair
+from dspa_nn.map_fit import fit_map
 from dspa_nn.provenance import OF_COUNTS, contradiction, together
 from dspa_nn.shapes import SparseTable
-from dspa_nn.sparsify import sparsify_map
 
 SCHEMA_VERSION = 1
-# Fitting passes over the responses' differences several times; tables of so many entries together
-# (12 bytes each) are held in between, larger ones are gone through some triples at a time.
-_HELD_ENTRIES = 1 << 26
 
 
 class ActivationCounts:
@@ -79,34 +76,7 @@ class ActivationCounts:
                 f"the provenance of counts cannot be written as JSON ({error}); pass strings, "
                 "numbers, lists and dictionaries."
             ) from error
-        self._check()
-
-    def _check(self) -> None:
-        n = len(self.index)
-        repeated = self.index[1:][np.diff(self.index) == 0]
-        if len(repeated):
-            raise CountsError(
-                f"triple {repeated[0]} was counted twice; expected each triple of the source once."
-            )
-        for name in TABLES:
-            table, lengths = getattr(self, name), getattr(self, f"{name}_length")
-            if table.nnz and (table.data.min() < 0 or (_largest(table) > lengths).any()):
-                raise CountsError(
-                    f"{name} holds a count below 0 or above its row's number of tokens; "
-                    "expected the tokens on which a latent fired."
-                )
-        if self.content.shape[1] != self.markup.shape[1]:
-            raise CountsError(
-                f"content has {self.content.shape[1]} latents and markup {self.markup.shape[1]}; "
-                "expected the width of one input SAE."
-            )
-        if self.chosen.shape[1] != self.rejected.shape[1]:
-            raise CountsError(
-                f"chosen has {self.chosen.shape[1]} latents and rejected {self.rejected.shape[1]}; "
-                "expected the width of one output SAE."
-            )
-        if n and min(self.chosen_length.min(), self.rejected_length.min()) < 1:
-            raise CountsError("a response of no tokens has no densities; leave that triple out.")
+        check_rows(self)
 
     @classmethod
     def from_rows(
@@ -178,22 +148,6 @@ class ActivationCounts:
         return fitting.differences(
             self.chosen, self.chosen_length, self.rejected, self.rejected_length
         )
-
-    def _differences_of(self, kept: np.ndarray) -> fitting.Differences:
-        """`differences` of some of these rows."""
-        if self.chosen.nnz + self.rejected.nnz <= _HELD_ENTRIES:
-            held = self.differences()
-            held = held if len(kept) == len(self) else held[kept]
-            return lambda start, stop: held[start:stop]
-
-        def computed(start: int, stop: int) -> SparseTable:
-            rows = kept[start:stop]
-            return fitting.differences(
-                self.chosen[rows], self.chosen_length[rows],
-                self.rejected[rows], self.rejected_length[rows],
-            )  # fmt: skip
-
-        return computed
 
     def subset(self, indices: Any) -> "ActivationCounts":
         """The rows of these triples, by their index in the source; `skipped` stays behind.
@@ -322,51 +276,10 @@ class ActivationCounts:
         Triples in whose prompt no token counts are skipped and counted, or refused if `strict`.
         Raises `MapError` for options out of range, `CountsError` if no triple is left.
         """
-        percentile = 90 if percentile is None else percentile
-        k_diff = 16 if k_diff is None else k_diff
-        tokens = "content" if prompt_tokens is None else prompt_tokens
-        fitting.check_options(percentile, k_diff, gate, sparsify, max_entries, tokens)
-        table, lengths = self.prompt(tokens)
-        kept = np.flatnonzero(lengths > 0)
-        without = len(self) - len(kept)
-        if strict and without:
-            first = self.index[lengths == 0][0]
-            raise CountsError(
-                f"triple {first} has a prompt in which no token counts ({without} such with "
-                f"prompt_tokens={tokens!r}); leave it out, or fit with strict=False."
-            )
-        if not len(kept):
-            raise CountsError(
-                f"there is no triple to fit from ({len(self)} counted, {without} of them with "
-                f"prompts in which no token counts, prompt_tokens={tokens!r}); count some triples."
-            )
-        if without:
-            table, lengths = table[kept], lengths[kept]
-        rho = fitting.densities(table, lengths)
-        tau, cut = fitting.thresholds(rho, percentile)
-        gates, always = fitting.open_gates(rho, cut, gate)
-        del rho, table  # as large as the gates and the sums that follow
-
-        blocks = fitting.DifferenceMap(gates, always, self._differences_of(kept), self.d_out)
-        sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
-        skipped = dict(self.skipped)
-        if without:
-            skipped["no counted prompt token"] = without
-        return ConditionalDifferenceMap(
-            sparse.rows, sparse.indptr, sparse.columns, sparse.values, (self.d_in, self.d_out),
-            tau=tau, gate_mean=fitting.gate_mean(gates, always), gate=gate, percentile=percentile,
-            k_diff=k_diff, sparsify=sparsify, max_entries=max_entries, threshold=sparse.threshold,
-            prompt_tokens=tokens, n_triples=len(kept),
-            provenance=self.provenance | {"skipped": skipped},
+        return fit_map(
+            self, percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
+            max_entries=max_entries, prompt_tokens=prompt_tokens, strict=strict,
         )  # fmt: skip
-
-
-def _largest(table: SparseTable) -> np.ndarray:
-    """The largest count of each row [n], 0 where nothing fired."""
-    largest = np.zeros(table.shape[0], dtype=table.dtype)
-    filled = np.flatnonzero(np.diff(table.indptr))
-    largest[filled] = np.maximum.reduceat(table.data, table.indptr[filled])
-    return largest
 
 
 def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:
