@@ -6,17 +6,23 @@ place first, under a name that no older pair uses; replacing the JSON is the sin
 the new pair the valid one; the older tensor file goes last. So whatever interrupts a save, the
 folder holds the old pair or the new one. The JSON also holds a checksum of itself. Nothing in
 either file depends on the time or the machine: equal contents give equal bytes.
+
+Until it is in its place a file is a hidden `.tmp`, which nothing reads. Its writer holds a lock on
+it until the save is over, and the system lets go of the lock when the writer dies. So the next save
+of the same name removes what a dead writer left behind, and nothing that a living one needs.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -24,6 +30,11 @@ import safetensors.numpy
 from torch import Tensor
 
 from dspa_nn.errors import FileError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no such locks, and an open file cannot be put in another's place
+    fcntl: Any = None
 
 _CHUNK = 1 << 24
 
@@ -61,12 +72,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     target = Path(path)
     payload = data.encode() if isinstance(data, str) else data
     with _refuse_in_one_sentence(target), _new_folder(target.parent):
-        temporary = _write_temporary(target, payload)
-        try:
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        _remove_left_behind(target.parent, glob.escape(target.name))
+        with ExitStack() as open_files:
+            _write_temporary(target, payload, open_files).replace(target)
         _sync_folder(target.parent)
 
 
@@ -95,24 +103,25 @@ def write_pair(
         text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         tensors = _tensor_path(target.parent, name, digest)
         already_there = tensors.exists()
-        temporaries: list[Path] = []
+        any_tensors = f"{glob.escape(name)}-{'[0-9a-f]' * 16}.safetensors"
+        _remove_left_behind(target.parent, glob.escape(target.name), any_tensors)
         try:
-            temporaries.append(_write_temporary(tensors, payload))
-            temporaries.append(_write_temporary(target, text.encode() + b"\n"))
-            temporaries[0].replace(tensors)
-            _sync_folder(target.parent)
-            temporaries[1].replace(target)
-            _sync_folder(target.parent)
+            with ExitStack() as open_files:
+                temporaries = [
+                    _write_temporary(tensors, payload, open_files),
+                    _write_temporary(target, text.encode() + b"\n", open_files),
+                ]
+                temporaries[0].replace(tensors)
+                _sync_folder(target.parent)
+                temporaries[1].replace(target)
+                _sync_folder(target.parent)
         except BaseException:
-            for temporary in temporaries:
-                temporary.unlink(missing_ok=True)
             if not already_there and not _names(target, digest):
                 tensors.unlink(missing_ok=True)
             raise
-        for older in target.parent.glob(f"{name}-{'[0-9a-f]' * 16}.safetensors"):
-            if older != tensors:
-                with contextlib.suppress(OSError):  # harmless when left behind: no JSON names it
-                    older.unlink()
+        for older in target.parent.glob(any_tensors):
+            if older != tensors:  # harmless when it cannot be removed: no JSON names it
+                _remove_unless_held(older, in_doubt=True)
 
 
 def read_pair(
@@ -190,22 +199,57 @@ def _names(path: Path, digest: str) -> bool:
         return False
 
 
-def _write_temporary(target: Path, payload: bytes) -> Path:
-    handle, text = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    temporary = Path(text)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads: give them the usual permissions.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _write_temporary(target: Path, payload: bytes, open_files: ExitStack) -> Path:
+    """Write beside the target, and lock the file, until `open_files` close; then it is gone."""
+    file, temporary = _locked_temporary(target)
+    open_files.enter_context(file)
+    open_files.callback(temporary.unlink, missing_ok=True)
+    file.write(payload)
+    file.flush()
+    os.fsync(file.fileno())
+    if fcntl is None:
+        file.close()
+    # mkstemp makes files that only their owner reads: give them the usual permissions.
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
     return temporary
+
+
+def _locked_temporary(target: Path) -> tuple[BinaryIO, Path]:
+    while True:
+        handle, text = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a disk without locks: then nothing is tidied there
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return os.fdopen(handle, "wb"), Path(text)
+        os.close(handle)  # taken for left behind, in the moment before it was locked
+
+
+def _remove_left_behind(folder: Path, *names: str) -> None:
+    """Remove the temporary files of writers that died; names: patterns of what they were to be."""
+    for name in names:
+        for path in folder.glob(f".{name}.*.tmp"):
+            _remove_unless_held(path, in_doubt=False)
+
+
+def _remove_unless_held(path: Path, *, in_doubt: bool) -> None:
+    """Remove a file that no writer holds; in_doubt: also where there are no locks to tell."""
+    with contextlib.suppress(OSError):
+        if fcntl is None:
+            if in_doubt:
+                path.unlink()
+            return
+        with path.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            except OSError:
+                if not in_doubt:
+                    return
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

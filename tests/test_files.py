@@ -189,3 +189,65 @@ def test_write_atomically(tmp_path: Path) -> None:
     write_atomically(tmp_path / "deep" / "report.json", "{}")
     write_atomically(tmp_path / "deep" / "report.json", b"[]")
     assert contents(tmp_path / "deep") == {"report.json": b"[]"}
+
+
+# Writes a temporary file, says so, and waits to be killed or told to go on.
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from dspa_nn import files
+
+def replace(self, target, replace=Path.replace):
+    if target.name == sys.argv[2]:
+        print("written", flush=True)
+        sys.stdin.readline()
+    return replace(self, target)
+
+Path.replace = replace
+files.write_pair(sys.argv[1], "map", {"a": np.ones(3)}, {}, version=1)
+print("saved", flush=True)
+"""
+
+
+def writer(folder: Path, waits_at: str = "map.json") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(folder), waits_at]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "written\n"
+    return started
+
+
+def temporaries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob(".*.tmp"))
+
+
+def test_the_next_save_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    save(tmp_path)
+    (tmp_path / ".map.json.notes").write_text("kept")
+    killed = writer(tmp_path)
+    killed.kill()
+    killed.communicate()
+    assert len(temporaries(tmp_path)) == 1
+    living = writer(tmp_path)
+    (own,) = temporaries(tmp_path)  # the dead one's is gone
+    # Another save meanwhile: nothing is taken from the living writer, and each pair is whole.
+    save(tmp_path, scale=2)
+    assert temporaries(tmp_path) == [own]
+    assert int(read_pair(tmp_path, "map", version=1)[0]["b"][1]) == 2
+    assert living.communicate("\n")[0] == "saved\n"
+    assert read_pair(tmp_path, "map", version=1)[0]["a"].tolist() == [1, 1, 1]
+    assert temporaries(tmp_path) == []
+    assert (tmp_path / ".map.json.notes").read_text() == "kept"
+    assert len(contents(tmp_path)) == 3
+
+
+def test_a_file_alone_is_tidied_too(tmp_path: Path) -> None:
+    for name in (".report[1].json.left.tmp", ".report1.json.left.tmp", ".other.json.left.tmp"):
+        (tmp_path / name).write_text("half")
+    write_atomically(tmp_path / "report[1].json", "{}")
+    assert sorted(contents(tmp_path)) == [
+        ".other.json.left.tmp",
+        ".report1.json.left.tmp",
+        "report[1].json",
+    ]
