@@ -108,6 +108,7 @@ def fit(
 
     With --shards and --shard only that part is counted; `dspa merge` fits when all are there.
     """
+    from dspa_nn.count_run import CountRun
     from dspa_nn.loading import load_triples
     from dspa_nn.shards import shard_folder
     from dspa_nn.steering import DSPA
@@ -121,8 +122,9 @@ def fit(
     dspa = DSPA.from_preset(preset)
     if counting_only:
         place, parts = shard or 0, shards or 1
-        counts = dspa.count(triples, checkpoint=checkpoint, shard=place, shards=parts)
-        _save(counts, shard_folder(out, place, parts))
+        run = CountRun(dspa, triples)
+        typer.echo(run.keep(out, shard=place, shards=parts, checkpoint=checkpoint))
+        typer.echo(f"saved in {shard_folder(out, place, parts)}")
     else:
         _save(dspa.fit(triples, checkpoint=checkpoint, **options), out)
 

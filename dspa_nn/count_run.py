@@ -1,5 +1,6 @@
 """The counting pass of one source: planned once, then any part of it counted, here or on NDIF."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,40 @@ class CountRun:
             )
         # What was left out was left out of the source: said once, so that merged equals whole.
         counts.skipped = dict(self.skipped) if shard == 0 else {}
+        return counts
+
+    def keep(
+        self,
+        folder: str | Path,
+        *,
+        shards: int = 1,
+        shard: int = 0,
+        checkpoint: str | Path | None = None,
+        progress: bool | None = None,
+    ) -> ActivationCounts:
+        """Count one shard and save it in its place in `folder`; one that is there is read.
+
+        >>> CountRun(dspa, triples).keep("counts", shards=8, shard=3)    # doctest: +SKIP
+
+        So a worker may be given a shard again, by a scheduler that saw it die after its work was
+        done. The shard's part of `checkpoint` goes once the shard is saved, which holds the same.
+
+        Raises:
+            CountsError: what is there is the shard of another run.
+        """
+        place = shard_folder(folder, shard, shards)
+        batches = counting.shard_of(self.batches, shard, shards)
+        indices = [self.jobs[at].index for batch in batches for at in batch]
+        counts = counting.stored(place, self.provenance, indices)
+        if counts is None:
+            counts = self.count(
+                shards=shards, shard=shard, checkpoint=checkpoint, progress=progress
+            )
+            counts.save(place)
+        if checkpoint is not None:
+            parts = Path(checkpoint) if shards == 1 else shard_folder(checkpoint, shard, shards)
+            for part in parts.glob("chunk-*"):
+                shutil.rmtree(part, ignore_errors=True)
         return counts
 
     def _run(

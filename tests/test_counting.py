@@ -11,8 +11,10 @@ import torch
 
 from dspa_nn import ActivationCounts, CountsError, TripleError, counting, remote_counting
 from dspa_nn.batching import Job, plan_batches, plan_passes
+from dspa_nn.count_run import CountRun
 from dspa_nn.graph import steer
 from dspa_nn.graph.count import Counter
+from dspa_nn.shards import merge_shards
 from tests import steer_zoo, tiny
 from tests.steer_zoo import Lab
 
@@ -130,6 +132,35 @@ def test_shards_share_a_checkpoint_folder_and_resume(
     assert not done
     for some in (parts, again):
         assert written(some[1].merge(some[0]), tmp_path / "merged") == wanted
+
+
+def test_a_kept_shard_is_not_counted_again_and_its_checkpoint_goes(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 1)
+    own = CountRun(lab.dspa, lab.triples, token_budget=BUDGET)
+    work, kept = tmp_path / "work", tmp_path / "kept"
+    given: dict[str, Any] = {"checkpoint": work, "progress": False}
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            own.keep(kept, shards=2, shard=1, **given)
+    assert len(list(work.rglob("chunk-*"))) == 1
+    assert not kept.exists()
+    for shard in (0, 1):
+        own.keep(kept, shards=2, shard=shard, **given)
+    done = interrupt_after(monkeypatch, 0)
+    own.keep(kept, shards=2, shard=1, **given)
+    assert not done
+    assert not list(work.rglob("chunk-*"))
+    whole = tmp_path / "whole"
+    monkeypatch.undo()
+    own.keep(whole, **given)
+    assert written(merge_shards(kept), tmp_path / "a") == written(count(lab), tmp_path / "b")
+    assert written(merge_shards(whole), tmp_path / "c") == written(count(lab), tmp_path / "d")
+    other = CountRun(lab.dspa, lab.triples[:-1], token_budget=BUDGET)
+    with pytest.raises(CountsError, match=r"kept was taken with another .*; give an empty folder"):
+        other.keep(kept, shards=2, shard=1)
 
 
 def test_a_checkpoint_in_chunks_of_another_size_is_refused(
