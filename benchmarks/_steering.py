@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 import dspa_nn as dn
+from dspa_nn.embedded import model_path
 from dspa_nn.evaluation.demo.data import read_rows, take
 
 PRESET = "smollm2-135m-instruct"
@@ -18,13 +20,17 @@ class Scene:
 
     def __init__(self, batch: int, fit: int = 60, device: str = "cpu") -> None:
         self.dspa = dn.DSPA.from_preset(PRESET)
-        self.hf = self.dspa.model._module.to(device)
+        self.dspa.model._module.to(device)
+        # A model of its own that nnsight has never seen: what a user without nnsight runs.
+        self.hf = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
+        self.hf = self.hf.to(device).eval()
         self.tokenizer = self.dspa.model.tokenizer
         rows = read_rows()
         self.map = self.dspa.fit([row.triple for row in take(rows, "fit", fit)], progress=False)
         held_out = [row.triple.prompt for row in take(rows, "test", None)]
         self.texts = held_out[:batch]
         self.take(batch)
+        self.table = transposed(self.map)
 
     def take(self, batch: int) -> None:
         """Use this many prompts."""
@@ -49,9 +55,10 @@ class Scene:
             "pad_token_id": self.tokenizer.pad_token_id,
         }
 
-    def unsteered(self, tokens: int) -> Tensor:
+    def unsteered(self, tokens: int, **more: Any) -> Tensor:
         """HF's own generate."""
-        return self.hf.generate(self.ids, attention_mask=self.mask, **self.settings(tokens))
+        settings = self.settings(tokens) | more
+        return self.hf.generate(self.ids, attention_mask=self.mask, **settings)
 
     def in_nnsight(self, tokens: int) -> Tensor:
         """The same call inside nnsight, which only hands the result over."""
@@ -60,11 +67,11 @@ class Scene:
             ids = tracer.result.save()
         return ids
 
-    def steered(self, tokens: int) -> Tensor:
+    def steered(self, tokens: int, **more: Any) -> Tensor:
         """What a user writes."""
         inputs = {"input_ids": self.ids, "attention_mask": self.mask}
-        with self.dspa.model.generate(inputs, **self.settings(tokens)) as tracer:
-            self.dspa.apply(self.map, prompt=self.prompts)
+        with self.dspa.model.generate(inputs, **self.settings(tokens), **more) as tracer:
+            self.edits = self.dspa.apply(self.map, prompt=self.prompts)
             ids = tracer.result.save()
         return ids
 
@@ -88,7 +95,7 @@ def hand_hooks(scene: Scene) -> Iterator[None]:
     dspa, map = scene.dspa, scene.map
     source, target = dspa.input_sae.encoder, dspa.output_sae.encoder
     tau, mean = torch.as_tensor(map.tau), torch.as_tensor(map.gate_mean)
-    table, content = transposed(map), scene.content
+    table, content = scene.table, scene.content
     alpha, k_diff = float(dspa.defaults["alpha"]), int(dspa.defaults["k_diff"])
     plan: dict[str, Tensor] = {}
 

@@ -1,6 +1,6 @@
 """How fast counting is: against the three whole passes that a researcher writes first.
 
-    python benchmarks/fit_speed.py [--quick] [--out benchmarks/results]
+    python -m benchmarks.fit_speed [--quick] [--out benchmarks/results]
 
 Plain: one triple at a time; prompt, prompt + chosen, prompt + rejected through the whole model with
 `output_hidden_states`, then the SAEs. Ours: the prompt once, both responses from its cache, blocks
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from _report import options, ratio, run_interleaved, write
 
 import dspa_nn as dn
+from benchmarks._report import options, ratio, run_interleaved, write
 from dspa_nn.batching import Job
 from dspa_nn.costs import speed_up
 from dspa_nn.counting import prepare

@@ -1,6 +1,6 @@
 """Steered generation beside other libraries, each with its nearest edit on the same model.
 
-    python benchmarks/peers.py [--quick] [--out benchmarks/results] [--peers FOLDER]
+    python -m benchmarks.peers [--quick] [--out benchmarks/results] [--peers FOLDER]
 
 None of them does this edit: DSPA plans latents from the prompt. The nearest are an SAE in the
 stream whose latents a hook lowers (SAELens), a hook on the residual stream (TransformerLens), and
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _report import options, ratio, run_interleaved, write
-from _steering import Scene
 from torch import Tensor
+
+from benchmarks._report import options, ratio, run_interleaved, write
+from benchmarks._steering import Scene
 
 Run = Callable[[int], Any]
 

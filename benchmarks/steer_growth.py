@@ -1,22 +1,28 @@
 """How the cost of steering a token grows with SAE width, batch and length, and its plot.
 
-    python benchmarks/steer_growth.py [--quick] [--out benchmarks/results]
+    python -m benchmarks.steer_growth [--quick] [--out benchmarks/results]
 
 Steered and unsteered generation run in turns. For the widths, both SAEs are random JumpReLU SAEs
 with about 100 active latents a token, and the map is random, 32 entries a row: the cost of the
-arithmetic does not depend on what the numbers mean. Batches and lengths use the preset.
+arithmetic does not depend on what the numbers mean. Batches and lengths use the preset. A run of
+one token is taken off, the prompt's pass and planning, so that what is left is the cost of a step.
 """
 
+import argparse
+import itertools
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from _report import options, ratio, run_interleaved, write
-from _steering import Scene
+from transformers import LogitsProcessor, LogitsProcessorList
 
 import dspa_nn as dn
+from benchmarks._report import options, ratio, run_interleaved, write
+from benchmarks._steering import Scene
 
+CONTENDERS = ("unsteered", "steered")
 ACTIVE = 100
 ENTRIES = 32
 
@@ -82,66 +88,137 @@ def of_width(scene: Scene, width: int) -> Scene:
 def point(scene: Scene, batch: int, tokens: int, repeats: int) -> dict[str, Any]:
     """Time steered against unsteered at one setting."""
     scene.take(batch)
-    runs = {name: partial(getattr(scene, name), tokens) for name in ("unsteered", "steered")}
-    seconds = run_interleaved(runs, repeats)
-    plain, ours = (sum(own) / repeats / tokens * 1e3 for own in seconds.values())
+    runs = {name: partial(getattr(scene, name), tokens) for name in CONTENDERS}
+    first = {f"{name}, once": partial(getattr(scene, name), 1) for name in CONTENDERS}
+    seconds = run_interleaved({**runs, **first}, repeats)
+    step = {
+        name: [(all - one) / (tokens - 1) * 1e3 for all, one in zip(
+            seconds[name], seconds[f"{name}, once"], strict=True)]
+        for name in CONTENDERS
+    }  # fmt: skip
     return {
         "width": scene.dspa.output_sae.width,
         "batch": batch,
-        "new tokens": tokens,
-        "unsteered, ms a step": plain,
-        "steered, ms a step": ours,
-        "steered over unsteered, speed": ratio(seconds["unsteered"], seconds["steered"]),
+        **{f"{name}, ms a step": sorted(own)[len(own) // 2] for name, own in step.items()},
+        "steered over unsteered, speed of a step": ratio(step["unsteered"], step["steered"]),
+        **{
+            f"{name}, ms until the first token": min(seconds[f"{name}, once"]) * 1e3
+            for name in CONTENDERS
+        },
     }
+
+
+class Clock(LogitsProcessor):
+    """Notes when each step of a generation was done, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Called by `generate` after every pass."""
+        self.times.append(time.perf_counter())
+        return scores
+
+
+def along(scene: Scene, longest: int, marks: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
+    """Time a step at every length up to `longest`, from runs of that length: medians of 64 steps.
+
+    A generation up to a length is the beginning of a longer one, so that one run serves all.
+    """
+    scene.take(1)
+    taken: dict[str, list[list[float]]] = {name: [] for name in CONTENDERS}
+    for turn in range(repeats):
+        for name in CONTENDERS[:: -1 if turn % 2 else 1]:
+            clock = Clock()
+            getattr(scene, name)(longest, logits_processor=LogitsProcessorList([clock]))
+            taken[name].append([b - a for a, b in itertools.pairwise(clock.times)])
+    rows = []
+    for mark in marks:
+        own = slice(max(0, mark - 64), mark - 1)
+        step = {
+            name: [sorted(run[own])[len(run[own]) // 2] * 1e3 for run in runs]
+            for name, runs in taken.items()
+        }
+        whole = {name: [sum(run[: mark - 1]) for run in runs] for name, runs in taken.items()}
+        rows.append(
+            {
+                "new tokens": mark,
+                **{f"{name}, ms a step": sum(own) / len(own) for name, own in step.items()},
+                "steered over unsteered, speed up to there": ratio(
+                    whole["unsteered"], whole["steered"]
+                ),
+            }
+        )
+    return rows
 
 
 def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """A panel a table: milliseconds a step, both ways."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
+    mpl.use("Agg")
     from matplotlib import pyplot
 
+    # Text stays text: the file is a quarter of the size.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "steer_growth", "font.size": 9})
+    labels = {"Length": "new tokens so far", "Batch": "rows to a batch"}
     axes_of = {"SAE width": "width", "Batch": "batch", "Length": "new tokens"}
-    figure, panels = pyplot.subplots(1, len(tables), figsize=(11, 3.4))
+    figure, panels = pyplot.subplots(1, len(tables), figsize=(9, 3), layout="constrained")
     for panel, (title, rows) in zip(panels, tables.items(), strict=True):
         across = [row[axes_of[title]] for row in rows]
-        for name in ("unsteered", "steered"):
-            panel.plot(across, [row[f"{name}, ms a step"] for row in rows], "o-", label=name)
+        for name, colour in zip(CONTENDERS, ("0.5", "C0"), strict=True):
+            panel.plot(
+                across, [row[f"{name}, ms a step"] for row in rows], "o-", color=colour,
+                markersize=4, label=name,
+            )  # fmt: skip
         panel.set_xscale("log", base=2)
+        panel.set_xticks(across, [f"{value:,}" for value in across], fontsize=7)
+        panel.minorticks_off()
         panel.set_ylim(bottom=0)
-        panel.set_xlabel(title if title != "Length" else "New tokens")
-        panel.set_ylabel("ms a step")
-        panel.legend(frameon=False)
+        panel.set_xlabel(
+            {"Length": "new tokens so far", "Batch": "rows to a batch"}.get(title, title)
+        )
         panel.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path)
+    panels[0].set_ylabel("milliseconds a step")
+    panels[0].legend(frameon=False, loc="lower right")
+    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument(
+        "--only", choices=("widths", "batches", "lengths"), nargs="+",
+        default=("widths", "batches", "lengths"), help="these curves alone",
+    )  # fmt: skip
 
 
 def main() -> None:
-    asked = options(__doc__ or "")
-    widths, batches, lengths, tokens, repeats = (
-        ((1024, 16384, 131072), (1, 8), (32,), 16, 2)
+    asked = options(__doc__ or "", extend)
+    torch.set_num_threads(asked.threads)
+    widths, batches, marks, tokens, repeats = (
+        ((1024, 16384, 131072), (1, 8), (32, 64), 9, 2)
         if asked.quick
         else (
             (1024, 4096, 16384, 32768, 65536, 131072),
             (1, 2, 4, 8, 16, 32),
             (64, 128, 256, 512, 1024),
-            32,
+            33,
             5,
         )
     )
     scene = Scene(max(batches))
-    tables: dict[str, list[dict[str, Any]]] = {"SAE width": [], "Batch": [], "Length": []}
-    for width in widths:
-        tables["SAE width"].append(point(of_width(scene, width), 1, tokens, repeats))
-    for batch in batches:
-        tables["Batch"].append(point(scene, batch, tokens, repeats))
-    for length in lengths:
-        tables["Length"].append(point(scene, 1, length, min(repeats, 3)))
+    tables: dict[str, list[dict[str, Any]]] = {}
+    if "widths" in asked.only:
+        tables["SAE width"] = [point(of_width(scene, own), 1, tokens, repeats) for own in widths]
+    if "batches" in asked.only:
+        tables["Batch"] = [point(scene, own, tokens, repeats) for own in batches]
+    if "lengths" in asked.only:
+        tables["Length"] = along(scene, max(marks), marks, 1 if asked.quick else 2)
     notes = [
         "SAE width: random JumpReLU SAEs of this width at both layers; otherwise the preset's.",
-        "Times include the prompt's pass and planning, spread over the new tokens.",
+        f"Widths and batches: {tokens} new tokens less a run of one, {repeats} repeats in turns; "
+        "medians.",
     ]
     write("steer_growth", "How the cost of steering grows", tables, notes, asked.out)
     plot(tables, asked.out / "steer_growth.svg")

@@ -1,120 +1,160 @@
 """How fast steered generation is: against HF's own generate, a hook by hand, and bare nnsight.
 
-    python benchmarks/steer_speed.py [--quick] [--out benchmarks/results]
+    python -m benchmarks.steer_speed [--quick] [--batch 1 8] [--threads 1 2]
 
 All contenders run in turns in one process, on the same prompts, greedily, for the same number of
 tokens; the figures are ratios of paired runs. The ceiling is what reading the output SAE's encoder
 once for every token costs next to the model's own weights.
 """
 
+import argparse
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from _report import options, ratio, run_interleaved, write
-from _steering import Scene
+
+from benchmarks._report import options, ratio, run_interleaved, write
+from benchmarks._steering import Scene
 
 CONTENDERS = ("unsteered", "by_hand", "attached", "in_nnsight", "steered")
 
 
-def compare(scene: Scene, batch: int, tokens: int, repeats: int) -> list[dict[str, object]]:
-    """Time every contender at one batch size; refuse to where the edits are not the same."""
-    scene.take(batch)
+def compare(scene: Scene, tokens: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of every contender; refuse to time where the edits are not the same."""
     runs: dict[str, Callable[[], torch.Tensor]] = {
         name: partial(getattr(scene, name), tokens) for name in CONTENDERS
     }
     wanted = scene.steered(tokens)
     for name in ("by_hand", "attached"):
-        if not bool((runs[name]() == wanted).all()):
+        if not torch.equal(runs[name](), wanted):
             raise SystemExit(f"{name} generates other tokens than apply does, so it is no peer")
-    seconds = run_interleaved(runs, repeats)
-    rows = []
-    for name, own in seconds.items():
-        rows.append(
-            {
-                "batch": batch,
-                "contender": name,
-                "tokens/s": batch * tokens / (sum(own) / len(own)),
-                "speed over HF unsteered": ratio(seconds["unsteered"], own),
-                "speed over the hook by hand": ratio(seconds["by_hand"], own),
-            }
-        )
-    return rows
+    if not scene.edits.total:
+        raise SystemExit("nothing was steered, so there is nothing to time")
+    return run_interleaved(runs, repeats)
 
 
-def per_step(scene: Scene, batch: int, rounds: int) -> dict[str, object]:
-    """Microseconds a step: the model, the edit, and of the edit the encoder."""
+def speeds(seconds: dict[str, list[float]], tokens: int, **at: int) -> list[dict[str, object]]:
+    """A row a contender."""
+    return [
+        {
+            **at,
+            "contender": name,
+            "tokens/s": at["batch"] * tokens * len(own) / sum(own),
+            "speed over HF unsteered": ratio(seconds["unsteered"], own),
+            "speed over the hook by hand": ratio(seconds["by_hand"], own),
+        }
+        for name, own in seconds.items()
+    ]
+
+
+def overhead(seconds: dict[str, list[float]], tokens: int, **at: int) -> dict[str, object]:
+    """Microseconds a step that nnsight adds to HF, and steering to each: medians of pairs."""
+
+    def step(one: str, other: str) -> float:
+        gaps = sorted(a - b for a, b in zip(seconds[one], seconds[other], strict=True))
+        middle = (gaps[(len(gaps) - 1) // 2] + gaps[len(gaps) // 2]) / 2
+        return middle / tokens * 1e6
+
+    return {
+        **at,
+        "nnsight over HF": step("in_nnsight", "unsteered"),
+        "apply over nnsight": step("steered", "in_nnsight"),
+        "attach over HF": step("attached", "unsteered"),
+        "by hand over HF": step("by_hand", "unsteered"),
+    }
+
+
+def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
+    """Microseconds of the parts of a step, each right after a pass of the model, as it runs."""
     from dspa_nn.graph.apply import begin
 
-    scene.take(batch)
     given = dict.fromkeys(("alpha", "k_prompt", "k_diff", "mode", "prompt_rule"))
     steerer = scene.dspa.steerer(scene.map, given | {"positions": "response"}, None, None)
     prompts = [(own.prompt_ids, own.content) for own in scene.prompts]
-    run = begin(steerer, scene.ids, scene.mask.bool(), prompts, None, True)
+    encoder, taken = scene.dspa.output_sae.encoder, {}
     layers = scene.dspa.input_layer, scene.dspa.output_layer
+
+    def timed(name: str, part: Callable[[], object]) -> object:
+        start = time.perf_counter()
+        found = part()
+        taken.setdefault(name, []).append((time.perf_counter() - start) * 1e6)
+        return found
+
     with torch.no_grad():
         out = scene.hf(scene.ids, attention_mask=scene.mask, output_hidden_states=True)
-        run.read_prompt(out.hidden_states[layers[0] + 1])
-        run.edit(out.hidden_states[layers[1] + 1])
-        hidden = out.hidden_states[layers[1] + 1][:, -1:]
-        last = scene.ids[:, -1:]
-        cache = out.past_key_values
-        parts: dict[str, Callable[[], object]] = {
-            "encode": lambda: scene.dspa.output_sae.encoder.encode(hidden),
-            "edit": lambda: run.edit(hidden),
-            "model": lambda: scene.hf(last, past_key_values=cache, use_cache=True),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in parts}
+        first, second = (out.hidden_states[layer + 1] for layer in layers)
+        hidden, last, cache = second[:, -1:].clone(), scene.ids[:, -1:], out.past_key_values
         for _ in range(rounds):
-            for name, part in parts.items():
-                start = time.perf_counter()
-                part()
-                taken[name].append(time.perf_counter() - start)
-    middle = {name: sorted(own)[len(own) // 2] * 1e6 for name, own in taken.items()}
+            run = begin(steerer, scene.ids, scene.mask.bool(), prompts, None, True)
+            scene.hf(last, past_key_values=cache, use_cache=True)
+            timed("prompt", partial(run.read_prompt, first))
+            run.edit(second)
+            timed("model", partial(scene.hf, last, past_key_values=cache, use_cache=True))
+            timed("edit", partial(run.edit, hidden))
+            timed("again", partial(run.edit, hidden))
+            scene.hf(last, past_key_values=cache, use_cache=True)
+            timed("encode", partial(encoder.encode, hidden))
+    middle = {name: sorted(own)[len(own) // 2] for name, own in taken.items()}
     return {
-        "batch": batch,
-        "model, us a step": middle["model"],
-        "edit, us": middle["edit"],
-        "of it the encoder, us": middle["encode"],
+        **at,
+        "model, a step": middle["model"],
+        "edit": middle["edit"],
+        "of it encoding": middle["encode"],
+        "edit, encoder in the cache": middle["again"],
         "edit / model": middle["edit"] / middle["model"],
+        "reading the prompt and planning, once": middle["prompt"],
+    }
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    cores = sorted({1, os.cpu_count() or 1})
+    parser.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="rows to a batch")
+    parser.add_argument("--threads", nargs="+", type=int, default=cores, help="torch threads")
+    parser.add_argument("--repeats", type=int, help="rounds of all contenders")
+    parser.add_argument("--alone", choices=CONTENDERS, help="run one contender alone: to profile")
+
+
+def measure(scene: Scene, asked: argparse.Namespace) -> dict[str, Sequence[dict[str, object]]]:
+    tokens, repeats = (32, 2) if asked.quick else (128, 6)
+    speed, steps, over = [], [], []
+    for threads in asked.threads:
+        torch.set_num_threads(threads)
+        for batch in asked.batch:
+            scene.take(batch)
+            at = {"threads": threads, "batch": batch}
+            seconds = compare(scene, tokens, asked.repeats or repeats)
+            speed += speeds(seconds, tokens, **at)
+            over.append(overhead(seconds, tokens, **at))
+            steps.append(per_step(scene, 10 if asked.quick else 30, **at))
+    return {
+        "Steered generation": speed,
+        "Overhead, microseconds a step": over,
+        "Where a step goes, microseconds": steps,
     }
 
 
 def main() -> None:
-    asked = options(__doc__ or "")
-    tokens, repeats = (32, 3) if asked.quick else (128, 8)
-    scene = Scene(8)
+    asked = options(__doc__ or "", extend)
+    scene = Scene(max(asked.batch))
+    if asked.alone:
+        for _ in range(4):
+            getattr(scene, asked.alone)(128)
+        return
     weights = sum(own.nbytes for own in scene.hf.parameters())
     encoder = sum(own.nbytes for own in scene.dspa.output_sae.encoder.tensors.values())
-    tables = {"Steered generation": [], "Where a step goes": []}
-    for batch in (1, 8):
-        tables["Steered generation"] += compare(scene, batch, tokens, repeats)
-        tables["Where a step goes"].append(per_step(scene, batch, 20 if asked.quick else 100))
-    by = {(row["batch"], row["contender"]): row for row in tables["Steered generation"]}
-    over = [
-        {
-            "batch": batch,
-            "nnsight alone, us a step": step(by, batch, "in_nnsight", "unsteered"),
-            "steered over nnsight alone, us a step": step(by, batch, "steered", "in_nnsight"),
-        }
-        for batch in (1, 8)
-    ]
-    tables["Overhead a step, from mean times"] = over
     notes = [
-        f"{tokens} new tokens, greedy, {repeats} repeats in turns; ratios with 95 % intervals.",
+        f"{32 if asked.quick else 128} new tokens, greedy, contenders in turns; ratios are of "
+        "pairs, with 95 % intervals.",
         f"Ceiling at batch 1, weights read a token: {weights / (weights + encoder):.3f} (model "
         f"{weights / 1e6:.0f} MB, output encoder {encoder / 1e6:.1f} MB).",
-        "by_hand: two forward hooks for this model alone, nothing checked and nothing logged; its "
-        "tokens, attach's and apply's are equal.",
+        "unsteered, by_hand and attached run a model that nnsight has never touched; by_hand is "
+        "two forward hooks for this model alone, nothing checked and nothing logged; its tokens, "
+        "attach's and apply's are equal.",
+        "Overheads are medians over pairs of whole runs, the prompt's pass in them.",
     ]
-    write("steer_speed", "Speed of steered generation", tables, notes, asked.out)
-
-
-def step(by: dict, batch: int, one: str, other: str) -> float:
-    """Microseconds a step that `one` takes longer than `other`."""
-    took = [batch / float(by[batch, name]["tokens/s"]) for name in (one, other)]
-    return (took[0] - took[1]) * 1e6
+    write("steer_speed", "Speed of steered generation", measure(scene, asked), notes, asked.out)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ def apply(steerer, paths, prompts, prompt_length, on_end=None):
     steering = begin(steerer, ids, mask, prompts, prompt_length, call.generating, on_end)
     if call.generating:
         note_settings(steering.record, call.setting)
-    root = call.envoy.path
-    start(mediator, call, steering, [f"{root}.{path}" for path in paths], error)
+    start(mediator, call, steering, paths, error)
     return steering.record
 
 

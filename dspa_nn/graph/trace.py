@@ -182,13 +182,15 @@ def replaced(output, hidden):
 
 
 class StepWorker(Mediator):
-    """Carries every pass through the two layers to a `Steering`."""
+    """Carries every pass through the two layers to a `Steering`; block: the output layer."""
 
-    def __init__(self, steering, input_location, output_location):
+    def __init__(self, steering, input_location, output_location, block):
         Mediator.__init__(self, None, {}, {})
         self.steering = steering
         self.input_location = input_location
         self.output_location = output_location
+        self.block = block
+        self.waker = None  # the hook that ends a rest
 
     def _run(self):
         try:
@@ -208,9 +210,44 @@ class StepWorker(Mediator):
                 if not self.steering.record.generating:
                     return self.steering.finish()
                 step += 1
+                self.rest()
         except OutOfOrderError:
             # The run is over: no further step, or it was stopped before it came this far.
             self.steering.finish()
+        finally:
+            if self.waker is not None:
+                self.waker.remove()
+                self.interleaver.busy = True
+
+    def rest(self):
+        """Let all modules but the output layer skip nnsight, if nobody else waits for any.
+
+        Hundreds of modules hand over what goes in and out at every step, which costs more than
+        the edit does.
+        """
+        if self.waker is None and self.alone():
+            self.waker = self.block.register_forward_pre_hook(self.wake)
+        if self.waker is not None:
+            self.interleaver.busy = False
+
+    def wake(self, *_):
+        """The output layer is next: hand over."""
+        self.interleaver.busy = True
+
+    def alone(self):
+        """Whether every other worker is done or waits for the result of the whole run."""
+        interleaver = self.interleaver
+        shared = interleaver.observers or interleaver.defer_exceptions
+        return not shared and all(
+            worker.worker is not None and (not worker.alive or waits_for(worker) == "result")
+            for worker in interleaver.mediators
+            if worker is not self
+        )
+
+
+def waits_for(worker):
+    """The location that a worker is parked on, or None."""
+    return None if worker.pending is None else worker.pending.provider
 
 
 class ResultWorker(Mediator):
@@ -229,9 +266,12 @@ class ResultWorker(Mediator):
 
 
 def start(mediator, call, steering, paths, error):
-    """Start the workers of one `apply` beside the block that called it."""
+    """Start the workers of one `apply` beside the block that called it.
+
+    paths: the two decoder blocks, seen from the called envoy.
+    """
     interleaver = mediator.interleaver
-    locations = [f"{path}.output" for path in paths]
+    locations = [f"{call.envoy.path}.{path}.output" for path in paths]
     for location in locations:
         if mediator.occurrence(location):
             raise error(
@@ -245,7 +285,8 @@ def start(mediator, call, steering, paths, error):
                 f"two apply calls would steer {locations[1]} in the same rows; use one, with a "
                 "map that is the sum of both"
             )
-    workers: list[Mediator] = [StepWorker(steering, *locations)]
+    block = call.envoy.get(paths[1])._module
+    workers: list[Mediator] = [StepWorker(steering, *locations, block)]
     if call.generating:
         workers.append(ResultWorker(steering))
     # Before the block's own worker: what it reads of the layer after `apply` is the steered value.
