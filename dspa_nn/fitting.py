@@ -101,7 +101,9 @@ def thresholds(rho: SparseTable, percentile: float | int) -> tuple[np.ndarray, n
 
     virtual = percentile * (n - 1) / 100
     low, cut = order_statistic(math.floor(virtual)), order_statistic(math.ceil(virtual))
-    return low + (cut - low) * (virtual - math.floor(virtual)), cut
+    share, gap = virtual - math.floor(virtual), cut - low
+    # From the nearer end, as numpy does it, to the last bit: densities of new prompts tie with tau.
+    return (cut - gap * (1 - share) if share >= 0.5 else low + gap * share), cut
 
 
 def open_gates(rho: SparseTable, cut: np.ndarray, gate: str) -> tuple[SparseTable, np.ndarray]:

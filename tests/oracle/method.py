@@ -78,7 +78,8 @@ def percentile_of(rho: Doubles, percentile: float) -> tuple[Doubles, Doubles]:
     for i in range(width):
         values = np.sort(rho[:, i])  # zeros included
         low, high = values[below], values[above]
-        tau[i] = low + (high - low) * (place - below)  # linear interpolation
+        share = place - below  # linear interpolation, from the nearer end as numpy has it
+        tau[i] = low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
         order_statistic[i] = high
     return tau, order_statistic
 
