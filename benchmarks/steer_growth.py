@@ -175,9 +175,7 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.set_xticks(across, [f"{value:,}" for value in across], fontsize=7)
         panel.minorticks_off()
         panel.set_ylim(bottom=0)
-        panel.set_xlabel(
-            {"Length": "new tokens so far", "Batch": "rows to a batch"}.get(title, title)
-        )
+        panel.set_xlabel(labels.get(title, title))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("milliseconds a step")
     panels[0].legend(frameon=False, loc="lower right")
