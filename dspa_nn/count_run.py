@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ class CountRun:
             parts = Path(checkpoint) if shards == 1 else shard_folder(checkpoint, shard, shards)
             for part in parts.glob("chunk-*"):
                 shutil.rmtree(part, ignore_errors=True)
+            with suppress(OSError):  # not there, or not ours alone
+                parts.rmdir()
         return counts
 
     def _run(

@@ -31,13 +31,14 @@ class ShardCounter:
     """An actor: one model, the source planned once, and the shards that Ray hands it."""
 
     def __init__(
-        self, build: Callable[[], Any], source: str, chat: bool, folder: str, shards: int,
-        threads: int,
+        self, build: Callable[[], Any], source: str, chat: bool, token_budget: int | None,
+        folder: str, shards: int, threads: int,
     ) -> None:  # fmt: skip
         torch.set_num_threads(threads)
         # Each actor plans the whole source by itself: the same plan, since it depends on nothing
         # but the triples and the budget.
-        self.run = CountRun(build(), dn.load_triples(source, chat=chat))
+        triples = dn.load_triples(source, chat=chat)
+        self.run = CountRun(build(), triples, token_budget=token_budget)
         self.folder, self.shards = Path(folder), shards
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def count_shards(
     shards: int,
     workers: int,
     chat: bool = True,
+    token_budget: int | None = None,
     threads: int = 1,
     gpus: float = 0,
 ) -> Any:
@@ -87,7 +89,7 @@ def count_shards(
         ShardCounter,  # pyright: ignore[reportArgumentType]
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
-        fn_constructor_args=(build, source, chat, folder, shards, threads),
+        fn_constructor_args=(build, source, chat, token_budget, folder, shards, threads),
         num_cpus=threads,
         num_gpus=gpus,
     )
@@ -107,6 +109,7 @@ def main() -> None:
         default=True,
         help="lift string prompts to one user message",
     )
+    parser.add_argument("--token-budget", type=int, help="padded tokens to a pass; default: 4096")
     parser.add_argument("--workers", type=int, default=1, help="actors, each with its own model")
     parser.add_argument("--shards", type=int, help="parts of the plan; default: 8 a worker")
     parser.add_argument("--threads", type=int, default=1, help="processors of one actor")
@@ -128,6 +131,7 @@ def main() -> None:
         shards=shards,
         workers=given.workers,
         chat=given.chat,
+        token_budget=given.token_budget,
         threads=given.threads,
         gpus=given.gpus,
     )
