@@ -5,6 +5,7 @@
 Linux, no GPU needed. Everything binds 127.0.0.1.
 """
 
+import ipaddress
 import json
 import os
 import shutil
@@ -88,6 +89,10 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "GRPC_ENABLE_FORK_SUPPORT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Else Ray takes the machine's outward address for 127.0.0.1, and listens on all of them.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Else a token that another Ray of this user left behind would be asked for.
+        "RAY_AUTH_MODE": "disabled",
         # A machine that is busy with other tests answers late, and is not dead.
         "RAY_gcs_server_port_wait_time_s": "180",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
@@ -108,12 +113,17 @@ def environment() -> dict[str, str]:
     return env
 
 
+# Those that this process started, and so has to wait for when they end.
+_children: list[subprocess.Popen[bytes]] = []
+
+
 def _spawn(name: str, command: list[str], **extra: str) -> None:
     with (work() / f"{name}.log").open("ab") as log:
-        subprocess.Popen(
+        child = subprocess.Popen(
             command, env=environment() | extra, stdout=log, stderr=log,
             stdin=subprocess.DEVNULL, start_new_session=True, cwd=work(),
         )  # fmt: skip
+    _children.append(child)
 
 
 class NotStarted(RuntimeError):
@@ -227,16 +237,42 @@ def _last_words(log: str) -> str:
 
 def processes() -> list[int]:
     """Return the ids of every process that `start` started, and of all they started."""
-    mark = f"{MARK}={work()}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
+    folders = (folder for folder in Path("/proc").iterdir() if folder.name.isdigit())
+    return [int(own.name) for own in folders if own.name != str(os.getpid()) and _is_ours(own)]
+
+
+def _is_ours(process: Path) -> bool:
+    """Whether a process (its folder in /proc) bears our mark, or writes into our folder of logs.
+
+    Redis and Ray write their titles over the environment that they were started with.
+    """
+    try:
+        if f"{MARK}={work()}".encode() in (process / "environ").read_bytes().split(b"\0"):
+            return True
+        writing = (one for one in (process / "fd").iterdir() if one.lstat().st_mode & 0o200)
+        return any(one.readlink().is_relative_to(work()) for one in writing)
+    except OSError:
+        return False
+
+
+def listening() -> set[str]:
+    """Return the addresses that the server's processes listen on."""
+    sockets = set()
+    for pid in processes():
         try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
+            streams = list((Path("/proc") / str(pid) / "fd").iterdir())
+            sockets |= {str(stream.readlink()) for stream in streams}
         except OSError:
             continue
+    found = set()
+    for table, size in (("tcp", 4), ("tcp6", 16)):
+        for line in (Path("/proc/net") / table).read_text().splitlines()[1:]:
+            own = line.split()
+            if own[3] == "0A" and f"socket:[{own[9]}]" in sockets:
+                # Words of four bytes, each in the machine's order.
+                words = bytes.fromhex(own[1].partition(":")[0])
+                raw = b"".join(words[i : i + 4][::-1] for i in range(0, size, 4))
+                found.add(str(ipaddress.ip_address(raw)))
     return found
 
 
@@ -251,6 +287,8 @@ def stop(patience: float = 10) -> None:
                 continue
         while processes() and time.monotonic() < end:
             time.sleep(0.2)
+    while _children:
+        _children.pop().wait(patience)
 
 
 def main(command: str) -> None:

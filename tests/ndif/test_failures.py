@@ -105,6 +105,12 @@ def test_a_block_that_raises_shows_its_line(remote: Any) -> None:
     assert "torch.zeros(3).nothing" in str(raised.value)
 
 
+def test_it_listens_on_loopback_alone(server: Any) -> None:
+    found = server.listening()
+    assert "127.0.0.1" in found
+    assert found <= {"127.0.0.1", "::1", "::ffff:7f00:1", "::ffff:127.0.0.1"}
+
+
 def test_counting_no_triples(remote: Any) -> None:
     with pytest.raises(dn.CountsError, match="no triples came"):
         remote.count([], remote=True)

@@ -15,7 +15,11 @@ import dspa_nn as dn
 pytestmark = pytest.mark.ndif
 OPTIONS: dict[str, Any] = {"alpha": 0.5, "k_diff": 256}
 QUESTIONS = ("Tell me about volcanoes.", "Hi")
-WORDS = "volcanoes rivers cats dogs trains stars boats seas".split()
+# Two to a batch of 90 tokens and two batches to a chunk: four chunks.
+WORDS = (
+    "volcanoes rivers cats dogs trains stars boats seas lakes hills birds trees cars planes "
+    "books songs"
+).split()
 
 
 def prompts(dspa: Any, *questions: str) -> list[Any]:
@@ -126,6 +130,7 @@ def test_a_remote_fit_is_byte_identical_and_resumes(
     with pytest.raises(KeyboardInterrupt):
         remote.count(triples(), **run)
     again = len(submitted)
+    assert len(list((here / "run").glob("chunk-*"))) >= 1
     with pytest.warns(dn.DSPAWarning, match="chunk 2 was being submitted when the earlier run"):
         counts = remote.count(triples(), **run)
     assert len(submitted) - again == len(list((here / "run").glob("chunk-*"))) - 2
