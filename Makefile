@@ -27,8 +27,12 @@ help:
 demo: $(INSTALLED)demo
 	$(BIN)/dspa demo --out demo
 
-test: $(INSTALLED)demo,test
-	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif"
+# Ray starts processes of its own, so its test runs after the parallel ones.
+RAY := tests/test_ray_recipe.py
+
+test: $(INSTALLED)demo,test,ray
+	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif" --ignore $(RAY)
+	$(PYTEST) $(RAY)
 	$(BIN)/python -m tests.ndif.server prepare
 	DSPA_NDIF=1 $(PYTEST) tests/ndif
 

@@ -16,9 +16,9 @@ from dspa_nn import DSPA, counting, load_triples
 from dspa_nn.count_run import CountRun
 from dspa_nn.shards import merge_shards
 from tests import tiny
-from tests.conftest import REPOSITORY
 
 SHARDS, BUDGET = 5, 40
+REPOSITORY = Path(__file__).parents[1]
 
 needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason="Ray is not installed: pip install -e '.[ray]'"
