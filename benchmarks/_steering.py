@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,21 +17,33 @@ PRESET = "smollm2-135m-instruct"
 
 
 class Scene:
-    """What every contender shares: model, SAEs, map, and left-padded prompts of `batch` rows."""
+    """What every contender shares: model, SAEs, map, and left-padded prompts of `batch` rows.
 
-    def __init__(self, batch: int, fit: int = 60, device: str = "cpu") -> None:
+    map: a folder that holds one, or None, where one is fitted on so many triples.
+    """
+
+    def __init__(self, batch: int, fit: int = 60, map: str | None = None) -> None:
         self.dspa = dn.DSPA.from_preset(PRESET)
-        self.dspa.model._module.to(device)
-        # A model of its own that nnsight has never seen: what a user without nnsight runs.
-        self.hf = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
-        self.hf = self.hf.to(device).eval()
         self.tokenizer = self.dspa.model.tokenizer
         rows = read_rows()
-        self.map = self.dspa.fit([row.triple for row in take(rows, "fit", fit)], progress=False)
+        self.map = (
+            self.dspa.fit([row.triple for row in take(rows, "fit", fit)], progress=False)
+            if map is None
+            else dn.ConditionalDifferenceMap.load(map)
+        )
         held_out = [row.triple.prompt for row in take(rows, "test", None)]
         self.texts = held_out[:batch]
         self.take(batch)
-        self.table = transposed(self.map)
+
+    @cached_property
+    def hf(self) -> Any:
+        """A model of its own that nnsight has never seen: what a user without nnsight runs."""
+        return huggingface()
+
+    @cached_property
+    def table(self) -> Tensor:
+        """The map for `by_hand`."""
+        return transposed(self.map)
 
     def take(self, batch: int) -> None:
         """Use this many prompts."""
@@ -43,8 +56,6 @@ class Scene:
             self.ids[row, own] = prompt.ids
             self.mask[row, own] = 1
             self.content[row, own] = prompt.counted("content").long()
-        device = self.hf.device
-        self.ids, self.mask = self.ids.to(device), self.mask.to(device)
 
     def settings(self, tokens: int) -> dict[str, Any]:
         """Greedy, and exactly so many tokens, whatever the model says."""
@@ -84,6 +95,12 @@ class Scene:
         """The same edit by two forward hooks, written for this model alone, with no log."""
         with hand_hooks(self):
             return self.unsteered(tokens)
+
+
+def huggingface() -> Any:
+    """The embedded model by transformers alone."""
+    made: Any = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
+    return made.eval()
 
 
 @contextmanager

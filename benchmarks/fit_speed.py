@@ -5,11 +5,14 @@
 Plain: one triple at a time; prompt, prompt + chosen, prompt + rejected through the whole model with
 `output_hidden_states`, then the SAEs. Ours: the prompt once, both responses from its cache, blocks
 up to the output layer, no LM head. Both on the same UltraFeedback triples (`DSPA_DATA`), in turns;
-the prediction is the ratio of counted FLOPs for those very triples. Then the counts of the two are
-compared: float order may flip a latent at its threshold, and such flips are counted.
+the prediction is the ratio of counted FLOPs for those very triples. Then both are compared, at
+every token and latent: float order may flip a latent at its threshold, and flips are counted.
 """
 
+import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,31 +22,42 @@ import torch
 
 import dspa_nn as dn
 from benchmarks._report import options, ratio, run_interleaved, write
-from dspa_nn.batching import Job
+from benchmarks._steering import PRESET, huggingface
+from dspa_nn.batching import TOKEN_BUDGET, Job
 from dspa_nn.costs import speed_up
-from dspa_nn.counting import prepare
+from dspa_nn.count_run import CountRun
+from dspa_nn.counting import prepare, run_batch
+from dspa_nn.graph import count, steer
 
-PRESET = "smollm2-135m-instruct"
+# The gap, as a share of the token's strongest latent, that counts as near.
+NEAR = 1e-5
 DATA = Path(os.environ.get("DSPA_DATA", "../shared/data"))
 
 
-def plain(dspa: dn.DSPA, jobs: list[Job]) -> list[dict[str, np.ndarray]]:
-    """Counts of every triple, from three passes each."""
-    hf, tables = dspa.model._module, []
+def states(dspa: dn.DSPA, hf: Any, job: Job) -> dict[str, tuple[Any, torch.Tensor]]:
+    """Encoder and hidden states [tokens, d_model] of each table of a triple, from three passes."""
+    found = {}
     layers = dspa.input_layer + 1, dspa.output_layer + 1
-    for job in jobs:
-        found = {}
-        with torch.no_grad():
-            out = hf(job.prompt.prompt_ids[None], output_hidden_states=True)
-            active = dspa.input_sae.encoder.encode(out.hidden_states[layers[0]][0])[0] > 0
-            found["content"] = active[job.prompt.counted("content")].sum(0).numpy()
-            for name, end in (("chosen", job.chosen), ("rejected", job.rejected)):
-                out = hf(end.ids[None], output_hidden_states=True)
-                response = out.hidden_states[layers[1]][0, end.prompt_length :]
-                active = dspa.output_sae.encoder.encode(response)[0] > 0
-                found[name] = active.sum(0).numpy()
-        tables.append(found)
-    return tables
+    with torch.no_grad():
+        out = hf(job.prompt.prompt_ids[None], output_hidden_states=True)
+        prompt = out.hidden_states[layers[0]][0][job.prompt.counted("content")]
+        found["content"] = dspa.input_sae.encoder, prompt
+        for name, end in (("chosen", job.chosen), ("rejected", job.rejected)):
+            out = hf(end.ids[None], output_hidden_states=True)
+            response = out.hidden_states[layers[1]][0, end.prompt_length :]
+            found[name] = dspa.output_sae.encoder, response
+    return found
+
+
+def plain(dspa: dn.DSPA, hf: Any, jobs: list[Job]) -> list[dict[str, np.ndarray]]:
+    """Counts of every triple, from three passes each."""
+    return [
+        {
+            name: (encoder.encode(hidden)[0] > 0).sum(0).numpy()
+            for name, (encoder, hidden) in states(dspa, hf, job).items()
+        }
+        for job in jobs
+    ]
 
 
 def lengths_of(jobs: list[Job]) -> list[tuple[int, int, int]]:
@@ -55,41 +69,102 @@ def lengths_of(jobs: list[Job]) -> list[tuple[int, int, int]]:
     ]
 
 
-def flips(dspa: dn.DSPA, triples: Any, jobs: list[Job]) -> list[dict[str, Any]]:
-    """Compare the counts of both ways, table by table."""
-    counts = dspa.count(triples, progress=False)
-    by_hand = plain(dspa, jobs)
-    rows = []
-    for name, lengths in (
-        ("content", counts.content_length),
-        ("chosen", counts.chosen_length),
-        ("rejected", counts.rejected_length),
-    ):
-        wanted = np.stack([own[name] for own in by_hand])
-        gap = np.abs(getattr(counts, name).toarray() - wanted)
-        rows.append(
-            {
-                "table": name,
-                "triples": len(jobs),
-                "counted tokens": int(lengths.sum()),
-                "token-latent pairs active": int(wanted.sum()),
-                "flipped, at least": int(gap.sum()),
-                "flips a token": float(gap.sum() / lengths.sum()),
-                "largest change of one count": int(gap.max()),
+@contextmanager
+def watched() -> Iterator[list[tuple[Any, torch.Tensor, torch.Tensor]]]:
+    """Note (encoder, rows of the table, active latents) of all tokens that `DSPA.count` counts."""
+    found: list[tuple[Any, torch.Tensor, torch.Tensor]] = []
+
+    def count_active(encoder: Any, hidden: Any, target: Any, size: int) -> torch.Tensor:
+        latents, _ = encoder.encode(hidden[target >= 0])
+        found.append((encoder, target[target >= 0], latents > 0))
+        return steer.count_active(encoder, hidden, target, size)
+
+    count.count_active = count_active
+    try:
+        yield found
+    finally:
+        count.count_active = steer.count_active
+
+
+def by_ours(dspa: dn.DSPA, triples: Any) -> Iterator[tuple[Job, dict[str, torch.Tensor]]]:
+    """Every triple with the latents active on its tokens, bool [tokens, width] a table."""
+    run = CountRun(dspa, triples)
+    encoders = dspa.input_sae.encoder, dspa.output_sae.encoder
+    paths = [f"{dspa.model.path}.{path}" for path in dspa.paths]
+    for places in run.batches:
+        batch = [run.jobs[place] for place in places]
+        with watched() as seen:
+            counter = count.Counter(encoders, paths)
+            run_batch(dspa.model, counter, batch, TOKEN_BUDGET)
+        for place, job in enumerate(batch):
+            wanted = {
+                "content": (encoders[0], 2 * place),
+                "chosen": (encoders[1], place),
+                "rejected": (encoders[1], len(batch) + place),
             }
-        )
-    return rows
+            yield (
+                job,
+                {
+                    name: torch.cat([a[t == row] for own, t, a in seen if own is encoder])
+                    for name, (encoder, row) in wanted.items()
+                },
+            )
 
 
-def main() -> None:
-    asked = options(__doc__ or "")
-    groups, size, compared = (3, 4, 12) if asked.quick else (8, 12, 100)
-    source = DATA / "ultrafeedback" / "triples.jsonl"
-    if not source.exists():
-        raise SystemExit(f"{source} is not there: set DSPA_DATA to the folder that holds it")
-    dspa = dn.DSPA.from_preset(PRESET)
-    config = dspa.model._module.config
-    triples = dn.load_triples(source, chat=True)[: max(groups * size, compared)]
+def flips(dspa: dn.DSPA, hf: Any, triples: Any) -> list[dict[str, Any]]:
+    """Compare both ways token by token and latent by latent.
+
+    Both SAEs are TopK: a latent can only flip where the last one in and the first one out differ
+    by less than the float order moves them.
+    """
+    rows = {
+        name: {
+            "table": name,
+            "triples": 0,
+            "tokens": 0,
+            "active (token, latent) pairs": 0,
+            "flipped": 0,
+            f"tokens with a gap below {NEAR:.0e}": 0,
+            "largest gap with a flip": 0.0,
+        }
+        for name in ("content", "chosen", "rejected")
+    }
+    for job, ours in by_ours(dspa, triples):
+        for name, (encoder, hidden) in states(dspa, hf, job).items():
+            wanted, gap = encoder.encode(hidden)[0] > 0, gaps(encoder, hidden)
+            flipped = wanted != ours[name]
+            for key, value in zip(
+                list(rows[name])[1:6],
+                (1, len(hidden), wanted.sum(), flipped.sum(), (gap < NEAR).sum()),
+                strict=True,
+            ):
+                rows[name][key] += int(value)
+            where = gap[flipped.any(-1)]
+            largest = float(where.max()) if len(where) else 0.0
+            rows[name]["largest gap with a flip"] = max(
+                rows[name]["largest gap with a flip"], largest
+            )
+    return list(rows.values())
+
+
+def gaps(encoder: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Between the last latent in and the first out, as a share of the token's strongest."""
+    tensors, k = encoder.tensors, encoder.rule["k"]
+    centred = hidden - tensors["b_dec"] if encoder.rule["apply_b_dec_to_input"] else hidden
+    top = (centred @ tensors["W_enc"] + tensors["b_enc"]).topk(k + 1, dim=-1).values
+    return (top[:, k - 1] - top[:, k]) / top[:, 0]
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="torch threads")
+    parser.add_argument("--groups", type=int, help="groups of triples to time")
+    parser.add_argument("--size", type=int, help="triples to a group")
+    parser.add_argument("--compared", type=int, help="triples whose counts are compared")
+
+
+def measure(dspa: dn.DSPA, hf: Any, triples: Any, groups: int, size: int) -> tuple[list[Any], int]:
+    """Time plain against ours, group by group; return the table and the tokens of all groups."""
+    config = hf.config
     jobs, _ = prepare(triples, dspa.facts.tokenizer, config.max_position_embeddings, "error")
     shape = {
         "input_layer": dspa.input_layer,
@@ -99,47 +174,67 @@ def main() -> None:
     }
     times: dict[str, list[float]] = {}
     predicted, tokens = [], 0
-    plain(dspa, jobs[:1])
+    plain(dspa, hf, jobs[:1])
     for group in range(groups):
         own = slice(group * size, (group + 1) * size)
         lengths = lengths_of(jobs[own])
         predicted += [speed_up(config, lengths, **shape)]
         tokens += sum(map(sum, lengths))
         once = partial(dspa.count, triples[own], progress=False)
-        seconds = run_interleaved(
-            {
-                "plain": partial(plain, dspa, jobs[own]),
-                "ours, a triple at a time": partial(once, token_budget=1),
-                "ours": once,
-            },
-            1,
-            warm_up=0,
-        )
-        for name, value in seconds.items():
-            times.setdefault(name, []).extend(value)
+        contenders = {
+            "plain": partial(plain, dspa, hf, jobs[own]),
+            "ours, a triple at a time": partial(once, token_budget=1),
+            "ours": once,
+        }
+        order = list(contenders)[:: -1 if group % 2 else 1]
+        seconds = run_interleaved({name: contenders[name] for name in order}, 1, warm_up=0)
+        for name in contenders:
+            times.setdefault(name, []).extend(seconds[name])
     rows = []
     for name, own in times.items():
-        found = ratio(times["plain"], own)
         share = ratio([a / p for a, p in zip(times["plain"], predicted, strict=True)], own)
         rows.append(
             {
                 "contender": name,
                 "tokens/s": tokens / sum(own),
-                "faster than plain": found,
-                "FLOPs predict": float(np.exp(np.mean(np.log(predicted))))
-                if name != "plain"
-                else 1.0,
-                "reached of the prediction": share if name != "plain" else None,
+                "faster than plain": ratio(times["plain"], own),
+                "FLOPs predict": float(np.exp(np.mean(np.log(predicted)))),
+                "reached of the prediction": share,
             }
         )
-    notes = [
-        f"{groups} groups of {size} triples, {tokens} tokens (prompt, chosen and rejected once "
-        "each); tokens/s of every contender are in these.",
-        "'ours, a triple at a time' is token_budget=1: no batching, no padding.",
-        "A flip moves one count by 1; opposite flips of one latent within a triple cancel, so the "
-        "figure is a lower bound.",
-    ]
-    tables = {"Time": rows, "Counts of both ways": flips(dspa, triples[:compared], jobs[:compared])}
+    rows[0].update({"FLOPs predict": 1.0, "reached of the prediction": None})
+    return rows, tokens
+
+
+def main() -> None:
+    asked = options(__doc__ or "", extend)
+    torch.set_num_threads(asked.threads)
+    groups, size, compared = (2, 3, 4) if asked.quick else (4, 8, 100)
+    groups = groups if asked.groups is None else asked.groups
+    size = asked.size or size
+    compared = compared if asked.compared is None else asked.compared
+    source = DATA / "ultrafeedback" / "triples.jsonl"
+    if not source.exists():
+        print(f"fit_speed: not run, {source} is not there (DSPA_DATA names the folder)")
+        return
+    dspa, hf = dn.DSPA.from_preset(PRESET), huggingface()
+    triples = dn.load_triples(source, chat=True)[: max(groups * size, compared)]
+    tables, notes = {}, []
+    if groups * size:
+        tables["Time"], tokens = measure(dspa, hf, triples, groups, size)
+        notes += [
+            f"{groups} groups of {size} triples, {tokens} tokens (prompt, chosen and rejected once "
+            "each); tokens/s of every contender are in these.",
+            "'ours, a triple at a time' is token_budget=1: no batching, no padding.",
+        ]
+    if compared:
+        tables["Latents of both ways"] = flips(dspa, hf, triples[:compared])
+        notes += [
+            "Flipped: active one way and not the other. Gap: between the last latent that TopK "
+            "keeps and the first that it drops, over the token's strongest; no other token can "
+            "flip while float order moves latents by less than half of it, so the tokens below "
+            "the stated gap bound what can.",
+        ]
     write("fit_speed", "Speed of counting", tables, notes, asked.out)
 
 

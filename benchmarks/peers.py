@@ -1,20 +1,24 @@
 """Steered generation beside other libraries, each with its nearest edit on the same model.
 
-    python -m benchmarks.peers [--quick] [--out benchmarks/results] [--peers FOLDER]
+    python -m benchmarks.peers [--quick] [--peers FOLDER] [--nnterp FOLDER]
 
 None of them does this edit: DSPA plans latents from the prompt. The nearest are an SAE in the
 stream whose latents a hook lowers (SAELens), a hook on the residual stream (TransformerLens), and
-one dense vector added to it (steering-vectors, nnterp). A library that is not installed, or does
-not import beside the others, is named with the reason. `--peers` is a folder to import from as well
-(`pip install --target`). Peak memory is of a process of its own for each.
+one dense vector added to it (steering-vectors, nnterp). A library that is not installed is named
+with the reason. `--peers` is a folder to import from as well (`pip install --target`). nnterp does
+not import beside this nnsight: `--nnterp` is a folder that holds it and the nnsight it needs, and
+it runs there in a process of its own, which takes its turns with the others. Peak memory is of a
+process of its own for each.
 """
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +26,64 @@ import torch
 from torch import Tensor
 
 from benchmarks._report import options, ratio, run_interleaved, write
-from benchmarks._steering import Scene
+from benchmarks._steering import Scene, huggingface
+from dspa_nn.embedded import model_path
+from dspa_nn.presets import get_preset
 
 Run = Callable[[int], Any]
+PRESET = "smollm2-135m-instruct"
+LAYER = get_preset(PRESET).output_layer
 
 
-def bridge(scene: Scene, kind: Any) -> Any:
+class Given:
+    """One prompt, and sixteen latents that are lowered on every token, whatever the prompt.
+
+    Ours plans as many, each prompt's own.
+    """
+
+    def __init__(self, ids: Tensor, planned: Tensor, settings: dict[str, Any]) -> None:
+        self.ids, self.planned, self.settings = ids, planned, settings
+        self.mask = torch.ones_like(ids)
+
+    @cached_property
+    def hf(self) -> Any:
+        """The model, by transformers alone."""
+        return huggingface()
+
+    @cached_property
+    def sae(self) -> Any:
+        """The preset's output SAE, as SAELens loads it."""
+        from sae_lens import SAE
+
+        return SAE.load_from_disk(get_preset(PRESET).output_sae)
+
+    def vector(self) -> Tensor:
+        """The decoder's directions of the planned latents, summed: [d_model]."""
+        return self.sae.W_dec.detach()[self.planned].sum(0)
+
+    def generate(self, tokens: int) -> Tensor:
+        """HF's own generate."""
+        many = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+        return self.hf.generate(self.ids, attention_mask=self.mask, **self.settings | many)
+
+
+def bridge(given: Given, kind: Any) -> Any:
     """A TransformerLens bridge around a copy, since it rewires the model that it is given."""
+    from transformers import AutoTokenizer
+
     from dspa_nn import embedded
 
+    tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
     made = kind.boot_transformers(
-        embedded.REPO_ID, hf_model=deepcopy(scene.hf), tokenizer=scene.tokenizer
+        embedded.REPO_ID, hf_model=deepcopy(given.hf), tokenizer=tokenizer
     )
     return made.eval()
 
 
-def bridged(model: Any, scene: Scene, tokens: int) -> Tensor:
+def bridged(model: Any, given: Given, tokens: int) -> Tensor:
     return model.generate(
-        scene.ids,
-        attention_mask=scene.mask,
+        given.ids,
+        attention_mask=given.mask,
         max_new_tokens=tokens,
         do_sample=False,
         stop_at_eos=False,
@@ -48,161 +91,202 @@ def bridged(model: Any, scene: Scene, tokens: int) -> Tensor:
     )
 
 
-def sae_lens(scene: Scene) -> Run:
-    """SAETransformerBridge: the output SAE with its error term, sixteen fixed latents lowered."""
-    from sae_lens import SAE, SAETransformerBridge
+def sae_lens(given: Given) -> Run:
+    """SAETransformerBridge: the output SAE with its error term, the latents lowered."""
+    from sae_lens import SAETransformerBridge
 
-    from dspa_nn.presets import get_preset
-
-    model = bridge(scene, SAETransformerBridge)
-    sae = SAE.load_from_disk(get_preset("smollm2-135m-instruct").output_sae)
+    model, sae, planned = bridge(given, SAETransformerBridge), given.sae, given.planned
     sae.use_error_term = True
     model.add_sae(sae)
-    planned = planned_latents(scene)
 
     def lower(latents: Tensor, hook: Any) -> Tensor:
         latents[..., planned] = (latents[..., planned] - latents.amax(-1, keepdim=True)).clamp(0)
         return latents
 
-    point = f"blocks.{scene.dspa.output_layer}.hook_out.hook_sae_acts_post"
-    known = [name for name in model.hook_dict if name.endswith("hook_sae_acts_post")]
-    point = point if point in known else known[0]
+    (point,) = [name for name in model.hook_dict if name.endswith("hook_sae_acts_post")]
 
     def run(tokens: int) -> Tensor:
         with model.hooks(fwd_hooks=[(point, lower)]):
-            return bridged(model, scene, tokens)
+            return bridged(model, given, tokens)
 
     return run
 
 
-def transformer_lens(scene: Scene) -> Run:
-    """TransformerBridge: encode, lower sixteen fixed latents and decode, in a hook."""
+def transformer_lens(given: Given) -> Run:
+    """TransformerBridge: encode, lower the latents and decode what changed, in a hook."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    model = bridge(scene, TransformerBridge)
-    encoder, decoder = scene.dspa.output_sae.encoder, scene.dspa.output_sae.decoder
-    planned = planned_latents(scene)
+    model, sae, planned = bridge(given, TransformerBridge), given.sae, given.planned
+    rows = sae.W_dec.detach()[planned]
 
     def lower(hidden: Tensor, hook: Any) -> Tensor:
-        latents = encoder.encode(hidden)[0]
+        latents = sae.encode(hidden)
         own = latents[..., planned]
         delta = (own - latents.amax(-1, keepdim=True)).clamp(0) - own
-        return hidden + delta @ decoder[planned]
-
-    point = f"blocks.{scene.dspa.output_layer}.hook_out"
+        return hidden + delta @ rows
 
     def run(tokens: int) -> Tensor:
-        with model.hooks(fwd_hooks=[(point, lower)]):
-            return bridged(model, scene, tokens)
+        with model.hooks(fwd_hooks=[(f"blocks.{LAYER}.hook_out", lower)]):
+            return bridged(model, given, tokens)
 
     return run
 
 
-def steering_vectors(scene: Scene) -> Run:
+def steering_vectors(given: Given) -> Run:
     """steering-vectors: one dense vector at the output layer."""
     from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports]
 
-    layer = scene.dspa.output_layer
-    vector = SteeringVector({layer: dense(scene)}, layer_type="decoder_block")
+    vector = SteeringVector({LAYER: given.vector()}, layer_type="decoder_block")
 
     def run(tokens: int) -> Tensor:
-        with vector.apply(scene.hf):
-            return scene.unsteered(tokens)
+        with vector.apply(given.hf):
+            return given.generate(tokens)
 
     return run
 
 
-def nnterp(scene: Scene) -> Run:
-    """nnterp: one dense vector at the output layer, through nnsight."""
-    from nnterp import StandardizedTransformer  # pyright: ignore[reportMissingImports]
+class Nnterp:
+    """nnterp: one dense vector at the output layer, in a process with the nnsight it needs."""
 
-    model = StandardizedTransformer(scene.hf, tokenizer=scene.tokenizer)
-    vector = dense(scene)
+    def __init__(self, given: Given, folder: str | None) -> None:
+        if folder is None:
+            raise ImportError("no --nnterp folder was given")
+        with tempfile.TemporaryDirectory() as scratch:
+            told = Path(scratch) / "given.pt"
+            torch.save(
+                {
+                    "model": model_path(),
+                    "inputs": {"input_ids": given.ids, "attention_mask": given.mask},
+                    "settings": given.settings,
+                    "layer": LAYER,
+                    "vector": given.vector(),
+                    "threads": torch.get_num_threads(),
+                },
+                told,
+            )
+            script = Path(__file__).with_name("_nnterp.py")
+            self.process = subprocess.Popen(
+                [sys.executable, str(script), str(told)],
+                env={**os.environ, "PYTHONPATH": folder},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            if self.ask("0") != "ready":
+                assert self.process.stderr is not None
+                lines = self.process.stderr.read().strip().splitlines()
+                raise ImportError(lines[-1] if lines else "no answer")
 
-    def run(tokens: int) -> Tensor:
-        inputs = {"input_ids": scene.ids, "attention_mask": scene.mask}
-        with model.generate(inputs, **scene.settings(tokens)) as tracer:
-            with tracer.all():
-                model.steer(scene.dspa.output_layer, vector)
-            ids = tracer.result.save()
-        return ids
+    def ask(self, words: str) -> str:
+        """Send a line, and wait for one."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{words}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
 
-    return run
+    def __call__(self, tokens: int) -> None:
+        """Generate there, and wait."""
+        if self.ask(str(tokens)) != "done":
+            raise RuntimeError("nnterp's process has ended")
 
-
-def planned_latents(scene: Scene) -> Tensor:
-    """The first prompt's plan: fixed, where ours is each prompt's own."""
-    return torch.tensor(
-        [latent for latent, _ in scene.dspa.plan(scene.map, scene.prompts[0]).ablate]
-    )
-
-
-def dense(scene: Scene) -> Tensor:
-    return scene.dspa.output_sae.decoder[planned_latents(scene)].sum(0)
+    def peak(self) -> float:
+        """Peak memory in MB, and the end of the process."""
+        found = float(self.ask("peak"))
+        self.process.wait()
+        return found
 
 
-PEERS: dict[str, Callable[[Scene], Run]] = {
+PEERS: dict[str, Callable[[Given], Run]] = {
+    "HF unsteered": lambda given: given.generate,
     "SAELens SAETransformerBridge": sae_lens,
     "TransformerLens hooks": transformer_lens,
     "steering-vectors": steering_vectors,
-    "nnterp steer": nnterp,
 }
-OURS = {"HF unsteered": "unsteered", "DSPA, apply": "steered", "DSPA, attach": "attached"}
+OURS = {"DSPA, apply": "steered", "DSPA, attach": "attached"}
+NNTERP = "nnterp steer"
 
 
-def contender(name: str, scene: Scene) -> Run:
-    return getattr(scene, OURS[name]) if name in OURS else PEERS[name](scene)
-
-
-def peak(name: str, asked: argparse.Namespace) -> float:
+def peak(name: str, folder: Path, asked: argparse.Namespace) -> float:
     """Peak memory in MB of a process that generates with one contender alone."""
-    command = [sys.executable, __file__, "--alone", name]
+    command = [sys.executable, "-m", "benchmarks.peers", "--alone", name, str(folder)]
     if asked.peers:
         command += ["--peers", asked.peers]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
 
+def alone(name: str, folder: Path) -> None:
+    """Generate with one contender and print this process's peak memory in MB."""
+    if name in OURS:
+        scene = Scene(1, map=str(folder / "map"))
+        # One model in the process, as a user has.
+        scene.hf = scene.dspa.model._module
+        getattr(scene, OURS[name])(8)
+    else:
+        given = Given(**torch.load(folder / "given.pt", weights_only=True))
+        PEERS[name](given)(8)
+    # Not ru_maxrss: a child begins with its parent's.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
+
+
 def extend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", help="a folder to import other libraries from as well")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--nnterp", help="a folder with nnterp and an nnsight that it runs with")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument("--repeats", type=int, help="rounds of all contenders")
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
 
 
 def main() -> None:
     asked = options(__doc__ or "", extend)
+    torch.set_num_threads(asked.threads)
     if asked.peers:
         sys.path.append(asked.peers)
     if asked.alone:
-        contender(asked.alone, Scene(1, fit=4))(8)
-        # Not ru_maxrss: a child begins with its parent's.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
+        alone(asked.alone[0], Path(asked.alone[1]))
         return
-    tokens, repeats = (16, 2) if asked.quick else (128, 6)
-    scene, missing = Scene(1), []
-    runs: dict[str, Callable[[], Any]] = {}
-    for name in [*OURS, *PEERS]:
+    tokens, repeats = (16, 2) if asked.quick else (128, 5)
+    repeats = asked.repeats or repeats
+    scene = Scene(1)
+    planned = [latent for latent, _ in scene.dspa.plan(scene.map, scene.prompts[0]).ablate]
+    told = {"ids": scene.ids, "planned": torch.tensor(planned), "settings": scene.settings(1)}
+    given, missing = Given(**told), []
+    scene.hf = given.hf
+    runs: dict[str, Run] = {}
+    for name in [*PEERS, NNTERP]:
         try:
-            run = contender(name, scene)
-            run(2)
+            runs[name] = Nnterp(given, asked.nnterp) if name == NNTERP else PEERS[name](given)
+            runs[name](2)
         except ImportError as error:
             missing.append(f"{name}: not run ({type(error).__name__}: {error}).")
-            continue
-        runs[name] = partial(run, tokens)
-    seconds = run_interleaved(runs, repeats)
+            runs.pop(name, None)
+    runs |= {name: getattr(scene, way) for name, way in OURS.items()}
+    seconds = run_interleaved({name: partial(run, tokens) for name, run in runs.items()}, repeats)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        scene.map.save(folder / "map")
+        torch.save(told, folder / "given.pt")
+        peaks = {
+            name: run.peak() if isinstance(run, Nnterp) else peak(name, folder, asked)
+            for name, run in runs.items()
+        }
     rows = [
         {
             "contender": name,
             "tokens/s": tokens * len(own) / sum(own),
             "speed over HF unsteered": ratio(seconds["HF unsteered"], own),
             "DSPA, apply over it": ratio(own, seconds["DSPA, apply"]),
-            "peak memory, MB": peak(name, asked),
+            "peak memory, MB": peaks[name],
         }
         for name, own in seconds.items()
     ]
     notes = [
         f"{tokens} new tokens, greedy, one prompt, {repeats} repeats in turns.",
-        "The bridges run on a copy of the model, which their peak memory includes.",
+        "Peak memory: of a process that does this alone. The bridges run on a copy of the model, "
+        "since they rewire it; both are in their figure.",
         *missing,
     ]
     write("peers", "Beside other libraries", rows, notes, asked.out)
