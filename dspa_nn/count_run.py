@@ -121,6 +121,8 @@ class CountRun:
     ) -> ActivationCounts:
         model, budget = self.dspa.model, self.provenance["batch_plan"]["token_budget"]
         paths = [f"{model.path}.{path}" for path in self.dspa.paths]
+        if not remote:
+            self.dspa.settle()
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
         advance, bar = counting.show_progress(sum(map(len, batches)), progress)
         with bar:
@@ -128,6 +130,7 @@ class CountRun:
                 from dspa_nn.graph.remote import CountsRefusal
                 from dspa_nn.remote_counting import Run
 
+                encoders = tuple(encoder.on("cpu") for encoder in encoders)
                 counter = Counter(encoders, paths, CountsRefusal)
                 run = Run(model, counter, self.jobs, batches, self.provenance, folder)
                 return run.count(advance)

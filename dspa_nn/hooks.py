@@ -45,6 +45,7 @@ class Attachment:
         given = {name: options.get(name) for name in _OPTIONS} | {"positions": positions}
         self.logs: list[EditLog] = []
         self._dspa, self._model = dspa, as_local(model)
+        dspa.settle(self._model)
         self._steerer = dspa.steerer(map, given, *extra)
         self._blocks = [self._model.get_submodule(path) for path in dspa.paths]
         self._handles: list[Any] = []

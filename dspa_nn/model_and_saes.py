@@ -9,6 +9,7 @@ from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.model import ModelFacts, read_facts
 from dspa_nn.payload import Payload, payload_of
+from dspa_nn.placement import layer_device, placed, read_device
 from dspa_nn.provenance import identity
 from dspa_nn.rendering import Rendered, render
 from dspa_nn.sae import LoadedSAE, cast, check_sae, load_sae
@@ -36,9 +37,11 @@ class ModelAndSAEs:
         output_layer: int,
         defaults: Mapping[str, Any] | None = None,
         payload_dtype: str | None = None,
+        sae_device: Any = None,
     ) -> None:
         self.model = model
         self.payload_dtype = payload_dtype
+        self.sae_device = read_device(sae_device)
         self.facts: ModelFacts = read_facts(model)
         self.input_layer, self.output_layer = input_layer, output_layer
         self.defaults = dict(defaults or {})
@@ -50,6 +53,9 @@ class ModelAndSAEs:
             )
         self.input_sae = self._load(input_sae, input_layer, "input")
         self.output_sae = self._load(output_sae, output_layer, "output")
+        # An SAE that was put on a GPU by hand stays there.
+        self._follows = tuple(sae.encoder.device.type == "cpu" for sae in self._saes)
+        self.settle()
         if hasattr(model, "interleaver"):
             from dspa_nn.remote import adopt
 
@@ -72,6 +78,25 @@ class ModelAndSAEs:
             f"DSPA({self.facts.model_id}: input layer {self.input_layer}, {self.input_sae}; "
             f"output layer {self.output_layer}, {self.output_sae})"
         )
+
+    @property
+    def _saes(self) -> tuple[LoadedSAE, LoadedSAE]:
+        return self.input_sae, self.output_sae
+
+    def settle(self, model: Any = None) -> None:
+        """Put each SAE beside the layer that it reads, or on `sae_device`.
+
+        Every run begins with it, since a model may have been loaded, or moved, in between.
+        model: another one of the same kind, which is steered in place of the own one.
+        """
+        model = self.model if model is None else model
+        devices = [
+            self.sae_device or (layer_device(model, path) if follows else None)
+            for path, follows in zip(self.paths, self._follows, strict=True)
+        ]
+        # Nothing is ever decoded with the input SAE.
+        self.input_sae = placed(self.input_sae, devices[0], decoder=False)
+        self.output_sae = placed(self.output_sae, devices[1], decoder=True)
 
     @property
     def paths(self) -> tuple[str, str]:
@@ -104,6 +129,7 @@ class ModelAndSAEs:
         planner: Planner | None = None,
     ) -> Any:
         """Return what a steered run needs, as plain tensors: settings filled in and checked."""
+        self.settle()
         return self.portable().steerer(
             map.portable(), given, only, never, planner, SteeringError, MapError
         )

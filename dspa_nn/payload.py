@@ -190,6 +190,9 @@ def reduce_dspa(dspa: Any) -> tuple[Any, ...]:
 
     shipment = _met(dspa, "dspas")
     own = vars(dspa.portable(None if shipment is None else shipment.columns))
+    # The server has devices of its own, and puts them beside its model.
+    own["encoders"] = tuple(encoder.on("cpu") for encoder in own["encoders"])
+    own["decoder"] = own["decoder"].cpu()
     if shipment is not None:
         own["model"] = dspa.model  # by reference: nnsight's pickler knows models by name
     return _registered(RemoteDSPA), tuple(own.values())

@@ -33,6 +33,8 @@ class DSPA(ModelAndSAEs):
         input_layer: 0-based decoder block whose output the input SAE reads
             (`blocks.L.hook_resid_post`).
         output_layer: the same for the output SAE; not before the input layer.
+        sae_device: where both SAEs encode; None puts each beside the layer that it reads, and
+            leaves one that is on a GPU already.
 
     Raises:
         SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.
@@ -40,7 +42,7 @@ class DSPA(ModelAndSAEs):
     """
 
     @classmethod
-    def from_preset(cls, name: str, model: Any = None) -> "DSPA":
+    def from_preset(cls, name: str, model: Any = None, *, sae_device: Any = None) -> "DSPA":
         """Build from published or tuned settings.
 
         Example:
@@ -49,6 +51,7 @@ class DSPA(ModelAndSAEs):
         Args:
             name: smollm2-135m-instruct (embedded), gemma-2-2b, gemma-2-9b or qwen3-8b.
             model: an nnsight model to use in place of the preset's own.
+            sae_device: as for `DSPA`.
 
         Raises:
             DSPAError: no such preset.
@@ -61,6 +64,7 @@ class DSPA(ModelAndSAEs):
             input_layer=preset.input_layer,
             output_layer=preset.output_layer,
             defaults=preset.defaults,
+            sae_device=sae_device,
         )
 
     def count(

@@ -37,6 +37,7 @@ CHECKED_ROOMS = (
     "dspa_nn.diagnosis",
     "dspa_nn.count_run",
     "dspa_nn.planning",
+    "dspa_nn.placement",
     "dspa_nn.presets",
     "dspa_nn.embedded",
     "dspa_nn.costs",

@@ -34,7 +34,7 @@ ROOMS = (
     ("fitting", "sparsify", "prompt_rules"),
     ("conditional_map", "map_algebra", "map_rows"),
     ("counts", "map_fit", "blocks", "batching", "counting", "shards"),
-    ("model", "embedded", "presets", "options"),
+    ("model", "embedded", "presets", "options", "placement"),
     ("flop_counting", "model_shapes", "costs", "training_costs", "cost_table"),
     ("remote", "remote_errors", "remote_counting", "jobs", "diagnosis"),
     ("edit_log",),

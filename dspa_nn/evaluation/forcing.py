@@ -83,6 +83,7 @@ def force(
         targets = torch.cat([own.response_ids for own in batch])
         plain = Pass(dspa, batch)
         base = log_softmax(plain.logits)
+        targets = targets.to(base.device)
         for which, condition in enumerate(conditions):
             if condition is None:
                 picked, kl = base.gather(-1, targets.unsqueeze(-1))[:, 0], torch.zeros(len(base))
@@ -193,7 +194,7 @@ def mean_by(
     owner: Int64[Tensor, " positions"], values: Float[Tensor, " positions"], rows: int
 ) -> Float64[np.ndarray, " rows"]:
     """The mean over each row's positions."""
-    total = torch.zeros(rows, dtype=torch.float64).index_add_(0, owner, values.double())
+    total = torch.zeros(rows, dtype=torch.float64).index_add_(0, owner, values.double().cpu())
     return (total / torch.bincount(owner, minlength=rows)).numpy()
 
 

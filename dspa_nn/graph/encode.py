@@ -41,6 +41,13 @@ class Encoder:
         self.device = next(iter(self.tensors.values())).device
         return self
 
+    def on(self, device) -> "Encoder":
+        """The same encoder on `device`: itself where it is there already, else a copy."""
+        tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        if all(tensors[name] is self.tensors[name] for name in tensors):
+            return self
+        return type(self)(self.rule, tensors)
+
     def encode(self, hidden):
         """Encode hidden states `[..., d_model]` of any float dtype and device.
 
