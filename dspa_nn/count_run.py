@@ -11,6 +11,7 @@ from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.count import Counter
+from dspa_nn.model import require_weights
 from dspa_nn.options import fill
 from dspa_nn.presets import preset_of
 from dspa_nn.shards import merge_shards, shard_folder
@@ -131,9 +132,10 @@ class CountRun:
                 from dspa_nn.remote_counting import Run
 
                 encoders = tuple(encoder.on("cpu") for encoder in encoders)
-                counter = Counter(encoders, paths, CountsRefusal)
+                counter = Counter(encoders, paths, CountsRefusal, follow=True)
                 run = Run(model, counter, self.jobs, batches, self.provenance, folder)
                 return run.count(advance)
+            require_weights(model, "count")
             counter = Counter(encoders, paths, CountsError)
             return counting.count_batches(
                 self.jobs,

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +10,12 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from dspa_nn.errors import DSPAWarning
+from dspa_nn.graph.remote import RemotePlan
 from dspa_nn.graph.steer import Record
 
+_PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")
 
-@dataclass(frozen=True)
+
 class Plan:
     """What would be steered for one prompt.
 
@@ -21,21 +23,56 @@ class Plan:
         >>> plan = dspa.plan(map, "Tell me about volcanoes.")
         >>> plan.ablate
         [(2071, -0.31), (88, -0.12)]
+        >>> with dspa.model.generate("Tell me about volcanoes."):
+        ...     edits = dspa.apply(plan)
 
     Attributes:
-        prompt_latents: `(input latent, counted tokens on which it is active, weight of its vote)`
-            for every latent that votes, strongest first.
-        augment, ablate: `(output latent, score)` of the latents that will be edited where they
-            are active, strongest first.
-        counted_tokens: prompt tokens that were counted.
-        scores: s(x) before any selection, float64 [d_out] (METHOD section 4, step 2).
+        made: the plan as tensors, with the prompt's ids and the settings in force, which is what
+            a run steers by.
     """
 
-    prompt_latents: list[tuple[int, int, float]]
-    augment: list[tuple[int, float]]
-    ablate: list[tuple[int, float]]
-    counted_tokens: int
-    scores: Float64[Tensor, " d_out"] = field(repr=False)
+    def __init__(self, made: RemotePlan) -> None:
+        self.made = made
+
+    @property
+    def prompt_latents(self) -> list[tuple[int, int, float]]:
+        """`(input latent, counted tokens on which it is active, weight of its vote)`.
+
+        Every latent that votes, strongest first.
+        """
+        weights, counts = self.made.weights, self.made.counts
+        votes = torch.nonzero(weights).squeeze(-1)
+        order = torch.sort(counts[votes], descending=True, stable=True).indices
+        return [(int(i), int(counts[i]), float(weights[i])) for i in votes[order]]
+
+    @property
+    def augment(self) -> list[tuple[int, float]]:
+        """`(output latent, score)` of those raised where they are active, strongest first."""
+        return [(int(j), float(self.scores[j])) for j in self.made.augment if j >= 0]
+
+    @property
+    def ablate(self) -> list[tuple[int, float]]:
+        """The same of those turned down."""
+        return [(int(j), float(self.scores[j])) for j in self.made.ablate if j >= 0]
+
+    @property
+    def counted_tokens(self) -> int:
+        """Prompt tokens that were counted."""
+        return int(self.made.lengths)
+
+    @property
+    def scores(self) -> Float64[Tensor, " d_out"]:
+        """s(x) before any selection (METHOD section 4, step 2)."""
+        return self.made.scores
+
+    def portable(self) -> RemotePlan:
+        """Return what travels in this plan's place."""
+        return self.made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.payload import reduce_plan
+
+        return reduce_plan(self)
 
     @property
     def latents(self) -> list[int]:
@@ -59,6 +96,8 @@ class Plan:
             lines.append("  nothing would be steered")
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -74,17 +113,11 @@ class Edit:
 
 
 def plan_of(record: Record, row: int) -> Plan:
-    """Read one row's plan off a record."""
-    weights, counts, scores = record.weights[row], record.counts[row], record.scores[row]
-    votes = torch.nonzero(weights).squeeze(-1)
-    order = torch.sort(counts[votes], descending=True, stable=True).indices
-    return Plan(
-        prompt_latents=[(int(i), int(counts[i]), float(weights[i])) for i in votes[order]],
-        augment=[(int(j), float(scores[j])) for j in record.augment[row] if j >= 0],
-        ablate=[(int(j), float(scores[j])) for j in record.ablate[row] if j >= 0],
-        counted_tokens=int(record.lengths[row]),
-        scores=scores,
-    )
+    """Take one row's plan from a record."""
+    ids = record.ids[row, : record.mask.shape[1]][record.mask[row]]
+    own = {name: getattr(record, name)[row].detach().cpu().clone() for name in _PLANNED}
+    options = {name: value for name, value in record.options.items() if name != "allowed"}
+    return Plan(RemotePlan(ids[: int(record.prompt_length[row])].cpu(), **own, options=options))
 
 
 class EditLog:

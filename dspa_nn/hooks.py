@@ -126,8 +126,9 @@ class Attachment:
         self._begin(ids, kwargs.get("attention_mask"), False)
 
     def _read(self, _: Any, __: Any, output: Any) -> None:
-        if self._run is not None and self._run.record.counts is None:
-            self._run.read_prompt(first(output))
+        run = self._run
+        if run is not None and run.record.counts is None and run.steerer.plans is None:
+            run.read_prompt(first(output))
 
     def _edit(self, _: Any, __: Any, output: Any) -> Any:
         if self._run is None:
@@ -153,7 +154,7 @@ def attach(dspa: Any, model: Any, map: Any, **options: Any) -> Attachment:
     Args:
         dspa: the `DSPA` whose SAEs and layers are used.
         model: a Hugging Face model (or an nnsight model, whose own module is taken).
-        map: what `fit` returned.
+        map: what `fit` returned, or what `plan` made with it (one plan a row).
         options: the keywords of `apply`. prompt and prompt_length may also be set on the
             attachment between runs. Single forwards need prompt_length, prompt or
             positions="all".

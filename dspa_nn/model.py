@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import DSPAError, SteeringError
@@ -125,12 +126,41 @@ def _eos_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}))
 
 
+def for_ndif(model: Any) -> bool:
+    """Whether a model is not loaded and named by a hub id: then it is to be run on NDIF.
+
+    What is named by a local folder cannot be, and is loaded when it is first run, as nnsight does.
+    """
+    loaded = getattr(model, "dispatched", True)
+    return not loaded and not Path(str(getattr(model, "repo_id", ""))).exists()
+
+
+def require_weights(model: Any, what: str) -> None:
+    """Refuse to run here, without being told to, a model that is to be run on NDIF.
+
+    what: the name of what was called.
+
+    Raises:
+        SteeringError: the model is not loaded.
+    """
+    if not for_ndif(model):
+        return
+    from nnsight import CONFIG
+
+    raise SteeringError(
+        f"{model.repo_id} is not loaded on this machine, and {what} came without remote=True; "
+        f"write remote=True to run it on NDIF ({CONFIG.API.HOST}), or build the model with "
+        "dispatch=True (or call model.dispatch()) to load it here"
+    )
+
+
 def as_local(model: Any) -> Any:
     """Return the Hugging Face model behind `model`, loaded.
 
     Raises:
         SteeringError: the model has no weights here.
     """
+    require_weights(model, "attach")
     if hasattr(model, "dispatched") and not model.dispatched:
         model.dispatch()
     module = getattr(model, "_module", model)

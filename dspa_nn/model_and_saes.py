@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.model import ModelFacts, read_facts
 from dspa_nn.payload import Payload, payload_of
@@ -122,22 +121,32 @@ class ModelAndSAEs:
 
     def steerer(
         self,
-        map: ConditionalDifferenceMap,
+        map: Any,
         given: Mapping[str, Any],
         only: Iterable[int] | None,
         never: Iterable[int] | None,
         planner: Planner | None = None,
     ) -> Any:
-        """Return what a steered run needs, as plain tensors: settings filled in and checked."""
+        """Return what a steered run needs, as plain tensors: settings filled in and checked.
+
+        map: a map, or plans that `plan` made with one.
+        """
+        from dspa_nn.graph.remote import as_portable
+
         self.settle()
+        portable = as_portable(map, SteeringError)
         return self.portable().steerer(
-            map.portable(), given, only, never, planner, SteeringError, MapError
+            portable, given, only, never, planner, SteeringError, MapError
         )
 
-    def payload(self, map: ConditionalDifferenceMap | None = None) -> Payload:
+    def payload(self, map: Any = None) -> Payload:
         """Count the bytes that a remote run sends, part by part, before anything is sent.
 
-        Example: `print(dspa.payload(map))`; without a map, what a counting job sends.
+        Example:
+            >>> print(dspa.payload(map))
+
+        Args:
+            map: what `apply` will be given, a map or plans; without one, what a counting job sends.
         """
         return payload_of(self, map)
 

@@ -1,23 +1,30 @@
 """What is put in the place of the toolkit's objects when a block is pickled for NDIF.
 
-Only what an edit can touch travels: of the decoder the rows that a map in the block can edit. So a
-block is looked through first (`look_through`), for the maps in it, and pickled after that.
+Only what an edit can touch travels: of the decoder the rows that a map or a plan in the block can
+edit, and no input encoder where everything is planned. So a block is looked through first
+(`look_through`), for the maps and plans in it, and pickled after that.
 """
 
 import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dspa_nn.errors import MapError
 from dspa_nn.graph.settings import check_origin
+from dspa_nn.payload_sizes import (
+    LEVEL,
+    MAX_REQUEST_BYTES,
+    Payload,
+    estimated,
+    parts,
+    ways_of,
+)
 
-# A request passes through the server's Redis, which takes no value above 512 MiB.
-MAX_REQUEST_BYTES = 512 * 2**20 - 2**16
 # Classes and functions of this room are shipped as source, for want of the package there.
 TRAVELS = "dspa_nn.graph"
 
@@ -28,7 +35,7 @@ class Shipment:
     """The toolkit's objects in one block, and what is decided about them.
 
     Attributes:
-        dspas, maps: the objects, in the order in which pickling met them.
+        dspas, maps, plans: the objects, in the order in which pickling met them.
         columns: output latents whose decoder rows are sent, ascending; None sends every row.
         looking: only looking through, nothing is sent yet.
     """
@@ -36,124 +43,83 @@ class Shipment:
     def __init__(self) -> None:
         self.dspas: list[Any] = []
         self.maps: list[Any] = []
+        self.plans: list[Any] = []
         self.columns: Tensor | None = None
         self.looking = True
 
     def decide(self) -> None:
-        """Keep the decoder rows that any of the maps can edit; all of them without a map."""
+        """Keep the decoder rows that a map or plan can edit; all of them without either."""
         self.looking = False
-        if self.maps:
-            self.columns = torch.unique(torch.cat([map.columns_used() for map in self.maps]))
+        found = [map.columns_used() for map in self.maps]
+        found += [torch.tensor(plan.latents, dtype=torch.int64) for plan in self.plans]
+        if found:
+            self.columns = torch.unique(torch.cat(found))
+
+    @property
+    def planned(self) -> bool:
+        """Whether plans alone are applied, so that the input encoder stays at home."""
+        return bool(self.plans) and not self.maps
 
     def check(self) -> None:
-        """Refuse, before anything is sent, a map that fits none of the block's `DSPA`s."""
-        for map in self.maps:
-            refusals = [error for dspa in self.dspas if (error := _refusal(dspa, map))]
+        """Refuse, before anything is sent, a map or plan that fits none of the block's `DSPA`s."""
+        origins = [map.provenance for map in self.maps]
+        for origin in origins + [plan.made.options["origin"] for plan in self.plans]:
+            refusals = [error for dspa in self.dspas if (error := _refusal(dspa, origin))]
             if refusals and len(refusals) == len(self.dspas):
                 raise refusals[0]
 
     def nbytes(self) -> int:
         """Bytes of every tensor that will be sent; the code adds some 30 kB."""
-        return sum(part.nbytes for part in parts(self.dspas, self.maps, self.columns))
+        return sum(part.nbytes for part in parts(self))
 
-
-class Part(NamedTuple):
-    """One line of a payload: what it is, and its bytes."""
-
-    name: str
-    nbytes: int
-
-
-class Payload:
-    """What one request carries: predicted from shapes, and measured where it was pickled.
-
-    Attributes:
-        parts: every group of tensors with its bytes.
-        nbytes: their sum; the code adds some 30 kB.
-        measured, compressed: bytes as pickled, and as sent (None where nothing was pickled).
-    """
-
-    def __init__(self, parts: list[Part], measured: int | None, compressed: int | None) -> None:
-        self.parts, self.measured, self.compressed = parts, measured, compressed
-        self.nbytes = sum(part.nbytes for part in parts)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the server takes a request of this size."""
-        size = self.nbytes if self.compressed is None else self.compressed
-        return size <= MAX_REQUEST_BYTES
-
-    def __str__(self) -> str:
-        lines = [f"{part.nbytes:>15,}  {part.name}" for part in self.parts]
-        lines.append(f"{self.nbytes:>15,}  bytes of tensors in all")
-        if self.measured is not None:
-            share = self.measured / max(1, self.nbytes)
-            lines.append(f"{self.measured:>15,}  bytes pickled ({share:.3f} times the tensors)")
-            lines.append(f"{self.compressed:>15,}  bytes as sent, compressed")
-        verdict = "fits" if self.fits else "does not fit: use narrower SAEs or a payload_dtype"
-        lines.append(f"{MAX_REQUEST_BYTES:>15,}  bytes taken by the server: {verdict}")
-        return "\n".join(lines)
-
-    __repr__ = __str__
+    def too_large(self, size: int, limit: int) -> str:
+        """Say, in one sentence, why a request of `size` bytes is not sent, and what is less."""
+        less = ways_of(self)
+        words = (
+            f"the request would be {size:,} bytes, and the server takes {limit:,}; nothing was sent"
+        )
+        if less:
+            words += "; less, before compression, is " + ", ".join(map(str, less))
+        if not any(way.nbytes <= limit for way in less):
+            d_model = max(dspa.output_sae.d_model for dspa in self.dspas)
+            words += (
+                f"; none of that is sure to fit, as SAEs of up to {limit // (2 * d_model + 4):,} "
+                "latents, planned first and in bfloat16, are"
+            )
+        return words
 
 
 def payload_of(dspa: Any, map: Any = None) -> Payload:
     """Count what `apply(map)` sends in one request; without a map, what a counting job sends."""
-    shipment = Shipment()
-    shipment.dspas, shipment.maps = [dspa], [] if map is None else [map]
-    shipment.decide()
-    found = parts(shipment.dspas, shipment.maps, shipment.columns)
-    encoders = (dspa.input_sae.encoder, dspa.output_sae.encoder)
+    from dspa_nn.graph.remote import as_portable
+
+    load = Shipment()
+    load.dspas = [dspa]
+    if map is not None:
+        planned = isinstance(as_portable(map, MapError), list)
+        batch = list(map) if isinstance(map, (list, tuple)) else [map]
+        load.plans, load.maps = (batch, []) if planned else ([], batch)
+    load.decide()
     sent: Any = (dspa, map)
     if map is None:
-        found, sent = found[:2], _registered(encoders)
+        load.columns = torch.zeros(0, dtype=torch.int64)
+        sent = _registered((dspa.input_sae.encoder, dspa.output_sae.encoder))
+    found = [part for part in parts(load) if map is not None or part.nbytes]
     measured = compressed = None
     if sum(part.nbytes for part in found) <= MAX_REQUEST_BYTES:
         import zstandard
         from nnsight.intervention.serialization import dumps
 
-        with shipping(shipment):
+        with shipping(load):
             blob = dumps(sent)
         measured = len(blob)
-        compressed = len(zstandard.ZstdCompressor(level=6).compress(blob))
-    return Payload(found, measured, compressed)
+        compressed = len(zstandard.ZstdCompressor(level=LEVEL).compress(blob))
+    return Payload(found, estimated(load), measured, compressed, ways_of(load))
 
 
-def predicted(
-    d_model: int, d_in: int, d_out: int, *, columns: int, itemsize: int = 4, encoders: int = 2
-) -> list[Part]:
-    """The same from shapes alone: weights and two vectors of each encoder, and decoder rows.
-
-    >>> sum(part.nbytes for part in predicted(3584, 16384, 16384, columns=159))
-    472303616
-    """
-    widths = {"input encoder": d_in, "output encoder": d_out}
-    found = [Part(name, width * (d_model + 2) * itemsize) for name, width in widths.items()][
-        -encoders:
-    ]
-    return [*found, Part(f"decoder, {columns} rows", columns * d_model * itemsize)]
-
-
-def parts(dspas: list[Any], maps: list[Any], columns: Tensor | None) -> list[Part]:
-    """Return the bytes of what travels, part by part."""
-    lines = []
-    for dspa in dspas:
-        for name, sae in (("input", dspa.input_sae), ("output", dspa.output_sae)):
-            tensors = sae.encoder.tensors.values()
-            lines.append(Part(f"{name} encoder", sum(tensor.nbytes for tensor in tensors)))
-        decoder = dspa.output_sae.decoder
-        rows = len(decoder) if columns is None else len(columns)
-        lines.append(Part(f"decoder, {rows} rows", rows * decoder[:1].nbytes))
-    for map in maps:
-        arrays = map.portable().arrays.values()
-        size = sum(value.nbytes for value in arrays if isinstance(value, Tensor))
-        lines.append(Part(f"map, {len(map.rows)} rows", size))
-    return lines
-
-
-def _refusal(dspa: Any, map: Any) -> Exception | None:
+def _refusal(dspa: Any, origin: Any) -> Exception | None:
     try:
-        check_origin(map.provenance, dspa.provenance(), "it is used with", MapError)
+        check_origin(origin, dspa.provenance(), "it is used with", MapError)
     except MapError as error:
         return error
     return None
@@ -194,6 +160,8 @@ def reduce_dspa(dspa: Any) -> tuple[Any, ...]:
     own["encoders"] = tuple(encoder.on("cpu") for encoder in own["encoders"])
     own["decoder"] = own["decoder"].cpu()
     if shipment is not None:
+        if shipment.planned:
+            own["encoders"] = (None, own["encoders"][1])
         own["model"] = dspa.model  # by reference: nnsight's pickler knows models by name
     return _registered(RemoteDSPA), tuple(own.values())
 
@@ -202,6 +170,12 @@ def reduce_map(map: Any) -> tuple[Any, ...]:
     """Reduce a map to itself where the toolkit is installed, elsewhere to a `RemoteMap`."""
     _met(map, "maps")
     return _either(map, map.portable())
+
+
+def reduce_plan(plan: Any) -> tuple[Any, ...]:
+    """Reduce a `Plan` to itself where the toolkit is installed, elsewhere to its tensors."""
+    _met(plan, "plans")
+    return _either(plan, plan.made)
 
 
 def reduce_prompt(prompt: Any) -> tuple[Any, ...]:

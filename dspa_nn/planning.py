@@ -1,20 +1,28 @@
 """`DSPA.plan`: what would be steered for a prompt, from one forward up to the input layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from dspa_nn.counting import takes_positions
 from dspa_nn.edit_log import Plan, plan_of
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
-from dspa_nn.graph.count import stop
-from dspa_nn.graph.trace import first
+from dspa_nn.graph.count import PromptReader
+from dspa_nn.graph.remote import SteeringRefusal
+from dspa_nn.model import require_weights
+from dspa_nn.rendered import Rendered
 
 _OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
 
 
-def plan(dspa: Any, map: Any, prompt: Any, options: dict[str, Any]) -> Plan:
+def plan(
+    dspa: Any, map: Any, prompt: Any, options: dict[str, Any], remote: bool | str = False
+) -> Plan | list[Plan]:
     """Plan as `DSPA.plan` says; `options` are the keywords of `apply`.
+
+    A batch is laid out as `generate` does it, padded on the left, and run in one forward.
 
     Raises:
         SteeringError: an option that planning does not know, or a setting out of range.
@@ -23,15 +31,56 @@ def plan(dspa: Any, map: Any, prompt: Any, options: dict[str, Any]) -> Plan:
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise SteeringError(f"plan takes no {', '.join(unknown)}; it takes {', '.join(_OPTIONS)}")
+    if not remote:
+        require_weights(dspa.model, "plan")
     given = {name: options.get(name) for name in _OPTIONS} | {"positions": "response"}
     steerer = dspa.steerer(map, given, *extra)
-    own = dspa.render(prompt)
-    ids = own.prompt_ids.unsqueeze(0)
-    mask = torch.ones_like(ids)
-    steering = begin(steerer, ids, mask.bool(), [(ids[0], own.content)], None, True)
-    block = dspa.model.get(dspa.paths[0])
+    if steerer.plans is not None:
+        raise SteeringError("plan was given a plan for its map; pass what fit returned")
+    prompts = dspa._prompts(prompt)
+    ids, mask = padded([own for own, _ in prompts])
+    steering = begin(steerer, ids, mask.bool(), prompts, None, True)
     inputs = {"input_ids": ids, "attention_mask": mask}
-    with torch.no_grad(), dspa.model.trace(inputs, use_cache=False):
-        steering.read_prompt(first(block.output))
-        stop()
-    return plan_of(steering.record, 0)
+    if len(prompts) > 1 and takes_positions(dspa.model):
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    reader = PromptReader(
+        steerer.input_encoder,
+        f"{dspa.model.path}.{dspa.paths[0]}",
+        steering.counted,
+        SteeringRefusal if remote else SteeringError,
+        follow=bool(remote),
+    )
+    steering.plan_from(_read(dspa.model, reader, inputs, remote))
+    plans = [plan_of(steering.record, row) for row in range(len(ids))]
+    one = isinstance(prompt, (str, Rendered)) or isinstance(prompt[0], Mapping)
+    return plans[0] if one else plans
+
+
+def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids padded on the left with 0, and their mask: int64 [rows, tokens] each."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, width - len(row) :] = row
+        mask[place, width - len(row) :] = 1
+    return ids, mask
+
+
+def _read(model: Any, reader: PromptReader, inputs: dict[str, Any], remote: Any) -> torch.Tensor:
+    """Run the prompts up to the input layer, here or there; int32 [rows, d_in]."""
+    from nnsight import register, save
+
+    from dspa_nn.payload import TRAVELS
+
+    if not remote:
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), model.trace(inputs, use_cache=False):
+            reader.read(found)
+        return found[0]
+    register(TRAVELS)
+    with model.session(remote=remote):
+        read = save([])
+        with model.trace(inputs, use_cache=False):
+            reader.read(read)
+    return read[0]

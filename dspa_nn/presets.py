@@ -22,6 +22,11 @@ class Preset:
     output_layer: int
     defaults: dict[str, Any] = field(default_factory=dict)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the keywords of `DSPA` that this preset stands for."""
+        names = ("input_sae", "output_sae", "input_layer", "output_layer", "defaults")
+        return {name: getattr(self, name) for name in names}
+
 
 def _scope(size: str, layer: int) -> str:
     return f"gemma-scope-{size}-pt-res-canonical/layer_{layer}/width_16k/canonical"
@@ -97,8 +102,11 @@ def preset_of(provenance: Mapping[str, Any]) -> Preset | None:
     return next(found, None)
 
 
-def load_model(preset: Preset) -> Any:
-    """Load a preset's model into nnsight: the embedded one here, others from the hub."""
+def load_model(preset: Preset, *, dispatch: bool = True) -> Any:
+    """Build a preset's model in nnsight: the embedded one from here, others from the hub.
+
+    dispatch: load the weights as well.
+    """
     from nnsight.modeling.transformers import TransformersModel
     from transformers import AutoTokenizer
 
@@ -108,6 +116,8 @@ def load_model(preset: Preset) -> Any:
         path = model_path()
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
         return TransformersModel(
-            path, task="text-generation", tokenizer=tokenizer, dispatch=True, dtype="float32"
+            path, task="text-generation", tokenizer=tokenizer, dispatch=dispatch, dtype="float32"
         )
-    return TransformersModel(preset.model_id, task="text-generation", dispatch=True)
+    # A model without weights cannot guess its tokenizer (nnsight 0.8).
+    given = {} if dispatch else {"tokenizer": AutoTokenizer.from_pretrained(preset.model_id)}
+    return TransformersModel(preset.model_id, task="text-generation", dispatch=dispatch, **given)

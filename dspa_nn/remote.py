@@ -5,18 +5,49 @@ block before it is pickled, so that only the decoder rows travel that the block'
 counts the bytes, refuses what the server cannot take, and turns every failure into one sentence.
 """
 
-import time
+import traceback
 import weakref
+from collections.abc import Callable
 from typing import Any
 
-from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
+from nnsight.intervention.backends.remote import RemoteBackend
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from dspa_nn.errors import NDIFError
-from dspa_nn.payload import MAX_REQUEST_BYTES, Shipment, look_through, shipping
+from dspa_nn.model import for_ndif, require_weights
+from dspa_nn.payload import Shipment, look_through, shipping
+from dspa_nn.payload_sizes import MAX_REQUEST_BYTES, estimated
 from dspa_nn.remote_errors import explain
 
-# Submissions that never reached the server are repeated; nothing else is.
-ATTEMPTS = 3
+# How often a submission that never reached the server is sent, and how often a job is asked after.
+ATTEMPTS = 4
+FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
+
+
+def again_if(safe: Callable[[BaseException], bool]) -> Retrying:
+    """Repeat what failed in a way that a repetition cannot harm, with growing pauses."""
+    return Retrying(
+        retry=retry_if_exception(safe),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(FIRST_WAIT, LONGEST_WAIT),
+        reraise=True,
+    )
+
+
+def never_arrived(error: BaseException) -> bool:
+    """Whether a submission failed before the server could take it: no second job can result."""
+    import httpx
+
+    return isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
+
+
+def unanswered(error: BaseException) -> bool:
+    """Whether a question after a job got no answer; asking changes nothing on the server."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError)
 
 
 class Backend(RemoteBackend):
@@ -25,12 +56,14 @@ class Backend(RemoteBackend):
     Attributes:
         sent, received: bytes of the request and of the result, compressed as they travelled.
         shipment: what of the toolkit was in the block.
+        route: the model's `Route`, which adds up the bytes of all its requests, or None.
     """
 
     max_request_bytes = MAX_REQUEST_BYTES
     sent = 0
     received = 0
     shipment: Shipment | None = None
+    route: "Route | None" = None
 
     def __call__(self, tracer: Any = None) -> Any:
         """Send a block and wait for it, or submit it, or ask after it: as nnsight's does."""
@@ -46,41 +79,34 @@ class Backend(RemoteBackend):
         block = reduce_block(tracer.node, frame.f_globals, dict(frame.f_locals))
         self.shipment = look_through((tracer, block))
         self.shipment.check()
-        expected = self.shipment.nbytes()
-        if expected > self.max_request_bytes:
-            raise self._too_large(expected)
+        limit = self.max_request_bytes
+        if self.shipment.nbytes() > limit:
+            # Compression may still make it fit: a look at samples spares packing what will not.
+            expected = estimated(self.shipment)
+            if expected > limit:
+                raise NDIFError(self.shipment.too_large(expected, limit))
         with shipping(self.shipment):
             blob = super()._serialize(tracer)
+        if len(blob) > limit:
+            raise NDIFError(self.shipment.too_large(len(blob), limit))
         self.sent = len(blob)
-        if self.sent > self.max_request_bytes:
-            raise self._too_large(self.sent)
         return blob
 
-    def _too_large(self, size: int) -> NDIFError:
-        return NDIFError(
-            f"the request would be {size:,} bytes, and the server takes "
-            f"{self.max_request_bytes:,}; nothing was sent: see dspa.payload(map), and use a lower "
-            "precision (payload_dtype='bfloat16') or narrower SAEs"
-        )
-
     def _post(self, request: Any, blob: bytes) -> Any:
-        import httpx
+        answer = again_if(never_arrived)(super()._post, request, blob)
+        if self.route is not None:
+            self.route.sent += len(blob)
+        return answer
 
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return super()._post(request, blob)
-            except RemoteError as error:
-                never_arrived = isinstance(
-                    error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout)
-                )
-                if not never_arrived or attempt == ATTEMPTS:
-                    raise
-                time.sleep(0.5 * 2**attempt)
-        raise AssertionError
+    def poll(self, tracer: Any = None) -> Any:
+        """Ask after a job that was submitted: as nnsight's does, more than once if need be."""
+        return again_if(unanswered)(super().poll, tracer)
 
     def finalize(self, content: bytes) -> Any:
         """Load a result, and note its size."""
         self.received = len(content)
+        if self.route is not None:
+            self.route.received += len(content)
         return super().finalize(content)
 
 
@@ -91,11 +117,17 @@ def _cause(error: Exception) -> BaseException | None:
 
 
 class Route:
-    """Makes the backends of one model: what `model._remote_backend` is replaced by."""
+    """Makes the backends of one model: what `model._remote_backend` is replaced by.
+
+    Attributes:
+        last: the backend of the latest run, or None.
+        sent, received: bytes of all requests and results so far, compressed as they travelled.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model = weakref.ref(model)
         self.last: Backend | None = None
+        self.sent = self.received = 0
 
     def __call__(
         self, remote: bool | str, blocking: bool = True, job_id: str | None = None,
@@ -120,16 +152,40 @@ class Route:
             job_id=job_id,
             verbose=verbose,
         )
+        self.last.route = self
         return self.last
 
     def __reduce__(self) -> tuple[Any, ...]:
         return str, ()  # the model is named in a request, and this stays at home
 
 
+class Hold:
+    """Keeps a model that is to be run on NDIF from being loaded here by accident.
+
+    nnsight loads the weights of a model that has none, be it of nine billion parameters, as soon as
+    a block runs without `remote=True`. Called by the user, `model.dispatch()` still does.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = weakref.ref(model)
+
+    def __call__(self) -> None:
+        """Load the model, unless a block is about to run on it."""
+        model: Any = self._model()
+        if any(frame.f_code.co_name == "interleave" for frame, _ in traceback.walk_stack(None)):
+            require_weights(model, "a block")
+        type(model).dispatch(model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, ()  # on the server the model is loaded, and this stays at home
+
+
 def adopt(model: Any) -> None:
     """Let a model's remote runs go through `Backend`; a model that knows no NDIF is left alone."""
     if hasattr(type(model), "_remote_backend") and "_remote_backend" not in vars(model):
         object.__setattr__(model, "_remote_backend", Route(model))
+        if for_ndif(model):
+            object.__setattr__(model, "dispatch", Hold(model))
 
 
 def remote_model(repo_id: str, *, revision: str | None = None, **options: Any) -> Any:

@@ -132,7 +132,7 @@ class Run:
                     stacklevel=4,
                 )
             elif number not in done and number < len(self.chunks):
-                self.underway[number] = self.model._remote_backend(True, False, job_id)
+                self.underway[number] = quiet_backend(self.model, job_id)
                 self.attempts[number] = 1
                 self.heard[number] = time.monotonic()
 
@@ -200,7 +200,7 @@ def submit(model: Any, counter: Any, chunk: list[dict[str, Any]]) -> Any:
     from nnsight import register
 
     register(TRAVELS)
-    with model.session(remote=True, blocking=False) as tracer:
+    with model.session(backend=quiet_backend(model)) as tracer:
         found = save([])
         for tensors in chunk:
             counter.begin(tensors)
@@ -213,6 +213,13 @@ def submit(model: Any, counter: Any, chunk: list[dict[str, Any]]) -> Any:
                     counter.response(own["target"])
             found.append(counter.packed())
     return tracer.backend
+
+
+def quiet_backend(model: Any, job_id: str | None = None) -> Any:
+    """A backend that submits a job, or asks after one, and prints nothing: the bar tells enough."""
+    backend = model._remote_backend(True, False, job_id)
+    backend.display.enabled = False
+    return backend
 
 
 def unpacked(table: tuple[Any, Any, Any], width: int) -> Any:

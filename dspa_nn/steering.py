@@ -57,15 +57,15 @@ class DSPA(ModelAndSAEs):
             DSPAError: no such preset.
         """
         preset = get_preset(name)
-        return cls(
-            load_model(preset) if model is None else model,
-            input_sae=preset.input_sae,
-            output_sae=preset.output_sae,
-            input_layer=preset.input_layer,
-            output_layer=preset.output_layer,
-            defaults=preset.defaults,
-            sae_device=sae_device,
-        )
+        built = load_model(preset) if model is None else model
+        return cls(built, sae_device=sae_device, **preset.settings())
+
+    @classmethod
+    def unloaded(cls, name: str, payload_dtype: str | None = None) -> "DSPA":
+        """Build from a preset whose weights are not needed: to count bytes, say."""
+        preset = get_preset(name)
+        model = load_model(preset, dispatch=False)
+        return cls(model, payload_dtype=payload_dtype, **preset.settings())
 
     def count(
         self,
@@ -145,7 +145,7 @@ class DSPA(ModelAndSAEs):
 
     def apply(
         self,
-        map: ConditionalDifferenceMap,
+        map: ConditionalDifferenceMap | Plan | Sequence[Plan],
         *,
         alpha: float | int | None = None,
         k_prompt: int | None = None,
@@ -168,10 +168,12 @@ class DSPA(ModelAndSAEs):
             ...     ids = tracer.result.save()
 
         Args:
-            map: what `fit` returned. alpha: size of an edit in units of M_t, the token's
-                strongest latent. k_prompt: prompt latents that vote. k_diff: latents planned in
-                each direction. mode: ablate, augment or both. prompt_rule: density, gated or
-                centred (METHOD section 4). None takes the preset's value, or the paper's.
+            map: what `fit` returned; or what `plan` made with it (one plan a row), which spares
+                the run the input SAE: then alpha and positions alone may be given here.
+            alpha: size of an edit in units of M_t, the token's strongest latent. k_prompt: prompt
+                latents that vote. k_diff: latents planned in each direction. mode: ablate, augment
+                or both. prompt_rule: density, gated or centred (METHOD section 4). None takes the
+                preset's value, or the paper's.
             prompt: what `render` returned, or what it takes (a list of them for a batch): tells
                 content from markup in a chat prompt.
             positions: "response", from the last prompt token on, or "all".
@@ -210,23 +212,51 @@ class DSPA(ModelAndSAEs):
         record = apply(steerer, self.paths, prompts, prompt_length, warn_if_unsteered)
         return save(EditLog(record))
 
-    def plan(self, map: ConditionalDifferenceMap, prompt: Any, **options: Any) -> Plan:
+    def plan(
+        self,
+        map: ConditionalDifferenceMap,
+        prompt: Any,
+        *,
+        remote: bool | str = False,
+        **options: Any,
+    ) -> Any:
         """Say what would be steered for a prompt, without generating.
 
         Example:
-            >>> print(dspa.plan(map, [{"role": "user", "content": "I passed my exam!"}]))
+            >>> prompt = dspa.render([{"role": "user", "content": "I passed my exam!"}])
+            >>> plan = dspa.plan(map, prompt)
+            >>> with dspa.model.generate(prompt.ids, max_new_tokens=32):
+            ...     edits = dspa.apply(plan)
 
         Args:
             map: what `fit` returned.
-            prompt: a string, chat messages, or what `render` returned.
+            prompt: a string, chat messages, or what `render` returned; or a list of them, which
+                is run as `generate` runs it, as one batch padded on the left.
+            remote: count the prompt's active latents on NDIF. The input encoder is all that is
+                sent for it, and `apply(plan)` then sends the output encoder and the decoder rows
+                of the planned latents alone. The two requests steer as the one that sends all
+                does: the same model counts the same tokens.
             options: the keywords of `apply`: alpha, k_prompt, k_diff, mode, prompt_rule, only,
                 never.
+
+        Returns:
+            A `Plan`, or for a list of prompts a list of them.
+
+        Raises:
+            SteeringError: settings out of range, or a model that is not loaded here without
+                remote=True.
+            MapError: a map of another model or SAE.
         """
         from dspa_nn.planning import plan
 
-        return plan(self, map, prompt, options)
+        return plan(self, map, prompt, options, remote)
 
-    def attach(self, hf_model: Any, map: ConditionalDifferenceMap, **options: Any) -> Any:
+    def attach(
+        self,
+        hf_model: Any,
+        map: ConditionalDifferenceMap | Plan | Sequence[Plan],
+        **options: Any,
+    ) -> Any:
         """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.
 
         Example:

@@ -33,6 +33,7 @@ CHECKED_ROOMS = (
     "dspa_nn.remote_counting",
     "dspa_nn.remote_errors",
     "dspa_nn.payload",
+    "dspa_nn.payload_sizes",
     "dspa_nn.jobs",
     "dspa_nn.diagnosis",
     "dspa_nn.count_run",

@@ -28,7 +28,7 @@ PACKAGE = REPOSITORY / "dspa_nn"
 ROOMS = (
     ("errors", "shapes"),
     ("graph",),
-    ("files", "hub", "provenance", "payload"),
+    ("files", "hub", "provenance", "payload", "payload_sizes"),
     ("triples", "layouts", "loading", "templates", "rendered", "rendering", "context"),
     ("sae", "sae_checks", "sae_sources"),
     ("fitting", "sparsify", "prompt_rules"),

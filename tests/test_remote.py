@@ -20,7 +20,8 @@ from dspa_nn.edit_log import received
 from dspa_nn.errors import CountsError, DSPAError, MapError, NDIFError, SteeringError
 from dspa_nn.graph.steer import Record
 from dspa_nn.graph.trace import exact
-from dspa_nn.payload import look_through, predicted
+from dspa_nn.payload import look_through
+from dspa_nn.payload_sizes import predicted
 from dspa_nn.remote import Backend
 from dspa_nn.remote_errors import explain
 from tests import tiny
@@ -236,6 +237,48 @@ def test_a_request_above_the_limit_is_refused_before_sending(
         dspa.model.trace("sun", remote="http://127.0.0.1:9"),
     ):
         edits = dspa.apply(map, positions="all")  # noqa: F841
+
+
+def test_the_refusal_offers_what_is_less(pair: tuple[Any, Any]) -> None:
+    dspa, map = pair
+    load = look_through((dspa, map))
+    sizes = {part.name.split(",")[0]: part.nbytes for part in dspa.payload(map).parts}
+    saes = sum(sizes[name] for name in ("input encoder", "output encoder", "decoder"))
+    planned = max(sizes["input encoder"], sizes["output encoder"] + sizes["decoder"])
+    narrow = sizes[f"map, {len(map.rows)} rows".split(",")[0]] + saes - saes // 2
+    text = load.too_large(load.nbytes(), load.nbytes() - 1)
+    assert text == (
+        f"the request would be {load.nbytes():,} bytes, and the server takes "
+        f"{load.nbytes() - 1:,}; nothing was sent; less, before compression, is planned first "
+        "(plan = dspa.plan(map, prompt, remote=True), then dspa.apply(plan)): "
+        f"{planned:,} bytes, in bfloat16 (DSPA(..., payload_dtype='bfloat16'), named inexact): "
+        f"{narrow:,} bytes, planned first, in bfloat16 (both of these): {planned // 2:,} bytes"
+    )
+    assert "none of that is sure to fit, as SAEs of up to 14 latents" in load.too_large(9999, 1000)
+
+
+def test_a_planned_run_sends_no_input_encoder_and_the_planned_rows(pair: tuple[Any, Any]) -> None:
+    dspa, map = pair
+    plan = dspa.plan(map, "sun moon red blue", k_prompt=48)
+    payload = dspa.payload(plan)
+    names = [part.name for part in payload.parts]
+    rows = len(plan.latents)
+    assert names == ["output encoder", f"decoder, {rows} rows", f"plan, {rows} latents"]
+    assert payload.parts[1].nbytes == rows * dspa.output_sae.d_model * 4
+    found = look_through({"block": (dspa, [plan])})
+    assert (found.plans, found.maps, found.planned) == ([plan], [], True)
+    both = look_through((dspa, plan, map))
+    assert not both.planned
+    assert both.columns is not None
+    assert both.columns.tolist() == [2, 5]
+
+
+def test_the_estimate_of_what_is_sent(pair: tuple[Any, Any]) -> None:
+    dspa, map = pair
+    payload = dspa.payload(map)
+    assert payload.compressed is not None
+    assert payload.nbytes * 0.8 < payload.estimate - 30_000 < payload.nbytes * 1.05
+    assert "as sent, compressed: estimated from samples" in str(payload)
 
 
 def test_a_narrower_payload_is_cast_on_both_sides(pair: tuple[Any, Any]) -> None:

@@ -35,10 +35,17 @@ def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
             "prompt_length is for trace; in generate the whole row is the prompt, so leave it out"
         )
     content = None
+    source = "prompt="
+    remedy = "pass prompt.ids to the model and the same prompt to apply"
+    if steerer.plans is not None:
+        if prompts is not None:
+            raise error("prompt= came with a plan, which holds its own prompt; leave it out")
+        source, remedy = "plan", "pass to the model the prompt that dspa.plan was given"
+        prompts = [(plan.ids, None) for plan in steerer.plans]
     if prompts is not None:
         if len(prompts) != len(ids):
             raise error(
-                f"prompt= came with {len(prompts)} prompts for {len(ids)} rows; give one a row"
+                f"{source} came with {len(prompts)} prompts for {len(ids)} rows; give one a row"
             )
         if prompt_length is not None:
             given = lengths(prompt_length, ids, error).tolist()
@@ -52,11 +59,8 @@ def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
             seen = ids[row][mask[row]]
             seen = seen if generating else seen[: len(own)]
             if len(seen) != len(own) or not bool((seen == own.to(seen.device)).all()):
-                raise error(
-                    f"row {row} does not hold the tokens of its prompt=; pass prompt.ids to the "
-                    "model and the same prompt to apply"
-                )
-        if steerer.options["prompt_tokens"] == "content":
+                raise error(f"row {row} does not hold the tokens of its {source}; {remedy}")
+        if steerer.plans is None and steerer.options["prompt_tokens"] == "content":
             content = [inside for _, inside in prompts]
         prompt_length = [len(own) for own, _ in prompts]
     if generating:

@@ -7,7 +7,7 @@ and nnsight alone: on NDIF the encoding happens beside the model, and only count
 import torch
 from nnsight.intervention.interleaver import EarlyStopException, Mediator
 
-from dspa_nn.graph.steer import count_active
+from dspa_nn.graph.steer import count_active, read_counts
 from dspa_nn.graph.trace import exact, first
 
 
@@ -18,13 +18,15 @@ class Counter:
     where every prompt is empty; `prompt_target`, int64 [triples, tokens], and `prompt_size`;
     `passes`, a list of dicts with `triples`, int64 [rows], whose prompts the rows go on from,
     `inputs`, keywords of the model, and `target`, int64 [rows, tokens]; and `response_size`. A
-    target is the row of a table of that size in which a token is counted, or -1.
+    target is the row of a table of that size in which a token is counted, or -1. follow: move the
+    encoders beside the hidden states, whose device the sender of a remote job does not know.
     """
 
-    def __init__(self, encoders, paths, error=ValueError):
+    def __init__(self, encoders, paths, error=ValueError, follow=False):
         self.input_encoder, self.output_encoder = encoders
         self.paths = paths
         self.error = error
+        self.follow = follow
 
     def begin(self, batch):
         """Empty tables, and no cache: int32 [prompt_size, d_in] and [response_size, d_out]."""
@@ -80,6 +82,8 @@ class Counter:
                     "the residual stream holds NaN or infinity; load the model in a wider dtype "
                     "(bfloat16 or float32)"
                 )
+            if self.follow:
+                encoder.to(hidden.device)
             with exact(hidden):
                 table += count_active(encoder, hidden, target, len(table)).cpu()
 
@@ -92,6 +96,30 @@ class Counter:
             "the model hands its blocks no key-value cache of layers, from which two responses to "
             "one prompt could go on; only models with transformers' dynamic cache are counted"
         )
+
+
+class PromptReader:
+    """Counts the active tokens of prompts, in the trace that runs them, and ends it there.
+
+    counted: bool [rows, tokens]; path: the input block, seen from the root of the model; follow:
+    as in `Counter`.
+    """
+
+    def __init__(self, encoder, path, counted, error=ValueError, follow=False):
+        self.encoder = encoder
+        self.path = path
+        self.counted = counted
+        self.error = error
+        self.follow = follow
+
+    def read(self, found):
+        """Add int32 [rows, d_in] to the list `found`."""
+        hidden = first(Mediator.value(f"{self.path}.output"))
+        if self.follow:
+            self.encoder.to(hidden.device)
+        with exact(hidden):
+            found.append(read_counts(self.encoder, hidden, self.counted, self.error).cpu())
+        raise EarlyStopException()
 
 
 def pack(table):

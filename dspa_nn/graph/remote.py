@@ -15,6 +15,8 @@ from dspa_nn.graph.trace import current_call
 
 # What `apply` takes besides the map, and what it falls back to: None is filled in by `fill`.
 NAMES = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "positions")
+# Of these, what may still be chosen for a plan that is already made.
+OPEN = ("alpha", "positions")
 
 
 class SteeringRefusal(ValueError):
@@ -37,6 +39,38 @@ class RemoteMap:
         self.prompt_tokens = prompt_tokens
         self.origin = origin
         self.defaults = defaults
+
+
+class RemotePlan:
+    """What was counted, scored and chosen for one prompt, and with which settings: see `Plan`.
+
+    ids: int64 [tokens], the prompt's; counts: int32 [d_in]; lengths: int64 [], counted tokens;
+    weights: float64 [d_in]; scores: float64 [d_out]; augment, ablate: int64 [k], padded with -1.
+    """
+
+    def __init__(self, ids, counts, lengths, weights, scores, augment, ablate, options):
+        self.ids = ids
+        self.counts = counts
+        self.lengths = lengths
+        self.weights = weights
+        self.scores = scores
+        self.augment = augment
+        self.ablate = ablate
+        self.options = options  # with the map's origin among them
+
+
+def as_portable(value, error):
+    """A map as a `RemoteMap`, or plans (one, or one a row) as a list of `RemotePlan`."""
+    batch = value if isinstance(value, (list, tuple)) else [value]
+    batch = [own.portable() if hasattr(own, "portable") else own for own in batch]
+    if batch and all(isinstance(own, RemotePlan) for own in batch):
+        return batch
+    if isinstance(value, (list, tuple)) or not isinstance(batch[0], RemoteMap):
+        raise error(
+            f"apply was given a {type(value).__name__} for its map; pass what fit or "
+            "ConditionalDifferenceMap.load returned, or what dspa.plan made"
+        )
+    return batch[0]
 
 
 class RemotePrompt:
@@ -62,15 +96,46 @@ class RemoteDSPA:
         self.model = model  # the server's own, for blocks that say `dspa.model`
 
     def steerer(self, map, given, only, never, planner, error, map_error):
-        """The steerer of one `apply`, its settings filled in and checked; map: a `RemoteMap`."""
+        """The steerer of one `apply`, its settings filled in and checked.
+
+        map: a `RemoteMap`, or plans, which were made with one.
+        """
+        if isinstance(map, list):
+            chosen = {"only": only, "never": never, "planner": planner}
+            return self.planned_steerer(map, {**given, **chosen}, error, map_error)
         check_origin(map.origin, self.identity, "it is used with", map_error)
         options = fill(given, map.defaults, self.defaults)
         check_options(options, error)
         options["allowed"] = allowed_latents(only, never, self.encoders[1].width, error)
         options["prompt_tokens"] = map.prompt_tokens
+        options["origin"] = map.origin
         options.update(self.tokens)
         return Steerer(
             self.encoders, self.decoder, self.editable, map.arrays, options, error, planner
+        )
+
+    def planned_steerer(self, plans, given, error, map_error):
+        """The steerer of a run whose plans are made; given: as in `apply`, None where not given."""
+        options = dict(plans[0].options)
+        for plan in plans:
+            check_origin(plan.options["origin"], self.identity, "it is used with", map_error)
+            for name in NAMES:
+                if plan.options[name] != options[name]:
+                    raise error(
+                        f"plans of one batch were made with {name} {options[name]!r} and "
+                        f"{plan.options[name]!r}; plan the batch with the same settings"
+                    )
+        for name, value in given.items():
+            if value is not None and name not in OPEN:
+                raise error(
+                    f"{name}= came with a plan, which is already made; give it to dspa.plan "
+                    f"instead ({' and '.join(OPEN)} may be given here)"
+                )
+        options.update({name: given[name] for name in OPEN if given[name] is not None})
+        options["allowed"] = None
+        check_options(options, error)
+        return Steerer(
+            self.encoders, self.decoder, self.editable, None, options, error, plans=plans
         )
 
     def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):
@@ -82,17 +147,13 @@ class RemoteDSPA:
         if unknown:
             raise error(f"apply takes no {', '.join(unknown)}; it takes {', '.join(NAMES)}")
         given = {name: given.get(name) for name in NAMES}
-        if hasattr(map, "portable"):
-            map = map.portable()
-        if not isinstance(map, RemoteMap):
-            raise error(
-                f"apply was given a {type(map).__name__} for its map; pass what fit or "
-                "ConditionalDifferenceMap.load returned"
-            )
+        map = as_portable(map, error)
         envoy = current_call(error)[1].envoy
         config = getattr(envoy._module, "config", None)
         served = {"model_revision": getattr(config, "_commit_hash", None)}
-        check_origin(map.origin, served, "the server runs", MapRefusal)
+        origins = [own.options["origin"] for own in map] if isinstance(map, list) else [map.origin]
+        for origin in origins:
+            check_origin(origin, served, "the server runs", MapRefusal)
         self.move(envoy._module)
         steerer = self.steerer(map, given, only, never, planner, error, MapRefusal)
         record = apply(steerer, self.paths, self.prompts(prompt, error), prompt_length)
@@ -104,7 +165,8 @@ class RemoteDSPA:
         if device != self.decoder.device:
             self.decoder = self.decoder.to(device)
             for encoder in self.encoders:
-                encoder.to(device)
+                if encoder is not None:  # the input encoder stays at home where plans are made
+                    encoder.to(device)
 
     def prompts(self, prompt, error):
         """(ids, content) of each prompt of a batch, or None."""

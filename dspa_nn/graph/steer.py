@@ -20,8 +20,9 @@ class Steerer:
     """What one `apply` needs, as plain tensors and values: encoders, decoder rows, map, options."""
 
     def __init__(
-        self, encoders, decoder, editable, map_arrays, options, error=ValueError, planner=None
-    ):
+        self, encoders, decoder, editable, map_arrays, options, error=ValueError, planner=None,
+        plans=None,
+    ):  # fmt: skip
         # decoder: [d_out, d_model], or the rows of the latents in `editable` (ascending) alone.
         self.input_encoder, self.output_encoder = encoders
         self.decoder = decoder
@@ -31,6 +32,8 @@ class Steerer:
         self.error = error
         # planner(record, options) -> (augment, ablate), in place of `select`.
         self.planner = planner
+        # Plans made before, one a prompt, in place of input encoder and map.
+        self.plans = plans
 
 
 class Record:
@@ -85,6 +88,8 @@ class Steering:
         if content is not None:
             for row, inside in enumerate(content):
                 self.counted[row, self.in_prompt[row]] &= inside.to(mask.device)
+        elif steerer.plans is not None:
+            pass  # what was counted was counted when the plans were made
         elif steerer.options["prompt_tokens"] == "content" and steerer.options["markup_ids"]:
             markup = torch.tensor(steerer.options["markup_ids"], device=ids.device)
             record.markup = (torch.isin(ids, markup) & self.counted).any(-1)
@@ -108,22 +113,24 @@ class Steering:
 
     def read_prompt(self, hidden):
         """Count the prompt's active latents and plan. hidden: [rows, tokens, d_model]."""
+        self.meet(hidden)
+        encoder, error = self.steerer.input_encoder, self.steerer.error
+        self.plan_from(read_counts(encoder, hidden, self.counted, error))
+
+    def meet(self, hidden):
+        """See the prompt pass for the first time: how often a row is repeated, and all of it."""
         self.expand(hidden.shape[0])
         if hidden.shape[1] != self.width:
             raise self.steerer.error(
-                f"the input layer saw {hidden.shape[1]} of the prompt's {self.width} tokens; give "
+                f"the layer saw {hidden.shape[1]} of the prompt's {self.width} tokens; give "
                 "the whole prompt in one pass, without a filled cache or chunked prefill"
             )
+
+    def plan_from(self, counts):
+        """Plan from the prompts' active tokens a latent, int32 [rows, d_in]."""
         steerer, record, options = self.steerer, self.record, self.steerer.options
-        if not bool(torch.isfinite(hidden[self.counted.to(hidden.device)]).all()):
-            raise steerer.error(
-                "the residual stream at the input layer holds NaN or infinity; load the model in "
-                "a wider dtype (bfloat16 or float32)"
-            )
         with torch.no_grad():
-            target = torch.arange(len(hidden), device=self.counted.device).unsqueeze(-1)
-            target = torch.where(self.counted, target, -1)
-            record.counts = count_active(steerer.input_encoder, hidden, target, len(hidden))
+            record.counts = counts
             record.lengths = self.counted.sum(-1).to(record.counts.device)
             record.weights = prompt_weights(
                 record.counts,
@@ -153,6 +160,26 @@ class Steering:
             )
         else:
             record.augment, record.ablate = planner(record, options)
+        self.prepare()
+
+    def take_plans(self, hidden):
+        """Use the plans that were made before. hidden: the prompt pass at the output layer."""
+        self.meet(hidden)
+        record, plans = self.record, self.steerer.plans
+        times = len(hidden) // len(plans)
+        device = self.steerer.output_encoder.device
+        for name in ("counts", "lengths", "weights", "scores"):
+            own = torch.stack([getattr(plan, name) for plan in plans]).to(device)
+            setattr(record, name, own.repeat_interleave(times, 0))
+        for name in ("augment", "ablate"):
+            own = [getattr(plan, name)[getattr(plan, name) >= 0] for plan in plans]
+            own = torch.nn.utils.rnn.pad_sequence(own, True, -1).to(device)
+            setattr(record, name, own.repeat_interleave(times, 0))
+        self.prepare()
+
+    def prepare(self):
+        """Gather what every step needs of the latents that were chosen."""
+        record = self.record
         both = torch.cat([record.augment, record.ablate], -1)
         signs = torch.ones_like(both, dtype=torch.int8)
         signs[:, record.augment.shape[1] :] = -1
@@ -195,6 +222,8 @@ class Steering:
         hidden: [rows, tokens, d_model], every pass of the run in turn.
         """
         step, self.step = self.step, self.step + 1
+        if not step and self.steerer.plans is not None:
+            self.take_plans(hidden)
         tokens = hidden.shape[1]
         start, where = self.steered(tokens, step)
         if start == tokens or not self.planned.shape[1]:
@@ -236,6 +265,22 @@ class Steering:
             record.ids = ids
         if self.on_end is not None:
             self.on_end(record)
+
+
+def read_counts(encoder, hidden, counted, error):
+    """Counted tokens of each prompt on which a latent is active: int32 [rows, width].
+
+    hidden: [rows, tokens, d_model] at the input layer; counted: bool [rows, tokens].
+    """
+    if not bool(torch.isfinite(hidden[counted.to(hidden.device)]).all()):
+        raise error(
+            "the residual stream at the input layer holds NaN or infinity; load the model in "
+            "a wider dtype (bfloat16 or float32)"
+        )
+    with torch.no_grad():
+        target = torch.arange(len(hidden), device=counted.device).unsqueeze(-1)
+        target = torch.where(counted, target, -1)
+        return count_active(encoder, hidden, target, len(hidden))
 
 
 def count_active(encoder, hidden, target, size):

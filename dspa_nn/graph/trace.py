@@ -194,9 +194,10 @@ class StepWorker(Mediator):
 
     def _run(self):
         try:
-            hidden = first(Mediator.value(self.input_location))
-            with exact(hidden):
-                self.steering.read_prompt(hidden)
+            if self.steering.steerer.plans is None:
+                hidden = first(Mediator.value(self.input_location))
+                with exact(hidden):
+                    self.steering.read_prompt(hidden)
             step = 0
             while True:
                 # Pinned, since a relaxed request would be served the same visit again.
@@ -272,7 +273,7 @@ def start(mediator, call, steering, paths, error):
     """
     interleaver = mediator.interleaver
     locations = [f"{call.envoy.path}.{path}.output" for path in paths]
-    for location in locations:
+    for location in locations if steering.steerer.plans is None else locations[1:]:
         if mediator.occurrence(location):
             raise error(
                 f"apply was called after {location} had run; call it first in the block, before "

@@ -110,6 +110,47 @@ def test_the_payload_is_what_can_matter(remote: Any, map: Any) -> None:
     assert remote.model._remote_backend.last.sent <= 1.15 * payload.nbytes
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_planned_first_equals_one_request(remote: Any, map: Any, rows: int) -> None:
+    rendered = prompts(remote, *QUESTIONS[:rows])
+    route = remote.model._remote_backend
+    ids, edits = generated(remote, map, "both", rendered, True)
+    whole = route.last.sent
+    options = {name: value for name, value in OPTIONS.items() if name != "alpha"}
+    plans = remote.plan(map, rendered, remote=True, mode="both", **options)
+    first = route.last.sent
+    with remote.model.generate(
+        padded(remote, rendered), max_new_tokens=5, do_sample=False, remote=True
+    ) as tracer:
+        own = remote.apply(plans, alpha=OPTIONS["alpha"])
+        own_ids = tracer.result.save()
+    second = route.last.sent
+    assert torch.equal(own_ids, ids)
+    assert list(own) == list(edits)
+    assert str(own) == str(edits)
+    assert edits.total > 0
+    assert max(first, second) < 0.7 * whole
+    for plan, there in zip(plans, edits.plans, strict=True):
+        assert plan.prompt_latents == there.prompt_latents
+        assert torch.equal(plan.scores, there.scores)
+
+
+def test_plans_share_a_session(remote: Any, map: Any) -> None:
+    import nnsight
+
+    rendered = prompts(remote, *QUESTIONS)
+    plans = remote.plan(map, rendered, remote=True, mode="both", **OPTIONS)
+    rows = [own.prompt_ids.unsqueeze(0) for own in rendered]
+    with remote.model.session(remote=True) as session:
+        logs = nnsight.save([])
+        for plan, row in zip(plans, rows, strict=True):
+            with remote.model.generate(row, max_new_tokens=2, do_sample=False):
+                edits = remote.apply(plan)
+            logs.append(edits)
+    assert [log.plans[0].latents for log in logs] == [plan.latents for plan in plans]
+    assert session.backend.sent < remote.payload(map).compressed
+
+
 def test_a_remote_fit_is_byte_identical_and_resumes(
     remote: Any, local: Any, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
