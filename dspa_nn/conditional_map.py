@@ -232,6 +232,7 @@ class ConditionalDifferenceMap(MapRows):
             "indptr": self.indptr,
             "columns": self.columns,
             "values": self.values,
+            "d_in": self.shape[0],
             "d_out": self.shape[1],
             "tau": self.tau,
             "gate_mean": self.gate_mean,

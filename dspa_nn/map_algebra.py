@@ -28,7 +28,13 @@ def restricted(map: Any, rows: Any, columns: Any) -> Any:
     ):
         if wanted is None:
             continue
-        latents = np.unique(np.asarray(wanted, dtype=np.int64))
+        listed = hasattr(wanted, "__array__") or not hasattr(wanted, "__iter__")
+        latents = np.unique(np.asarray(wanted if listed else list(wanted)))
+        if len(latents) and latents.dtype.kind not in "iu":
+            raise MapError(
+                f"{name} holds values of type {latents.dtype}; expected latents by number, as "
+                "[3, 17]."
+            )
         if len(latents) and (latents[0] < 0 or latents[-1] >= width):
             wrong = latents[0] if latents[0] < 0 else latents[-1]
             raise MapError(f"{name} names latent {wrong}; expected latents from 0 to {width - 1}.")

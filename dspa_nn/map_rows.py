@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dspa_nn.errors import MapError
+from dspa_nn.fitting import check_positive_int
 from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, SparseTable
 
 
@@ -110,6 +111,7 @@ class MapRows:
         input latent  output latent       value
                    1              0    -0.75000
         """
+        check_positive_int("n", n)
         order = torch.sort(self.values.abs(), descending=True, stable=True).indices[:n]
         rows = self.row_of_each()
         return Entries(

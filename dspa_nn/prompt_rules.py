@@ -15,7 +15,8 @@ from dspa_nn.graph.select import PROMPT_RULES
 
 def check_counts(counts: Any, d_in: int) -> Tensor:
     """Prompt counts [.., d_in] as a tensor on the CPU; `MapError` for any other shape or sign."""
-    table = torch.as_tensor(counts).detach().cpu()
+    dense = counts.toarray() if hasattr(counts, "toarray") else counts  # scipy's sparse rows
+    table = torch.as_tensor(dense).detach().cpu()
     if table.ndim < 1 or table.shape[-1] != d_in:
         raise MapError(
             f"prompt_counts has shape {tuple(table.shape)}; expected [.., {d_in}], one count for "

@@ -7,10 +7,19 @@ and checkpoints in test_counting; decoding modes in test_generation_modes.
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from dspa_nn import DSPA, DSPAError, MapError, SAEError, SteeringError
+from dspa_nn import (
+    DSPA,
+    ConditionalDifferenceMap,
+    DSPAError,
+    MapError,
+    SAEError,
+    SteeringError,
+)
+from dspa_nn.graph.settings import allowed_latents
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab
 
@@ -298,4 +307,88 @@ def test_an_encoder_decoder_and_a_model_without_a_tokenizer(lab: Lab) -> None:
     assert sentence(read_facts, lab.hf, error=DSPAError) == (
         "LlamaForCausalLM came without a tokenizer; pass TransformersModel(..., "
         "task='text-generation', tokenizer=...)"
+    )
+
+
+# -- maps that cannot serve, and values of another type --------------------------------------------
+
+
+def dense(lab: Lab, rows: int = tiny.WIDTH_IN, columns: int = tiny.WIDTH_OUT) -> Any:
+    return ConditionalDifferenceMap.from_dense(torch.ones(rows, columns))
+
+
+def steered_by(lab: Lab, map: Any, **options: Any) -> None:
+    with lab.nn.generate("sun moon", max_new_tokens=2, do_sample=False):
+        lab.dspa.apply(map, **options)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 40), (48, 41)])
+def test_a_map_of_other_widths(lab: Lab, rows: int, columns: int) -> None:
+    wanted = (
+        f"this map is {rows} x {columns}, and the two SAEs have 48 and 40 latents; use the SAEs it "
+        "was fitted with, or fit a map for these"
+    )
+    map = dense(lab, rows, columns)
+    assert sentence(steered_by, lab, map, error=MapError) == wanted
+    assert sentence(lab.dspa.plan, map, "sun", error=MapError) == wanted
+    assert sentence(lab.dspa.attach, lab.hf, map, error=MapError) == wanted
+
+
+@pytest.mark.parametrize(("rule", "what"), [("gated", "tau"), ("centred", "tau and gate mean")])
+def test_a_map_without_the_gates_of_a_fit(lab: Lab, rule: str, what: str) -> None:
+    wanted = (
+        f"prompt_rule={rule!r} needs the map's {what}, which this map does not hold; fit the map "
+        "from counts, or use prompt_rule='density'"
+    )
+    imported = dense(lab)
+    assert sentence(steered_by, lab, imported, prompt_rule=rule, error=MapError) == wanted
+    assert sentence(lab.dspa.plan, imported, "sun", prompt_rule=rule, error=MapError) == wanted
+    assert lab.dspa.plan(imported, "sun").prompt_latents
+
+
+NUMBERED = "and must list output latents by number, as [3, 17]"
+
+
+@pytest.mark.parametrize(
+    ("latents", "kinds"),
+    [
+        (torch.ones(40, dtype=torch.bool), "torch.bool"),
+        ([True, False], "bool"),
+        ([1.5, 2], "float, int"),
+        ("12", "str"),
+        (3, "int"),
+        (torch.tensor(3), "torch.int64"),
+    ],
+    ids=["mask", "booleans", "floats", "string", "number", "scalar"],
+)
+def test_latents_that_are_no_list_of_numbers(latents: Any, kinds: str) -> None:
+    # Not through `apply`: under the tests' shape checks its annotations would speak first.
+    for name, both in (("only", (latents, None)), ("never", (None, latents))):
+        text = sentence(allowed_latents, *both, 40, SteeringError)
+        assert text == f"{name}= holds {kinds}, {NUMBERED}"
+
+
+def test_latents_as_any_list_of_numbers() -> None:
+    few = [3, 17]
+    for listed in (few, {3, 17}, iter(few), torch.tensor(few), np.array(few, dtype=np.uint8)):
+        allowed: Any = allowed_latents(listed, None, 40, SteeringError)
+        assert torch.nonzero(allowed).flatten().tolist() == few
+    none: Any = allowed_latents([], None, 40, SteeringError)
+    assert not none.any()
+
+
+def test_scalars_of_numpy_and_torch_are_numbers(lab: Lab) -> None:
+    plain = lab.dspa.plan(lab.map, "sun moon", k_diff=3, alpha=0.25)
+    other = lab.dspa.plan(lab.map, "sun moon", k_diff=np.int64(3), alpha=torch.tensor(0.25))
+    assert plain.ablate == other.ablate
+    assert len(plain.ablate) == 3
+
+
+@pytest.mark.parametrize("length", [2.5, "3", True, [None]])
+def test_a_prompt_length_that_is_no_number_of_tokens(lab: Lab, length: Any) -> None:
+    with lab.dspa.attach(lab.hf, lab.map, prompt_length=length):
+        text = sentence(lab.hf, torch.tensor([lab.ids("sun moon")]))
+    assert text == (
+        f"prompt_length is {length!r}, and must be a number of tokens, or a list with one for each "
+        "row"
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from dspa_nn.conditional_map import ConditionalDifferenceMap
 from dspa_nn.errors import FileError, MapError
@@ -191,6 +192,25 @@ def test_restrict() -> None:
     assert torch.equal(part.tau, A.tau)
     assert torch.equal(A.to_dense(), DENSE)
     assert len(A.restrict(rows=[]).values) == 0
+
+
+@pytest.mark.parametrize("latents", [[True, False], torch.tensor([True, False]), [0.5]])
+def test_restrict_takes_latents_by_number_not_a_mask(latents) -> None:
+    kind = "float64" if latents == [0.5] else "bool"
+    with pytest.raises(MapError, match=rf"^columns holds values of type {kind}; expected latents"):
+        small().restrict(columns=latents)
+
+
+def test_restrict_takes_any_list_of_numbers() -> None:
+    wanted = small().restrict(columns=[0, 1]).to_dense()
+    for latents in ({0, 1}, range(2), torch.tensor([1, 0]), iter([0, 1])):
+        assert torch.equal(small().restrict(columns=latents).to_dense(), wanted)
+    assert not len(small().restrict(columns=[]).values)
+
+
+def test_scores_of_sparse_counts() -> None:
+    counts = np.array([[1] * small().shape[0], [0] * small().shape[0]])
+    assert torch.equal(small().score(csr_array(counts)), small().score(counts))
 
 
 def test_the_difference_of_two_maps() -> None:

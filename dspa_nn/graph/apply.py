@@ -84,7 +84,16 @@ def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
 
 def lengths(value, ids, error):
     """Prompt lengths as int64 [rows], from an int or one a row."""
-    found = torch.as_tensor(value, dtype=torch.int64, device=ids.device)
+    try:
+        found = torch.as_tensor(value, device=ids.device)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or (found.numel() and "int" not in str(found.dtype)):
+        raise error(
+            f"prompt_length is {value!r}, and must be a number of tokens, or a list with one for "
+            "each row"
+        )
+    found = found.to(torch.int64)
     if found.dim() == 0:
         found = found.expand(len(ids))
     if found.shape != (len(ids),):

@@ -9,7 +9,13 @@ from nnsight import save
 from nnsight.util import from_import_path
 
 from dspa_nn.graph.apply import apply
-from dspa_nn.graph.settings import allowed_latents, check_options, check_origin, fill
+from dspa_nn.graph.settings import (
+    allowed_latents,
+    check_map,
+    check_options,
+    check_origin,
+    fill,
+)
 from dspa_nn.graph.steer import Steerer
 from dspa_nn.graph.trace import current_call
 
@@ -106,7 +112,9 @@ class RemoteDSPA:
         check_origin(map.origin, self.identity, "it is used with", map_error)
         options = fill(given, map.defaults, self.defaults)
         check_options(options, error)
-        options["allowed"] = allowed_latents(only, never, self.encoders[1].width, error)
+        widths = self.encoders[0].width, self.encoders[1].width
+        check_map(map.arrays, widths, options["prompt_rule"], map_error)
+        options["allowed"] = allowed_latents(only, never, widths[1], error)
         options["prompt_tokens"] = map.prompt_tokens
         options["origin"] = map.origin
         options.update(self.tokens)

@@ -39,7 +39,8 @@ def fill(given, *fallbacks):
         for fallback in (*fallbacks, PAPER):
             if value is None:
                 value = fallback.get(key)
-        filled[key] = value
+        # numpy's and torch's scalars are numbers too.
+        filled[key] = value.item() if getattr(value, "ndim", None) == 0 else value
     return filled
 
 
@@ -63,7 +64,7 @@ def allowed_latents(only, never, d_out, error):
         return None
     allowed = torch.full((d_out,), only is None)
     for name, latents, value in (("only", only, True), ("never", never, False)):
-        for latent in () if latents is None else latents:
+        for latent in () if latents is None else listed(name, latents, error):
             if not 0 <= int(latent) < d_out:
                 raise error(
                     f"{name}= names latent {int(latent)}, and the output SAE has latents 0 to "
@@ -71,6 +72,39 @@ def allowed_latents(only, never, d_out, error):
                 )
             allowed[int(latent)] = value
     return allowed
+
+
+def listed(name, latents, error):
+    """Latents as a list; `error` for what is none, as a mask of booleans."""
+    single = isinstance(latents, str) or not hasattr(latents, "__iter__")
+    single = single or getattr(latents, "ndim", 1) == 0
+    found = [latents] if single else list(latents)
+    if single or any("int" not in kind_of(latent) for latent in found):
+        kinds = ", ".join(sorted({kind_of(latent) for latent in found}))
+        raise error(f"{name}= holds {kinds}, and must list output latents by number, as [3, 17]")
+    return found
+
+
+def kind_of(value):
+    """The name of a value's type, or of its dtype where it has one."""
+    return str(getattr(value, "dtype", type(value).__name__))
+
+
+def check_map(arrays, widths, prompt_rule, error):
+    """Refuse a map that is not of these two SAEs, or that cannot serve the prompt rule."""
+    shape = arrays["d_in"], arrays["d_out"]
+    if shape != widths:
+        raise error(
+            f"this map is {shape[0]} x {shape[1]}, and the two SAEs have {widths[0]} and "
+            f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these"
+        )
+    needed = {"gated": ("tau",), "centred": ("tau", "gate_mean")}.get(prompt_rule, ())
+    missing = [name.replace("_", " ") for name in needed if arrays[name] is None]
+    if missing:
+        raise error(
+            f"prompt_rule={prompt_rule!r} needs the map's {' and '.join(missing)}, which this map "
+            "does not hold; fit the map from counts, or use prompt_rule='density'"
+        )
 
 
 def contradicting(one, other, keys):
