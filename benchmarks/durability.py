@@ -31,7 +31,7 @@ from dspa_nn.shards import merge_shards
 
 SHARDS = 3
 # Small, for many batches: a chunk of the checkpoint is two of them.
-BUDGET = 128
+BUDGET = 64
 # Bytes of the smallest disk that is filled.
 SMALLEST = 1 << 16
 # What ends a process whose disk is full, in the sentence of `FileError`.
@@ -247,7 +247,7 @@ def main() -> None:
     from dspa_nn.presets import ASSETS
 
     given = options(str(__doc__))
-    kills, disks, triples = (8, 3, 8) if given.quick else (50, 10, 24)
+    kills, disks, triples = (8, 3, 6) if given.quick else (50, 10, 12)
     source = dn.load_triples(ASSETS / "demo_triples.jsonl", limit=triples)
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
     job = job_of(CountRun(dspa, source, token_budget=BUDGET))
