@@ -10,7 +10,7 @@ import torch
 
 from dspa_nn.batching import Job, to_tensors
 from dspa_nn.counts import ActivationCounts, Block
-from dspa_nn.errors import CountsError
+from dspa_nn.errors import CountsError, TripleError
 from dspa_nn.graph.count import Counter
 from dspa_nn.provenance import unequal
 from dspa_nn.rendering import render
@@ -34,10 +34,20 @@ def prepare(
     """
     from dspa_nn.context import fit_to_context
 
+    if isinstance(triples, str) or not hasattr(triples, "__len__"):
+        raise TripleError(
+            f"triples came as a {type(triples).__name__}, where a list of them was expected: read "
+            "a source with load_triples(...), or put them in a list"
+        )
     if not len(triples):
         raise CountsError("no triples came, and at least one is needed; check the source")
     jobs, skipped = [], {}
     for index, triple in enumerate(triples):
+        if not isinstance(triple, PreferenceTriple):
+            raise TripleError(
+                f"triple {index} is a {type(triple).__name__}, where a PreferenceTriple was "
+                "expected: read rows with load_triples(rows)"
+            )
         fitted, reason = fit_to_context(tokenizer, triple, context, overlong)
         if reason is not None:
             skipped[reason] = skipped.get(reason, 0) + 1

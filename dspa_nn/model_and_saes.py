@@ -1,6 +1,7 @@
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -44,6 +45,11 @@ class ModelAndSAEs:
         self.facts: ModelFacts = read_facts(model)
         self.input_layer, self.output_layer = input_layer, output_layer
         self.defaults = dict(defaults or {})
+        for role, layer in (("input", input_layer), ("output", output_layer)):
+            if not isinstance(layer, Integral) or isinstance(layer, bool):
+                raise SteeringError(
+                    f"{role}_layer is {layer!r}, and must be the number of a decoder block, from 0"
+                )
         if not 0 <= input_layer <= output_layer < self.facts.n_layers:
             raise SteeringError(
                 f"input layer {input_layer} and output layer {output_layer} came, and "
@@ -184,9 +190,8 @@ class ModelAndSAEs:
         """Return (ids, content or every token) of each prompt of a batch."""
         if prompt is None:
             return None
-        one = isinstance(prompt, (str, Rendered)) or (
-            len(prompt) and isinstance(prompt[0], Mapping)
-        )
+        several = isinstance(prompt, (list, tuple))
+        one = not several or (len(prompt) and isinstance(prompt[0], Mapping))
         batch: Any = [prompt] if one else prompt
         rendered = [self.render(own) for own in batch]
         return [(own.prompt_ids, own.content) for own in rendered]

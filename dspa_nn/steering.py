@@ -125,6 +125,7 @@ class DSPA(ModelAndSAEs):
         max_entries: int | None = None,
         prompt_tokens: str | None = None,
         remote: bool = False,
+        strict: bool = False,
         **counting: Any,
     ) -> ConditionalDifferenceMap:
         """Count, then fit the conditional-difference map A = (1/N) sum_k g(x_k) drho_k^T.
@@ -139,7 +140,7 @@ class DSPA(ModelAndSAEs):
 
         options = {
             "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
-            "max_entries": max_entries, "prompt_tokens": prompt_tokens,
+            "max_entries": max_entries, "prompt_tokens": prompt_tokens, "strict": strict,
         }  # fmt: skip
         return fit_triples(self, triples, options, {"remote": remote, **counting})
 

@@ -5,6 +5,7 @@ and checkpoints in test_counting; decoding modes in test_generation_modes.
 """
 
 import copy
+import inspect
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,15 @@ import torch
 from dspa_nn import (
     DSPA,
     ConditionalDifferenceMap,
+    CountsError,
     DSPAError,
     MapError,
+    PreferenceTriple,
     SAEError,
     SteeringError,
+    TripleError,
 )
+from dspa_nn.counting import prepare
 from dspa_nn.graph.settings import allowed_latents
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab
@@ -392,3 +397,48 @@ def test_a_prompt_length_that_is_no_number_of_tokens(lab: Lab, length: Any) -> N
         f"prompt_length is {length!r}, and must be a number of tokens, or a list with one for each "
         "row"
     )
+
+
+def test_a_prompt_that_is_none(lab: Lab) -> None:
+    assert sentence(generated, lab, prompt=5, error=TripleError) == (
+        "a prompt of type int came, where a string or a list of chat messages was expected: give "
+        "one of the two"
+    )
+
+
+def test_layers_that_are_no_numbers(lab: Lab) -> None:
+    def changed(role: str, layer: Any) -> DSPA:
+        # The annotations of the tests' shape checks would speak first.
+        own = object.__new__(DSPA)
+        given = {"input_layer": tiny.LAYER_IN, "output_layer": tiny.LAYER_OUT, role: layer}
+        inspect.unwrap(DSPA.__init__)(
+            own, lab.nn, input_sae=lab.sae_in, output_sae=lab.sae_out, **given
+        )
+        return own
+
+    for role, layer in (("input_layer", "1"), ("output_layer", 2.0), ("input_layer", True)):
+        assert sentence(changed, role, layer) == (
+            f"{role} is {layer!r}, and must be the number of a decoder block, from 0"
+        )
+
+
+def test_what_is_no_list_of_triples(lab: Lab) -> None:
+    row = {"prompt": "sun", "chosen": "tea", "rejected": "fog"}
+    tail = "read rows with load_triples(rows)"
+    text = sentence(inspect.unwrap(prepare), [row], lab.tok, 512, "error", error=TripleError)
+    assert text == f"triple 0 is a dict, where a PreferenceTriple was expected: {tail}"
+    for source, kind in (("triples.jsonl", "str"), (iter(lab.triples), "list_iterator")):
+        text = sentence(inspect.unwrap(prepare), source, lab.tok, 512, "error", error=TripleError)
+        assert text == (
+            f"triples came as a {kind}, where a list of them was expected: read a source with "
+            "load_triples(...), or put them in a list"
+        )
+
+
+def test_fit_refuses_a_prompt_without_countable_tokens_if_strict(lab: Lab) -> None:
+    triples = [*lab.triples[:2], PreferenceTriple("", "tea", "fog")]  # BOS alone
+    kept = lab.dspa.fit(triples, progress=False)
+    assert kept.n_triples == 2
+    assert kept.provenance["skipped"] == {"no counted prompt token": 1}
+    text = sentence(lab.dspa.fit, triples, strict=True, progress=False, error=CountsError)
+    assert text.startswith("triple 2 has a prompt in which no token counts (1 such with ")
