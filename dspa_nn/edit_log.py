@@ -252,7 +252,7 @@ class EditLog:
         record = self._record
         if record.augment is None:
             return "the run ended before the input layer was reached, so nothing was planned"
-        if self.total:
+        if any(bool(changed.any()) for _, _, _, changed in self._changes()):
             return None
         if not int(record.lengths.sum()):
             return (

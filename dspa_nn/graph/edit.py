@@ -10,9 +10,9 @@ def edit_latents(latents, strongest, signs, alpha):
     M_t, the largest latent of the token; signs: [rows, 1, k], +1 to augment, -1 to ablate, 0 for
     padding. Inactive latents stay as they are; an ablated one never falls below 0.
     """
-    shift = alpha * strongest
-    moved = torch.where(signs > 0, latents + shift, (latents - shift).clamp(min=0))
-    return torch.where((latents > 0) & (signs != 0), moved, latents)
+    # A sign times a number is exact, and so is 0 for padding, which leaves a latent as it is.
+    moved = latents + signs * (alpha * strongest)
+    return torch.where(latents > 0, moved.clamp_(min=0), latents)
 
 
 def add_change(hidden, change, changed):

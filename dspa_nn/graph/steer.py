@@ -12,7 +12,8 @@ import torch
 from dspa_nn.graph.edit import add_change, edit_latents
 from dspa_nn.graph.select import prompt_weights, scores, select
 
-# Latents held at a time while a long prompt is encoded: 64 MiB in float32.
+# Latents encoded at a time, however wide the SAE and however many the tokens: 64 MiB in float32,
+# of which an encoder's rule holds a few at once.
 BLOCK = 1 << 24
 
 
@@ -94,7 +95,8 @@ class Steering:
             markup = torch.tensor(steerer.options["markup_ids"], device=ids.device)
             record.markup = (torch.isin(ids, markup) & self.counted).any(-1)
         self.planned: Any = None  # int64 [rows, k], clamped at 0
-        self.signs: Any = None  # int8 [rows, 1, k]
+        self.signs: Any = None  # [rows, 1, k] in the SAE's dtype: 1, -1, or 0 for padding
+        self.everywhere: Any = None  # bool [rows, 1], for passes of one token
 
     def expand(self, rows):
         """Repeat every prompt's row as `generate` does for beams and several returned sequences."""
@@ -184,9 +186,10 @@ class Steering:
         signs = torch.ones_like(both, dtype=torch.int8)
         signs[:, record.augment.shape[1] :] = -1
         signs[both < 0] = 0
-        device = self.steerer.output_encoder.device
+        device, dtype = self.steerer.output_encoder.device, self.steerer.output_encoder.dtype
         self.planned = both.clamp(min=0).to(device)
-        self.signs = signs.unsqueeze(1).to(device)
+        self.signs = signs.unsqueeze(1).to(device, dtype)
+        self.everywhere = torch.ones((len(both), 1), dtype=torch.bool, device=device)
         # One gather of decoder rows a run; every step multiplies by these alone.
         decoder, rows = self.steerer.decoder, self.planned
         editable = self.steerer.editable
@@ -201,14 +204,17 @@ class Steering:
             rows = torch.searchsorted(editable, rows.to(editable.device))
             rows = rows.clamp(max=max(len(editable) - 1, 0))
         self.rows = decoder[rows.to(decoder.device)]
-        self.rows = self.rows.to(device, self.steerer.output_encoder.dtype)
+        self.rows = self.rows.to(device, dtype)
 
     def steered(self, tokens, step):
-        """Where a pass is steered: (first position, bool [rows, positions from there on])."""
+        """Where a pass is steered: (first position, bool [rows, positions from there on] or None).
+
+        None stands for everywhere.
+        """
         mask = self.record.mask
         if step and tokens != self.width + step:
             # A cache: only what is new passes through the layer.
-            return 0, torch.ones((len(mask), tokens), dtype=torch.bool, device=mask.device)
+            return 0, None
         everywhere = self.steerer.options["positions"] == "all"
         where = mask & ~self.bos if everywhere else mask & self.last.cumsum(-1).bool()
         where = torch.nn.functional.pad(where, (0, tokens - self.width), value=True)
@@ -229,30 +235,37 @@ class Steering:
         if start == tokens or not self.planned.shape[1]:
             self.record.steps.append(None)
             return hidden
-        part = hidden[:, start:]
+        part = hidden[:, start:] if start else hidden
         latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
-        where = where.to(latents.device)
         edited = edit_latents(latents, strongest, self.signs, self.steerer.options["alpha"])
-        edited = torch.where(where.unsqueeze(-1), edited, latents)
+        if where is None:
+            where = self.everywhere.expand(-1, tokens)
+        else:
+            where = where.to(latents.device)
+            edited = torch.where(where.unsqueeze(-1), edited, latents)
         delta = edited - latents
         change = torch.bmm(delta, self.rows)
         if scale is not None:
             change = change * scale
         out = add_change(part, change, (delta != 0).any(-1))
-        # Without a cache a pass repeats all earlier positions: only the last is news.
-        news = (
-            slice(-1, None) if step and tokens > 1 and tokens == self.width + step else slice(None)
-        )
-        self.record.steps.append(
-            {
-                "start": tokens - 1 if news.start else start,
-                "before": latents[:, news].detach(),
-                "after": edited[:, news].detach(),
-                "strongest": strongest[:, news, 0].detach(),
-                "norm": change[:, news].norm(dim=-1).detach(),
-                "steered": where[:, news],
+        kept = {
+            "start": start,
+            "before": latents,
+            "after": edited,
+            "strongest": strongest[..., 0],
+            "norm": torch.linalg.vector_norm(change, dim=-1),
+            "steered": where,
+        }
+        if step and 1 < tokens == self.width + step:
+            # Without a cache a pass repeats all earlier positions: only the last is news.
+            kept = {name: value[:, -1:] for name, value in kept.items() if name != "start"}
+            kept["start"] = tokens - 1
+        if change.requires_grad:
+            kept = {
+                name: value.detach() if torch.is_tensor(value) else value
+                for name, value in kept.items()
             }
-        )
+        self.record.steps.append(kept)
         return out if not start else torch.cat([hidden[:, :start], out], 1)
 
     def finish(self, ids=None):
@@ -305,15 +318,24 @@ def planned_latents(encoder, hidden, planned):
     """Planned latents, each token's strongest latent M_t, and the scale of a decoded change.
 
     hidden: [rows, positions, d_model]; planned: int64 [rows, k]. Returns [rows, positions, k],
-    [rows, positions, 1] and [rows, positions, 1] or None.
+    [rows, positions, 1] and [rows, positions, 1] or None. Encoded in blocks, as in `count_active`.
     """
-    block = max(1, BLOCK // (encoder.width * len(hidden)))
+    shape = hidden.shape[:2]
+    tokens = hidden.reshape(-1, hidden.shape[-1])
+    index = planned if shape[1] == 1 else planned.repeat_interleave(shape[1], 0)
+    block = max(1, BLOCK // encoder.width)
     pieces = []
-    for part in hidden.split(block, 1):
-        latents, scale = encoder.encode(part)
-        index = planned.unsqueeze(1).expand(-1, part.shape[1], -1)
-        pieces.append((latents.gather(-1, index), latents.amax(-1, keepdim=True), scale))
-    if len(pieces) == 1:
-        return pieces[0]
-    scale = None if pieces[0][2] is None else torch.cat([piece[2] for piece in pieces], 1)
-    return torch.cat([p[0] for p in pieces], 1), torch.cat([p[1] for p in pieces], 1), scale
+    for first in range(0, len(tokens), block):
+        latents, scale = encoder.encode(tokens[first : first + block])
+        own = latents.gather(-1, index[first : first + block])
+        pieces.append((own, latents.amax(-1, keepdim=True), scale))
+    own, strongest, scale = (
+        pieces[0] if len(pieces) == 1 else map(joined, zip(*pieces, strict=True))
+    )
+    scale = None if scale is None else scale.reshape(*shape, 1)
+    return own.reshape(*shape, planned.shape[1]), strongest.reshape(*shape, 1), scale
+
+
+def joined(parts):
+    """Parts as one tensor, or None where they are None."""
+    return None if parts[0] is None else torch.cat(parts)
