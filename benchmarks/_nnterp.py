@@ -4,6 +4,7 @@ It reads lines: how many tokens to generate (0: say that it is ready), or "peak"
 Imports nothing of this repository, whose nnsight is another.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from nnterp import StandardizedTransformer  # pyright: ignore[reportMissingImpor
 
 def generate(model: Any, given: dict[str, Any], tokens: int) -> Any:
     settings = given["settings"] | {"max_new_tokens": tokens, "min_new_tokens": tokens}
-    with model.generate(given["inputs"], **settings) as tracer:
+    inputs = {"input_ids": given["ids"], "attention_mask": torch.ones_like(given["ids"])}
+    with model.generate(inputs, **settings) as tracer:
         with tracer.all():
             model.steer(given["layer"], given["vector"])
         ids = tracer.result.save()
@@ -22,7 +24,8 @@ def generate(model: Any, given: dict[str, Any], tokens: int) -> Any:
 
 
 def main() -> None:
-    given = torch.load(sys.argv[1], weights_only=True)
+    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    given["ids"], given["vector"] = torch.tensor(given["ids"]), torch.tensor(given["vector"])
     torch.set_num_threads(given["threads"])
     model = StandardizedTransformer(given["model"], dispatch=True, dtype=torch.float32)
     for line in sys.stdin:

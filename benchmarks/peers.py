@@ -12,6 +12,7 @@ process of its own for each.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -41,9 +42,9 @@ class Given:
     Ours plans as many, each prompt's own.
     """
 
-    def __init__(self, ids: Tensor, planned: Tensor, settings: dict[str, Any]) -> None:
-        self.ids, self.planned, self.settings = ids, planned, settings
-        self.mask = torch.ones_like(ids)
+    def __init__(self, ids: Any, planned: Any, settings: dict[str, Any]) -> None:
+        self.ids, self.planned = torch.tensor(ids), torch.tensor(planned)
+        self.mask, self.settings = torch.ones_like(self.ids), settings
 
     @cached_property
     def hf(self) -> Any:
@@ -152,18 +153,16 @@ class Nnterp:
         if folder is None:
             raise ImportError("no --nnterp folder was given")
         with tempfile.TemporaryDirectory() as scratch:
-            told = Path(scratch) / "given.pt"
-            torch.save(
-                {
-                    "model": model_path(),
-                    "inputs": {"input_ids": given.ids, "attention_mask": given.mask},
-                    "settings": given.settings,
-                    "layer": LAYER,
-                    "vector": given.vector(),
-                    "threads": torch.get_num_threads(),
-                },
-                told,
-            )
+            told = Path(scratch) / "given.json"
+            words = {
+                "model": model_path(),
+                "ids": given.ids.tolist(),
+                "settings": given.settings,
+                "layer": LAYER,
+                "vector": given.vector().tolist(),
+                "threads": torch.get_num_threads(),
+            }
+            told.write_text(json.dumps(words), encoding="utf-8")
             script = Path(__file__).with_name("_nnterp.py")
             self.process = subprocess.Popen(
                 [sys.executable, str(script), str(told)],
@@ -225,7 +224,7 @@ def alone(name: str, folder: Path) -> None:
         scene.hf = scene.dspa.model._module
         getattr(scene, OURS[name])(8)
     else:
-        given = Given(**torch.load(folder / "given.pt", weights_only=True))
+        given = Given(**json.loads((folder / "given.json").read_text(encoding="utf-8")))
         PEERS[name](given)(8)
     # Not ru_maxrss: a child begins with its parent's.
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -252,7 +251,7 @@ def main() -> None:
     repeats = asked.repeats or repeats
     scene = Scene(1)
     planned = [latent for latent, _ in scene.dspa.plan(scene.map, scene.prompts[0]).ablate]
-    told = {"ids": scene.ids, "planned": torch.tensor(planned), "settings": scene.settings(1)}
+    told = {"ids": scene.ids.tolist(), "planned": planned, "settings": scene.settings(1)}
     given, missing = Given(**told), []
     scene.hf = given.hf
     runs: dict[str, Run] = {}
@@ -268,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         scene.map.save(folder / "map")
-        torch.save(told, folder / "given.pt")
+        (folder / "given.json").write_text(json.dumps(told), encoding="utf-8")
         peaks = {
             name: run.peak() if isinstance(run, Nnterp) else peak(name, folder, asked)
             for name, run in runs.items()
