@@ -247,6 +247,7 @@ def main() -> None:
     from dspa_nn.presets import ASSETS
 
     given = options(str(__doc__))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a forked process cannot use a GPU
     kills, disks, triples = (8, 3, 6) if given.quick else (50, 10, 12)
     source = dn.load_triples(ASSETS / "demo_triples.jsonl", limit=triples)
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
