@@ -40,7 +40,8 @@ def fill(given, *fallbacks):
             if value is None:
                 value = fallback.get(key)
         # numpy's and torch's scalars are numbers too.
-        filled[key] = value.item() if getattr(value, "ndim", None) == 0 else value
+        scalar = value is not None and getattr(value, "ndim", None) == 0
+        filled[key] = value.item() if scalar else value
     return filled
 
 

@@ -336,6 +336,6 @@ def planned_latents(encoder, hidden, planned):
     return own.reshape(*shape, planned.shape[1]), strongest.reshape(*shape, 1), scale
 
 
-def joined(parts):
+def joined(parts) -> Any:
     """Parts as one tensor, or None where they are None."""
     return None if parts[0] is None else torch.cat(parts)

@@ -287,7 +287,7 @@ def start(mediator, call, steering, paths, error):
                 "map that is the sum of both"
             )
     block = call.envoy.get(paths[1])._module
-    workers: list[Mediator] = [StepWorker(steering, *locations, block)]
+    workers: list[Mediator] = [StepWorker(steering, locations[0], locations[1], block)]
     if call.generating:
         workers.append(ResultWorker(steering))
     # Before the block's own worker: what it reads of the layer after `apply` is the steered value.
