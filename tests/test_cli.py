@@ -153,3 +153,29 @@ def test_bench_prints_the_cost_table() -> None:
     assert shown.output == f"{table}\n"
     as_json = dspa("bench", *lengths, "--json")
     assert json.loads(as_json.output) == json.loads(json.dumps(table.to_dict()))
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_payload_counts_what_a_run_would_send(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50).exit_code == 0
+    built = DSPA.from_preset("smollm2-135m-instruct")
+    monkeypatch.setattr(DSPA, "unloaded", lambda name, payload_dtype: built)
+    fitted = ConditionalDifferenceMap.load(tmp_path / "map")
+    told = dspa("payload", tmp_path / "map")
+    assert told.exit_code == 0, told.output
+    parts = built.payload(fitted).parts
+    assert len(parts) == 4
+    for part in parts:
+        assert f"{part.nbytes:>15,}  {part.name}" in told.output
+    assert "planned first: plan = dspa.plan(map, prompt, remote=True)" in told.output
+
+
+def test_payload_from_shapes_alone() -> None:
+    told = dspa("payload", "--preset", "gemma-2-9b").output
+    assert "472,303,616 fits" in told
+    assert "235,470,848 fits" in told
+    wide = dspa("payload", "--preset", "gemma-2-9b", "--width", 131072).output
+    assert "3,762,472,960 over" in wide
+    assert "940,277,760 over" in wide

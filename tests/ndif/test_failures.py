@@ -1,15 +1,18 @@
 """A real server on loopback: every failure is one sentence, and names both sides."""
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import dspa_nn as dn
-from tests.ndif.test_remote import prompts
+from tests.ndif.test_remote import prompts, triples
 
 pytestmark = pytest.mark.ndif
+KEY = "5e7f-not-to-be-seen-anywhere"
 
 
 def steered(dspa: Any, map: Any, model: Any = None, where: Any = True, **options: Any) -> Any:
@@ -103,6 +106,34 @@ def test_a_block_that_raises_shows_its_line(remote: Any) -> None:
         raising(remote)()
     assert "test_failures.py, line " in str(raised.value)
     assert "torch.zeros(3).nothing" in str(raised.value)
+
+
+def test_the_key_is_nowhere(
+    remote: Any, map: Any, here: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from nnsight import CONFIG
+
+    monkeypatch.setattr(CONFIG.API, "APIKEY", KEY)
+    monkeypatch.setattr(CONFIG.APP, "DEBUG", True)
+    own = prompts(remote, "Hi")[0]
+    ids = own.prompt_ids.unsqueeze(0)
+    with remote.model.generate(ids, max_new_tokens=1, remote=True, blocking=False) as tracer:
+        edits = remote.apply(map, prompt=own)  # noqa: F841
+    job = dn.Job.of(tracer)
+    job.save(here / "job.json")
+    said = [str(job.result(60)["edits"]), str(dn.doctor(remote, map)), str(remote.payload(map))]
+    counts = remote.count(triples()[:2], remote=True, checkpoint=here / "run", progress=True)
+    counts.save(here / "counts")
+    for attempt in (raising(remote), lambda: steered(remote, map, where="http://127.0.0.1:9")):
+        with pytest.raises(dn.NDIFError) as raised:
+            attempt()
+        said += traceback.format_exception(raised.value)
+    said += capfd.readouterr()
+    files = [path for path in here.rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert KEY not in "".join(said)
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
 def test_it_listens_on_loopback_alone(server: Any) -> None:
