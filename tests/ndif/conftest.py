@@ -26,6 +26,7 @@ def server(embedded: str) -> Any:
             pytest.fail(f"CI needs the loopback NDIF server: {reason}")
         pytest.skip(reason)
     was_running = ndif.running()
+    ndif.started_here = not was_running
     if not was_running:
         ndif.start(limit=LIMIT)
     from huggingface_hub import constants

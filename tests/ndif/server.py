@@ -29,6 +29,8 @@ PORTS = {"api": 8001, "redis": 6390, "s3": 9000, "ray": 6385, "ray_client": 1000
 HOST = f"http://127.0.0.1:{PORTS['api']}"
 # Every process of the server carries this in its environment: so that they can be found again.
 MARK = "DSPA_NDIF_RUN"
+# Whether the tests started the server, and so may stop it.
+started_here = False
 
 
 def cache() -> Path:
@@ -276,6 +278,17 @@ def listening() -> set[str]:
     return found
 
 
+def imports() -> dict[str, int]:
+    """Count what shipped code imported on the server since it started, by module and verdict."""
+    found: dict[str, int] = {}
+    for line in (work() / "imports.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if entry["event"] == "import":
+            name = f"{entry['name']}: {'allowed' if entry['allowed'] else 'refused'}"
+            found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items()))
+
+
 def stop(patience: float = 10) -> None:
     """End every process of the server, and wait until none is left."""
     for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, patience)):
@@ -292,7 +305,7 @@ def stop(patience: float = 10) -> None:
 
 
 def main(command: str) -> None:
-    """Run one of install, prepare, start, stop, status."""
+    """Run one of install, prepare, start, stop, status, imports."""
     if command == "prepare":
         # For `make test`: the two minutes are spent only where the server could start.
         if shutil.which("redis-server") is not None and sys.platform.startswith("linux"):
@@ -313,6 +326,8 @@ def main(command: str) -> None:
         stop()
     elif command == "install":
         install()
+    elif command == "imports":
+        print("\n".join(f"{times:>6}  {name}" for name, times in imports().items()))
     else:
         print("running" if running() else f"not running ({missing() or 'make ndif starts it'})")
 
