@@ -1,0 +1,91 @@
+"""The code in README and in the pages runs as it is printed, on the embedded model."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+# Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
+PAGES = (
+    "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/api/costs.md",
+    *(f"docs/howto/{name}.md" for name in ("batches", "chat", "files", "hooks", "shards", "trace",
+                                           "triples")),
+)  # fmt: skip
+# Fewer triples than a user would fit on, and fewer tokens.
+SHORTER = (
+    ("limit=250", "limit=6"),
+    ("max_new_tokens=32", "max_new_tokens=4"),
+    ("dspa_nn/assets/demo_triples.jsonl", "triples.jsonl"),
+)
+
+
+@pytest.fixture(scope="module")
+def scene(embedded: str) -> dict[str, Any]:
+    """What the pages take as given."""
+    import dspa_nn as dn
+    from dspa_nn.shards import merge_shards, shard_folder
+
+    dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
+    triples = dn.load_triples(REPOSITORY / "dspa_nn/assets/demo_triples.jsonl", limit=6)
+    counts = dspa.count(triples, progress=False)
+    return {
+        "dn": dn,
+        "dspa": dspa,
+        "triples": triples,
+        "counts": counts,
+        "map": counts.fit(percentile=50),
+        "first": counts.subset([0, 1]),
+        "second": counts.subset([2, 3]),
+        "third": counts.subset([4, 5]),
+        "model": dspa.model,
+        "hf_model": dspa.model._module,
+        "tokenizer": dspa.model.tokenizer,
+        "conversations": [triple.prompt for triple in triples[:2]],
+        "lengths": [(20, 30, 30)],
+        "shard_folder": shard_folder,
+        "merge_shards": merge_shards,
+    }
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (REPOSITORY / page).read_text(), re.M | re.S)
+
+
+@pytest.mark.filterwarnings("ignore::dspa_nn.DSPAWarning")  # 6 triples may steer nothing
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs(
+    page: str, scene: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{**vars(triple), "prompt": list(triple.prompt)} for triple in scene["triples"]]
+    for name in ("triples.jsonl", "preferences.jsonl"):
+        Path(name).write_text("\n".join(json.dumps(row) for row in rows))
+    given = dict(scene)
+    if page == "docs/howto/shards.md":  # it counts shard 3 of 8, and merges all
+        for shard in range(8):
+            if shard != 3:
+                part = scene["dspa"].count(scene["triples"], shards=8, shard=shard, progress=False)
+                part.save(scene["shard_folder"]("counts", shard, 8))
+    assert blocks(page)
+    for number, block in enumerate(blocks(page)):
+        for long, short in SHORTER:
+            block = block.replace(long, short)
+        # nnsight reads the source of a tracing context, so that it must lie in a file.
+        file = tmp_path / f"block_{number}.py"
+        file.write_text(block)
+        exec(compile(block, str(file), "exec"), given)
+
+
+def test_every_page_with_code_is_run_or_known_not_to() -> None:
+    pages = [
+        path.relative_to(REPOSITORY).as_posix()
+        for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
+    ]
+    elsewhere = {"docs/howto/gpu.md", "docs/howto/ndif.md", "docs/howto/saes.md"}
+    assert {page for page in pages if blocks(page)} - elsewhere == set(PAGES)
