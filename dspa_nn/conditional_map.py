@@ -58,8 +58,9 @@ class ConditionalDifferenceMap(MapRows):
         n_triples: int | None = None,
         provenance: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        check_entries: bool = True,
     ) -> None:
-        super().__init__(rows, indptr, columns, values, shape)
+        super().__init__(rows, indptr, columns, values, shape, check_entries=check_entries)
         # Any: None where a map was made without, which only the gated rules mind.
         self.tau: Any = None if tau is None else torch.as_tensor(tau, dtype=torch.float64)
         self.gate_mean: Any = (
@@ -266,18 +267,24 @@ class ConditionalDifferenceMap(MapRows):
         write_pair(folder, "map", arrays, about, version=SCHEMA_VERSION)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "ConditionalDifferenceMap":
+    def load(
+        cls, folder: str | os.PathLike[str], *, verify: bool = True
+    ) -> "ConditionalDifferenceMap":
         """Read a map from a folder that `save` wrote, or from a hub repository ("owner/name").
 
         >>> map = ConditionalDifferenceMap.load("map")                   # doctest: +SKIP
 
-        Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
+        The entries stay on disk, memory-mapped. With `verify` they are read through once, for
+        their checksum; without it, only the rows that a prompt asks for are ever read, and changed
+        bytes go unnoticed. Raises `FileError` for files that are missing, cut short, changed or of
+        a newer schema.
         """
-        arrays, about = read_pair(on_disk(folder), "map", version=SCHEMA_VERSION)
+        arrays, about = read_pair(on_disk(folder), "map", version=SCHEMA_VERSION, verify=verify)
         return cls(
             arrays["rows"], arrays["indptr"], arrays["columns"], arrays["values"], about["shape"],
             tau=arrays.get("tau"), gate_mean=arrays.get("gate_mean"),
-            provenance=about["provenance"], defaults=about["defaults"], **about["options"],
+            provenance=about["provenance"], defaults=about["defaults"], check_entries=verify,
+            **about["options"],
         )  # fmt: skip
 
     def __repr__(self) -> str:

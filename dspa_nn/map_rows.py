@@ -37,21 +37,25 @@ class MapRows:
 
     `rows` int64 [r], ascending input latents; `indptr` int64 [r + 1]; `columns` int32 [nnz], the
     output latents; `values` float32 [nnz]. Row `rows[i]` is `indptr[i]` to `indptr[i + 1]`.
-    Raises `MapError` where the arrays contradict each other.
+    Raises `MapError` where the arrays contradict each other; without `check_entries` the columns
+    and values are taken as they are, unread.
     """
 
     def __init__(
-        self, rows: Any, indptr: Any, columns: Any, values: Any, shape: Sequence[int]
-    ) -> None:
+        self, rows: Any, indptr: Any, columns: Any, values: Any, shape: Sequence[int], *,
+        check_entries: bool = True,
+    ) -> None:  # fmt: skip
         self.rows = torch.as_tensor(rows, dtype=torch.int64)
         self.indptr = torch.as_tensor(indptr, dtype=torch.int64)
         self.columns = torch.as_tensor(columns, dtype=torch.int32)
         self.values = torch.as_tensor(values, dtype=torch.float32)
         self.shape = (int(shape[0]), int(shape[1]))
         self._check_rows()
+        if check_entries:
+            self._check_entries()
 
     def _check_rows(self) -> None:
-        d_in, d_out = self.shape
+        d_in = self.shape[0]
         rows, indptr, columns = self.rows, self.indptr, self.columns
         sound = (
             len(indptr) == len(rows) + 1
@@ -60,14 +64,24 @@ class MapRows:
             and bool((indptr.diff() >= 0).all())
             and (not len(rows) or (int(rows[0]) >= 0 and int(rows[-1]) < d_in))
             and bool((rows.diff() > 0).all())
-            and (not len(columns) or (int(columns.min()) >= 0 and int(columns.max()) < d_out))
         )
+        self._refuse_unless(sound)
+
+    def _refuse_unless(self, sound: bool) -> None:
         if not sound:
             raise MapError(
-                f"the arrays of a map of shape {d_in} x {d_out} contradict each other "
-                f"({len(rows)} rows, {len(indptr)} row bounds, {len(columns)} columns, "
-                f"{len(self.values)} values); expected compressed sparse rows, ascending."
+                f"the arrays of a map of shape {self.shape[0]} x {self.shape[1]} contradict each "
+                f"other ({len(self.rows)} rows, {len(self.indptr)} row bounds, "
+                f"{len(self.columns)} columns, {len(self.values)} values); expected compressed "
+                "sparse rows, ascending."
             )
+
+    def _check_entries(self) -> None:
+        columns = self.columns
+        inside = not len(columns) or (
+            int(columns.min()) >= 0 and int(columns.max()) < self.shape[1]
+        )
+        self._refuse_unless(inside)
         if not bool(torch.isfinite(self.values).all()):
             raise MapError("the values of a map hold NaN or infinity; expected finite numbers.")
 
