@@ -126,6 +126,13 @@ def predicted(names: Sequence[str], lengths: Lengths) -> Rows:
     return rows
 
 
+def most_bytes() -> float:
+    """Bytes a triple if every latent fired in every text: prompt, chosen and rejected."""
+    shape = model_shape(SIZED)
+    # Markup is counted apart from content, so a prompt may hold a latent twice.
+    return 8.0 * (2 * shape.d_in + 2 * shape.d_out)
+
+
 def sizing(lengths: Lengths | None, bytes_a_triple: float | None) -> Rows:
     """GPU hours of one fit on paper: counted FLOPs at an assumed share of an H100's peak."""
     rows = []
@@ -145,7 +152,9 @@ def sizing(lengths: Lengths | None, bytes_a_triple: float | None) -> Rows:
             if bytes_a_triple is not None:
                 # The lengths that were counted are UltraFeedback's.
                 known = case == "UltraFeedback's"
-                row["GB stored"] = bytes_a_triple * triples / 1e9 if known else None
+                stored = bytes_a_triple if known else most_bytes()
+                gigabytes = f"{stored * triples / 1e9:.4g}"
+                row["GB stored"] = gigabytes if known else f"at most {gigabytes}"
             rows.append(row)
     return rows
 
