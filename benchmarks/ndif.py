@@ -39,8 +39,8 @@ PRESET = "smollm2-135m-instruct"
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HOST = os.environ.get("NDIF_HOST", "http://127.0.0.1:8001")
 TOKENS = 8
-# Small batches and chunks, so that a kill finds several of them stored and several under way.
-BUDGET = 512
+# Of the counts that are killed: few triples, one to a batch, so that there are many chunks.
+KILLED, BUDGET = 24, 64
 
 
 class Both:
@@ -262,7 +262,7 @@ def watched(run, number):
     submit(run, number)
 remote_counting.Run._submit = watched
 dspa = dn.DSPA.from_preset(own.PRESET, model=own.remote())
-triples = [row.triple for row in take(read_rows(), "fit", 64)]
+triples = [row.triple for row in take(read_rows(), "fit", own.KILLED)]
 counts = dspa.count(
     triples, remote=True, token_budget=own.BUDGET, checkpoint=sys.argv[1], progress=False
 )
@@ -281,8 +281,8 @@ def kills(times: int, seed: int = 0) -> list[dict[str, Any]]:
         finished = False
         while not finished:
             stored = {int(path.name[6:]) for path in (folder / "run").glob("chunk-*")}
-            # The first seconds pass with imports: the moments lie in the run itself.
-            after = draw.uniform(0.0, whole["seconds"]) if rounds < times else None
+            # From the first submission on; early enough that many kills find work left.
+            after = draw.uniform(0.0, 0.25 * whole["seconds"]) if rounds < times else None
             run = run_child(folder / "run", folder / "counts", after)
             rounds += 1
             finished = run["finished"]
