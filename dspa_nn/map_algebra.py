@@ -56,6 +56,11 @@ def difference(one: Any, other: Any) -> Any:
             f"{other.shape[0]} x {other.shape[1]}; expected two maps of the same SAEs."
         )
     check_origin(one.provenance, other.provenance, "the other map has", MapError)
+    if one.prompt_tokens != other.prompt_tokens:
+        raise MapError(
+            f"one map counts prompt tokens as {one.prompt_tokens!r} and the other as "
+            f"{other.prompt_tokens!r}, and their difference can steer by one alone; fit both alike."
+        )
     table = (one.to_scipy() - other.to_scipy()).astype(np.float32).tocsr()
     table.eliminate_zeros()
     table.sort_indices()

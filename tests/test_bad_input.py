@@ -254,10 +254,12 @@ def test_saes_of_another_width_layer_or_model(lab: Lab) -> None:
     assert "tiny-llama" in text
 
 
-def test_nan_in_activations(lab: Lab) -> None:
+@pytest.mark.parametrize("role", ["input", "output"])
+def test_nan_in_activations(lab: Lab, role: str) -> None:
     broken = copy.deepcopy(lab.hf)
+    layer = {"input": lab.dspa.input_layer, "output": lab.dspa.output_layer}[role]
     with torch.no_grad():
-        broken.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
+        broken.model.layers[layer].mlp.down_proj.weight[0, 0] = float("nan")
     nn = tiny.nnsight_model(broken, lab.tok)
     dspa = built(lab, model=nn)
 
@@ -266,7 +268,7 @@ def test_nan_in_activations(lab: Lab) -> None:
             dspa.apply(lab.map)
 
     wanted = (
-        "the residual stream at the input layer holds NaN or infinity; load the model in a wider "
+        f"the residual stream at the {role} layer holds NaN or infinity; load the model in a wider "
         "dtype (bfloat16 or float32)"
     )
     assert sentence(call) == wanted

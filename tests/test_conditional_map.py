@@ -144,6 +144,10 @@ def test_scores_are_the_sum_in_float64_over_ascending_rows(seed: int, rule: str,
             lambda A: small(provenance={"input_layer": 1}) - small(provenance={"input_layer": 2}),
             "fitted with input layer 1, but the other map has input layer 2",
         ),
+        (
+            lambda A: small(prompt_tokens="all") - small(prompt_tokens="content"),
+            "one map counts prompt tokens as 'all' and the other as 'content'",
+        ),
     ],
 )
 def test_refusals(call, sentence: str) -> None:

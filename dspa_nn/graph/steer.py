@@ -236,6 +236,9 @@ class Steering:
             self.record.steps.append(None)
             return hidden
         part = hidden[:, start:] if start else hidden
+        if not step:
+            # Of later passes the log would tell; looking costs a GPU a wait.
+            check_finite(part, where, "output", self.steerer.error)
         latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
         edited = edit_latents(latents, strongest, self.signs, self.steerer.options["alpha"])
         if where is None:
@@ -285,15 +288,20 @@ def read_counts(encoder, hidden, counted, error):
 
     hidden: [rows, tokens, d_model] at the input layer; counted: bool [rows, tokens].
     """
-    if not bool(torch.isfinite(hidden[counted.to(hidden.device)]).all()):
-        raise error(
-            "the residual stream at the input layer holds NaN or infinity; load the model in "
-            "a wider dtype (bfloat16 or float32)"
-        )
+    check_finite(hidden, counted, "input", error)
     with torch.no_grad():
         target = torch.arange(len(hidden), device=counted.device).unsqueeze(-1)
         target = torch.where(counted, target, -1)
         return count_active(encoder, hidden, target, len(hidden))
+
+
+def check_finite(hidden, where, layer, error):
+    """Refuse NaN and infinity where bool [rows, tokens] says: no comparison with NaN is True."""
+    if not bool(torch.isfinite(hidden[where.to(hidden.device)]).all()):
+        raise error(
+            f"the residual stream at the {layer} layer holds NaN or infinity; load the model in a "
+            "wider dtype (bfloat16 or float32)"
+        )
 
 
 def count_active(encoder, hidden, target, size):
