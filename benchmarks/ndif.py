@@ -95,7 +95,7 @@ class Both:
                     out = tracer.result.save()
                 with model.trace(inputs):
                     dspa.apply(map, prompt=batch, mode=mode)
-                    logits = model.output.logits[:, -1].detach().save()
+                    logits = model.output.logits[:, -1].detach().clone().save()
                 found.append((out, edits, logits))
         return found, time.perf_counter() - start
 
