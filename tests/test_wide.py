@@ -54,7 +54,8 @@ def test_counting_holds_one_block_at_a_time() -> None:
 def test_steering_holds_one_block_at_a_time(shape: tuple[int, int], scaled: bool) -> None:
     encoder, states = Wide(scaled), hidden(*shape)
     planned = states[:, 0, [0, 2]].long()
-    latents, strongest, scale = steer.planned_latents(encoder, states, planned)
+    found: Any = steer.planned_latents(encoder, states, planned)
+    latents, strongest, scale = found
     assert encoder.largest <= steer.BLOCK
     assert encoder.tokens == shape[0] * shape[1]
     assert torch.equal(strongest[..., 0], torch.maximum(states[..., 1], states[..., 3]))
