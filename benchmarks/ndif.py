@@ -281,8 +281,8 @@ def kills(times: int, seed: int = 0) -> list[dict[str, Any]]:
         finished = False
         while not finished:
             stored = {int(path.name[6:]) for path in (folder / "run").glob("chunk-*")}
-            # From the first submission on; early enough that many kills find work left.
-            after = draw.uniform(0.0, 0.25 * whole["seconds"]) if rounds < times else None
+            # Seconds from the first submission on: few enough that every kill finds work left.
+            after = draw.uniform(0.0, 1.5) if rounds < times else None
             run = run_child(folder / "run", folder / "counts", after)
             rounds += 1
             finished = run["finished"]
