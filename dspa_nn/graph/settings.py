@@ -40,8 +40,8 @@ def fill(given, *fallbacks):
             if value is None:
                 value = fallback.get(key)
         # numpy's and torch's scalars are numbers too.
-        scalar = value is not None and getattr(value, "ndim", None) == 0
-        filled[key] = value.item() if scalar else value
+        item = getattr(value, "item", None) if getattr(value, "ndim", None) == 0 else None
+        filled[key] = value if item is None else item()
     return filled
 
 
