@@ -61,7 +61,9 @@ class Job:
             self._result = self._backend()
         return "UNKNOWN" if self._backend.status is None else self._backend.status.value
 
-    def result(self, timeout: float | None = None, every: float = 0.5) -> dict[str, Any]:
+    def result(
+        self, timeout: float | int | None = None, every: float | int = 0.5
+    ) -> dict[str, Any]:
         """Wait for the values that the block saved, by name; an edit log is an `EditLog`.
 
         timeout: seconds to wait at most; every: seconds between questions.
