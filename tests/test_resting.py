@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from nnsight.intervention.interleaver import Interleaver
+from nnsight.intervention.source import Controller
 
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, STEPS, Lab
@@ -48,6 +49,11 @@ def steered(lab: Lab) -> tuple[torch.Tensor, Any]:
     return ids, log
 
 
+def instrumented(lab: Lab) -> bool:
+    """Whether every module hands nnsight what goes in and out."""
+    return all(isinstance(vars(own).get("forward"), Controller) for own in lab.hf.modules())
+
+
 def test_after_the_first_pass_the_output_layer_alone_hands_over(lab: Lab, visits: Any) -> None:
     _, log = steered(lab)
     own, later = outputs(lab)
@@ -55,8 +61,8 @@ def test_after_the_first_pass_the_output_layer_alone_hands_over(lab: Lab, visits
     assert log.steps == STEPS
     assert log.total
     visits.clear()
-    # The next run is not one at rest, and nothing of ours is left on the module.
-    assert not lab.hf.get_submodule(lab.dspa.paths[1])._forward_pre_hooks
+    # The next run is not one at rest.
+    assert instrumented(lab)
     with lab.nn.generate(steer_zoo.padded(lab, [lab.ids("sun")]), **CALL) as tracer:
         tracer.result.save()
     assert visits[later] == STEPS
@@ -99,7 +105,7 @@ def test_a_block_beside_another_is_served(lab: Lab) -> None:
     assert log.steps == STEPS
 
 
-def test_an_interrupted_run_leaves_no_hook(lab: Lab) -> None:
+def test_an_interrupted_run_puts_everything_back(lab: Lab) -> None:
     class Stop(Exception):
         pass
 
@@ -115,5 +121,29 @@ def test_an_interrupted_run_leaves_no_hook(lab: Lab) -> None:
             steered(lab)
     finally:
         handle.remove()
-    assert not lab.hf.get_submodule(lab.dspa.paths[1])._forward_pre_hooks
+    assert instrumented(lab)
     assert steered(lab)[1].steps == STEPS
+
+
+def test_a_forward_of_the_modules_own_goes_on(lab: Lab) -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+
+    class Counted(ModelHook):
+        calls = 0
+
+        def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+            Counted.calls += 1
+            return args, kwargs
+
+    wanted, _ = steered(lab)
+    norm = lab.hf.model.norm
+    controller = vars(norm)["forward"]
+    add_hook_to_module(norm, Counted())
+    vars(norm)["forward"] = controller  # as nnsight installs itself over accelerate's
+    try:
+        ids, _ = steered(lab)
+    finally:
+        remove_hook_from_module(norm)
+        vars(norm)["forward"] = controller
+    assert torch.equal(ids, wanted)
+    assert Counted.calls == STEPS

@@ -11,6 +11,8 @@ import torch
 from nnsight.intervention.interleaver import Mediator, OutOfOrderError
 from nnsight.intervention.iterator import getcurrent
 
+from dspa_nn.graph.rest import Rest
+
 UNSUPPORTED = {
     "assistant_model": "assisted decoding takes drafted tokens back",
     "prompt_lookup_num_tokens": "prompt lookup takes drafted tokens back",
@@ -182,15 +184,17 @@ def replaced(output, hidden):
 
 
 class StepWorker(Mediator):
-    """Carries every pass through the two layers to a `Steering`; block: the output layer."""
+    """Carries every pass through the two layers to a `Steering`.
 
-    def __init__(self, steering, input_location, output_location, block):
+    root, block: the called module, and the output layer in it.
+    """
+
+    def __init__(self, steering, input_location, output_location, root, block):
         Mediator.__init__(self, None, {}, {})
         self.steering = steering
         self.input_location = input_location
         self.output_location = output_location
-        self.block = block
-        self.waker = None  # the hook that ends a rest
+        self.rest = Rest(self, root, block)
 
     def _run(self):
         try:
@@ -211,44 +215,12 @@ class StepWorker(Mediator):
                 if not self.steering.record.generating:
                     return self.steering.finish()
                 step += 1
-                self.rest()
+                self.rest.begin()
         except OutOfOrderError:
             # The run is over: no further step, or it was stopped before it came this far.
             self.steering.finish()
         finally:
-            if self.waker is not None:
-                self.waker.remove()
-                self.interleaver.busy = True
-
-    def rest(self):
-        """Let all modules but the output layer skip nnsight, if nobody else waits for any.
-
-        Hundreds of modules hand over what goes in and out at every step, which costs more than
-        the edit does.
-        """
-        if self.waker is None and self.alone():
-            self.waker = self.block.register_forward_pre_hook(self.wake)
-        if self.waker is not None:
-            self.interleaver.busy = False
-
-    def wake(self, *_):
-        """The output layer is next: hand over."""
-        self.interleaver.busy = True
-
-    def alone(self):
-        """Whether every other worker is done or waits for the result of the whole run."""
-        interleaver = self.interleaver
-        shared = interleaver.observers or interleaver.defer_exceptions
-        return not shared and all(
-            worker.worker is not None and (not worker.alive or waits_for(worker) == "result")
-            for worker in interleaver.mediators
-            if worker is not self
-        )
-
-
-def waits_for(worker):
-    """The location that a worker is parked on, or None."""
-    return None if worker.pending is None else worker.pending.provider
+            self.rest.end()
 
 
 class ResultWorker(Mediator):
@@ -286,8 +258,8 @@ def start(mediator, call, steering, paths, error):
                 f"two apply calls would steer {locations[1]} in the same rows; use one, with a "
                 "map that is the sum of both"
             )
-    block = call.envoy.get(paths[1])._module
-    workers: list[Mediator] = [StepWorker(steering, locations[0], locations[1], block)]
+    root, block = call.envoy._module, call.envoy.get(paths[1])._module
+    workers: list[Mediator] = [StepWorker(steering, locations[0], locations[1], root, block)]
     if call.generating:
         workers.append(ResultWorker(steering))
     # Before the block's own worker: what it reads of the layer after `apply` is the steered value.
