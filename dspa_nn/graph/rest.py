@@ -58,6 +58,7 @@ class Body:
         self.__wrapped__ = forward.__wrapped__  # its signature, which `generate` looks at
 
     def __call__(self, *args, **kwargs):
+        """What the controller does when no trace is on."""
         return run_body(self.state, self.module, args, kwargs)
 
 
