@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dspa_nn as dn
-from tests.ndif.test_remote import prompts, triples
+from tests.ndif.test_remote import OPTIONS, prompts, triples
 
 pytestmark = pytest.mark.ndif
 KEY = "5e7f-not-to-be-seen-anywhere"
@@ -119,7 +119,7 @@ def test_the_key_is_nowhere(
     own = prompts(remote, "Hi")[0]
     ids = own.prompt_ids.unsqueeze(0)
     with remote.model.generate(ids, max_new_tokens=1, remote=True, blocking=False) as tracer:
-        edits = remote.apply(map, prompt=own)  # noqa: F841
+        edits = remote.apply(map, prompt=own, mode="both", **OPTIONS)  # noqa: F841
     job = dn.Job.of(tracer)
     job.save(here / "job.json")
     said = [str(job.result(60)["edits"]), str(dn.doctor(remote, map)), str(remote.payload(map))]
