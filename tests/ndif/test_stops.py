@@ -34,7 +34,7 @@ def endless(model: Any, **how: Any) -> Any:
     with model.trace(torch.arange(5).unsqueeze(0), remote=True, **how) as tracer:
         for _ in range(1_000_000):
             product = matrix @ matrix
-        found = product[0, 0].save()  # noqa: F841
+        found = product[0, 0].save()  # noqa: F841 # pyright: ignore
     return tracer
 
 
