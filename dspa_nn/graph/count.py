@@ -7,7 +7,7 @@ and nnsight alone: on NDIF the encoding happens beside the model, and only count
 import torch
 from nnsight.intervention.interleaver import EarlyStopException, Mediator
 
-from dspa_nn.graph.steer import count_active, read_counts
+from dspa_nn.graph.steer import check_finite, count_active, read_counts
 from dspa_nn.graph.trace import exact, first
 
 
@@ -76,12 +76,7 @@ class Counter:
         """Add what an encoder finds in the output of a block to a table [size, width]."""
         with torch.no_grad():
             hidden = first(Mediator.value(f"{path}.output"))
-            if not bool(torch.isfinite(hidden[(target >= 0).to(hidden.device)]).all()):
-                # Every comparison with NaN would be False: nothing would seem to fire.
-                raise self.error(
-                    "the residual stream holds NaN or infinity; load the model in a wider dtype "
-                    "(bfloat16 or float32)"
-                )
+            check_finite(hidden, target >= 0, "", self.error)
             if self.follow:
                 encoder.to(hidden.device)
             with exact(hidden):

@@ -89,9 +89,11 @@ class Steering:
         if content is not None:
             for row, inside in enumerate(content):
                 self.counted[row, self.in_prompt[row]] &= inside.to(mask.device)
-        elif steerer.plans is not None:
-            pass  # what was counted was counted when the plans were made
-        elif steerer.options["prompt_tokens"] == "content" and steerer.options["markup_ids"]:
+        elif (
+            steerer.plans is None  # else it was counted when the plans were made
+            and steerer.options["prompt_tokens"] == "content"
+            and steerer.options["markup_ids"]
+        ):
             markup = torch.tensor(steerer.options["markup_ids"], device=ids.device)
             record.markup = (torch.isin(ids, markup) & self.counted).any(-1)
         self.planned: Any = None  # int64 [rows, k], clamped at 0
@@ -238,7 +240,7 @@ class Steering:
         part = hidden[:, start:] if start else hidden
         if not step:
             # Of later passes the log would tell; looking costs a GPU a wait.
-            check_finite(part, where, "output", self.steerer.error)
+            check_finite(part, where, " at the output layer", self.steerer.error)
         latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
         edited = edit_latents(latents, strongest, self.signs, self.steerer.options["alpha"])
         if where is None:
@@ -288,19 +290,19 @@ def read_counts(encoder, hidden, counted, error):
 
     hidden: [rows, tokens, d_model] at the input layer; counted: bool [rows, tokens].
     """
-    check_finite(hidden, counted, "input", error)
+    check_finite(hidden, counted, " at the input layer", error)
     with torch.no_grad():
         target = torch.arange(len(hidden), device=counted.device).unsqueeze(-1)
         target = torch.where(counted, target, -1)
         return count_active(encoder, hidden, target, len(hidden))
 
 
-def check_finite(hidden, where, layer, error):
+def check_finite(hidden, where, place, error):
     """Refuse NaN and infinity where bool [rows, tokens] says: no comparison with NaN is True."""
     if not bool(torch.isfinite(hidden[where.to(hidden.device)]).all()):
         raise error(
-            f"the residual stream at the {layer} layer holds NaN or infinity; load the model in a "
-            "wider dtype (bfloat16 or float32)"
+            f"the residual stream{place} holds NaN or infinity; load the model in a wider dtype "
+            "(bfloat16 or float32)"
         )
 
 
