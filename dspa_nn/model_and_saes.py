@@ -11,6 +11,7 @@ from dspa_nn.model import ModelFacts, read_facts
 from dspa_nn.payload import Payload, payload_of
 from dspa_nn.placement import layer_device, placed, read_device
 from dspa_nn.provenance import identity
+from dspa_nn.rendered import is_batch
 from dspa_nn.rendering import Rendered, render
 from dspa_nn.sae import LoadedSAE, cast, check_sae, load_sae
 
@@ -190,8 +191,6 @@ class ModelAndSAEs:
         """Return (ids, content or every token) of each prompt of a batch."""
         if prompt is None:
             return None
-        several = isinstance(prompt, (list, tuple))
-        one = not several or (len(prompt) and isinstance(prompt[0], Mapping))
-        batch: Any = [prompt] if one else prompt
+        batch: Any = prompt if is_batch(prompt) else [prompt]
         rendered = [self.render(own) for own in batch]
         return [(own.prompt_ids, own.content) for own in rendered]

@@ -1,6 +1,5 @@
 """`DSPA.plan`: what would be steered for a prompt, from one forward up to the input layer."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
 from dspa_nn.graph.remote import SteeringRefusal
 from dspa_nn.model import require_weights
-from dspa_nn.rendered import Rendered
+from dspa_nn.rendered import is_batch
 
 _OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
 
@@ -52,8 +51,7 @@ def plan(
     )
     steering.plan_from(_read(dspa.model, reader, inputs, remote))
     plans = [plan_of(steering.record, row) for row in range(len(ids))]
-    one = isinstance(prompt, (str, Rendered)) or isinstance(prompt[0], Mapping)
-    return plans[0] if one else plans
+    return plans if is_batch(prompt) else plans[0]
 
 
 def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

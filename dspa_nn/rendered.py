@@ -1,5 +1,6 @@
 """What the model sees of one prompt, and of a response joined to it: text, ids, kinds of token."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,16 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from dspa_nn.errors import TripleError
+
+
+def is_batch(prompt: Any) -> bool:
+    """Whether these are several prompts: a list, and none of chat messages.
+
+    >>> is_batch(["Hello", "Good day"]), is_batch([{"role": "user", "content": "Hello"}])
+    (True, False)
+    """
+    several = isinstance(prompt, (list, tuple))
+    return several and not (len(prompt) and isinstance(prompt[0], Mapping))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
