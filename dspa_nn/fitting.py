@@ -6,13 +6,9 @@ float64 in the order of the triples; the map is then stored as float32.
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from dspa_nn.errors import MapError
 from dspa_nn.shapes import SparseTable
@@ -23,15 +19,6 @@ SPARSIFICATIONS = ("paper", "rows", "none")
 
 # Entries of a table that are sorted or compared together.
 _PIECE = 1 << 22
-# A block of rows of the map is dense for a moment: at most so many entries, half a GiB in float64.
-# The differences are gone through once for each block.
-_BLOCK_ENTRIES = 1 << 26
-# One product adds so many triples' differences to so many rows and columns of a block: as much as
-# stays in the cache next to a core.
-_TRIPLES, _ROWS, _COLUMNS = 512, 256, 256
-
-# Rows [stop - start, d_out] of drho.
-Differences = Callable[[int, int], SparseTable]
 
 
 def densities(counts: SparseTable, lengths: np.ndarray) -> SparseTable:
@@ -157,97 +144,6 @@ def gate_mean(gates: SparseTable, always: np.ndarray) -> np.ndarray:
     """
     opened = np.bincount(gates.indices, minlength=gates.shape[1])
     return np.where(always, 1.0, opened / gates.shape[0])
-
-
-class DifferenceMap:
-    """A = G^T D / N in blocks of rows, each computed when it is asked for; A itself never exists.
-
-    >>> from scipy.sparse import csr_array
-    >>> g, d = csr_array([[1.0, 0.0], [1.0, 1.0]]), csr_array([[0.5], [-0.25]])
-    >>> blocks = DifferenceMap(g, np.zeros(2, dtype=bool), lambda start, stop: d[start:stop], 1)
-    >>> [blocks[at] for at in range(len(blocks))]
-    [(array([1, 0]), array([[-0.125],
-           [ 0.125]], dtype=float32))]
-
-    Item `at` is the row numbers [b] and these rows, float32 [b, d_out]. Only rows with a gate that
-    opened come, those of fewest open gates first. `drho(start, stop)` gives the differences of
-    these triples as sparse rows [stop - start, d_out].
-
-    Each entry is summed in float64 over the triples in their order (METHOD 3.3): a matrix product
-    that is free to add in another order would not give the same doubles. Some triples' differences
-    are dense for a moment, a few columns at a time, and what was summed so far goes into the next
-    product as one more row of weight 1, ahead of the triples. A third to a half of 16,384 latents
-    change between two responses of usual length, and a run of memory is added ten times faster
-    than single entries are looked up. Columns are shared out over torch's threads.
-    """
-
-    def __init__(
-        self, gates: SparseTable, always: np.ndarray, drho: Differences, d_out: int
-    ) -> None:
-        self.n, self.drho, self.d_out = gates.shape[0], drho, d_out
-        self.gates: SparseTable = gates.tocsc().T
-        self.always = always
-        opened = np.where(always, self.n, np.diff(self.gates.indptr))
-        order = np.argsort(opened, kind="stable")
-        self.rows = order[opened[order] > 0]
-        self.step = max(1, min(_BLOCK_ENTRIES // max(1, d_out), len(self.rows)))
-        self.total = np.empty((self.step, d_out))
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.step)
-
-    def __getitem__(self, at: int) -> tuple[np.ndarray, np.ndarray]:
-        from scipy.sparse import csr_array, vstack
-
-        rows = self.rows[at * self.step : (at + 1) * self.step]
-        shared = self.always[rows]
-        gates = self.gates[rows[~shared]]
-        if shared.any():
-            # Gates that never close share one row, which is computed once.
-            gates = vstack([gates, csr_array(np.ones((1, self.n)))], format="csr")
-        total = self._sums(gates)
-        block = np.empty(total.shape, dtype=np.float32)
-        np.divide(total, self.n, out=block, dtype=np.float64, casting="same_kind")
-        if shared.any():
-            block = block[np.where(shared, len(block) - 1, np.cumsum(~shared) - 1)]
-        return rows, block
-
-    def _sums(self, gates: SparseTable) -> np.ndarray:
-        """G^T D of these gates [b, n]: float64 [b, d_out]."""
-        by_triple = gates.tocsc()
-        # Fresh memory costs more than the sums of a few triples, so one array serves all blocks.
-        total = self.total[: gates.shape[0]]
-        total[:] = 0
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for start in range(0, self.n, _TRIPLES):
-                stop = min(start + _TRIPLES, self.n)
-                weights = list(_with_carry(by_triple[:, start:stop].tocsr()))
-                add = partial(_add, total, weights, self.drho(start, stop).tocsc())
-                deque(pool.map(add, range(0, self.d_out, _COLUMNS)), maxlen=0)
-        return total
-
-
-def _add(
-    total: np.ndarray, weights: list[tuple[int, SparseTable]], drho: SparseTable, left: int
-) -> None:
-    """Add some triples' differences to some columns of the sums."""
-    dense = drho[:, left : left + _COLUMNS].toarray()
-    both = np.empty((_ROWS + len(dense), dense.shape[1]))
-    both[_ROWS:] = dense
-    for top, weight in weights:
-        piece = total[top : top + _ROWS, left : left + _COLUMNS]
-        stacked = both[_ROWS - len(piece) :]
-        stacked[: len(piece)] = piece
-        piece[:] = weight @ stacked
-
-
-def _with_carry(gates: SparseTable) -> Iterator[tuple[int, SparseTable]]:
-    """Some rows of the gates [b, t] at a time, each with its own sum so far in front: [I | G]."""
-    from scipy.sparse import eye_array, hstack
-
-    for top in range(0, gates.shape[0], _ROWS):
-        some = gates[top : top + _ROWS]
-        yield top, hstack([eye_array(some.shape[0], format="csr"), some], format="csr")
 
 
 def check_options(

@@ -6,13 +6,10 @@ import numpy as np
 
 from dspa_nn import fitting
 from dspa_nn.conditional_map import ConditionalDifferenceMap
+from dspa_nn.difference_map import DifferenceMap, Differences
 from dspa_nn.errors import CountsError
 from dspa_nn.shapes import SparseTable
 from dspa_nn.sparsify import sparsify_map
-
-# Fitting passes over the responses' differences several times; tables of so many entries together
-# (12 bytes each) are held in between, larger ones are gone through some triples at a time.
-_HELD_ENTRIES = 1 << 26
 
 
 def fit_map(
@@ -52,7 +49,7 @@ def fit_map(
     gates, always = fitting.open_gates(rho, cut, gate)
     del rho, table  # as large as the gates and the sums that follow
 
-    blocks = fitting.DifferenceMap(gates, always, _differences_of(counts, kept), counts.d_out)
+    blocks = DifferenceMap(gates, always, _differences_of(counts, kept), counts.d_out)
     sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
     skipped = dict(counts.skipped)
     if without:
@@ -66,12 +63,8 @@ def fit_map(
     )  # fmt: skip
 
 
-def _differences_of(counts: Any, kept: np.ndarray) -> fitting.Differences:
+def _differences_of(counts: Any, kept: np.ndarray) -> Differences:
     """The differences of densities of these rows, as often as they are asked for."""
-    if counts.chosen.nnz + counts.rejected.nnz <= _HELD_ENTRIES:
-        held = counts.differences()
-        held = held if len(kept) == len(counts) else held[kept]
-        return lambda start, stop: held[start:stop]
 
     def computed(start: int, stop: int) -> SparseTable:
         rows = kept[start:stop]

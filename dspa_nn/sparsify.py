@@ -1,6 +1,6 @@
 """Which entries of the conditional-difference map are kept: METHOD section 3.4 and its variants.
 
-The map comes in blocks of rows (`fitting.DifferenceMap`) and leaves as compressed sparse rows.
+The map comes in blocks of rows (`DifferenceMap`) and leaves as compressed sparse rows.
 """
 
 from collections.abc import Iterator

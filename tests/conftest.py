@@ -55,6 +55,7 @@ CHECKED_ROOMS = (
     "dspa_nn.shards",
     "dspa_nn.options",
     "dspa_nn.conditional_map",
+    "dspa_nn.difference_map",
     "dspa_nn.fitting",
     "dspa_nn.sparsify",
     "dspa_nn.map_algebra",

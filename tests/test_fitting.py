@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from dspa_nn import fitting
+from dspa_nn import difference_map, fitting
+from dspa_nn.difference_map import DifferenceMap
 from dspa_nn.errors import MapError
 from dspa_nn.sparsify import among_extremes, lowered, sparsify_map
 from tests.count_zoo import naive_extremes, naive_sparsify, seeds
@@ -107,20 +108,26 @@ def test_blocks_of_any_size_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -
     assert 0 < always.sum() < 6
     dense = np.where(always, 1, gates.toarray())
     maps = []
-    for entries, triples, rows, columns in ((1, 1, 1, 1), (7, 2, 4, 3), (10_000, 4, 5, 2)):
-        monkeypatch.setattr(fitting, "_BLOCK_ENTRIES", entries)
-        monkeypatch.setattr(fitting, "_TRIPLES", triples)
-        monkeypatch.setattr(fitting, "_ROWS", rows)
-        monkeypatch.setattr(fitting, "_COLUMNS", columns)
-        blocks = fitting.DifferenceMap(gates, always, lambda a, b: drho[a:b], 5)
+    changed = (drho.toarray() != 0).sum(0)
+    assert changed.min() < 9 / 1.6 < changed.max()
+    names = ("_BLOCK_ENTRIES", "_PIECE", "_TRIPLES", "_ROWS", "_COLUMNS", "_OFTEN", "_HELD_BYTES")
+    # Columns all looked up, some, and none; differences held, and made for each block.
+    for sizes in (
+        (1, 1, 1, 1, 1, 0, 0),
+        (7, 4, 2, 4, 3, 1.6, 10_000),
+        (10_000, 5, 4, 5, 2, 1.6, 0),
+        (10_000, 9, 9, 9, 9, 10, 10_000),
+    ):
+        for name, size in zip(names, sizes, strict=True):
+            monkeypatch.setattr(difference_map, name, size)
+        blocks = DifferenceMap(gates, always, lambda a, b: drho[a:b], 5)
         found = [blocks[at] for at in range(len(blocks))]
         numbers = np.concatenate([rows for rows, _ in found])
         assert sorted(numbers) == list(range(6))
         assert (np.diff(dense.sum(0)[numbers]) >= 0).all()  # fewest open gates first
         whole = np.concatenate([block for _, block in found])
         maps.append(whole[np.argsort(numbers)])
-    assert (maps[0] == maps[1]).all()
-    assert (maps[0] == maps[2]).all()
+        assert (maps[0] == maps[-1]).all()
     summed = np.zeros((6, 5))
     for k in range(9):  # add by add, in the order of the triples
         summed += np.outer(dense[k], drho[[k]].toarray())

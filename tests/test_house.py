@@ -31,7 +31,7 @@ ROOMS = (
     ("files", "hub", "provenance", "payload", "payload_sizes"),
     ("triples", "layouts", "loading", "templates", "rendered", "rendering", "context"),
     ("sae", "sae_checks", "sae_sources"),
-    ("fitting", "sparsify", "prompt_rules"),
+    ("fitting", "difference_map", "sparsify", "prompt_rules"),
     ("conditional_map", "map_algebra", "map_rows"),
     ("counts", "map_fit", "blocks", "batching", "counting", "shards"),
     ("model", "embedded", "presets", "options", "placement"),
