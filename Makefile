@@ -52,8 +52,12 @@ docs: $(INSTALLED)docs
 # Every script in benchmarks/ that is not shared by the others (_report.py).
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 
+# Other libraries: steering-vectors runs with this transformers though it asks for an older one;
+# nnterp needs an older nnsight, and gets an environment of its own.
+PEERS = $(INSTALLED)peers
+
 bench: BENCH_OPTIONS := --quick
-bench bench-full: $(INSTALLED)demo,test,bench
+bench bench-full: $(INSTALLED)demo,test,bench $(PEERS)
 	@for name in $(BENCHMARKS); do \
 	  OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks.$$name $(BENCH_OPTIONS) --out benchmarks/results; \
 	done
@@ -66,6 +70,15 @@ ndif-stop: $(INSTALLED)demo,test
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site demo
+
+$(PEERS): $(INSTALLED)demo,test,bench
+	rm -rf $(VENV)/peers $(VENV)/nnterp
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
+	  steering-vectors==0.12.2 scikit-learn joblib threadpoolctl narwhals
+	grep -v '^nnsight==' constraints.txt > $(VENV)/nnterp.txt
+	$(BIN)/python -m venv $(VENV)/nnterp
+	$(VENV)/nnterp/bin/python -m pip install --quiet -c $(VENV)/nnterp.txt nnterp==1.3.0 nnsight==0.7.0
+	@touch '$@'
 
 $(INSTALLED)%: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'

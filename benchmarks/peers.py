@@ -6,14 +6,13 @@ None of them does this edit: DSPA plans latents from the prompt. The nearest are
 stream whose latents a hook lowers (SAELens), a hook on the residual stream (TransformerLens), and
 one dense vector added to it (steering-vectors, nnterp). A library that is not installed is named
 with the reason. `--peers` is a folder to import from as well (`pip install --target`). nnterp does
-not import beside this nnsight: `--nnterp` is a folder that holds it and the nnsight it needs, and
-it runs there in a process of its own, which takes its turns with the others. Peak memory is of a
-process of its own for each.
+not import beside this nnsight: `--nnterp` is a virtual environment with it and the nnsight it
+needs, whose process takes its turns with the others. `make bench` makes both, and they are found
+where it puts them. Peak memory is of a process of its own for each.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -151,7 +150,7 @@ class Nnterp:
 
     def __init__(self, given: Given, folder: str | None) -> None:
         if folder is None:
-            raise ImportError("no --nnterp folder was given")
+            raise ImportError("no --nnterp environment was given")
         with tempfile.TemporaryDirectory() as scratch:
             told = Path(scratch) / "given.json"
             words = {
@@ -165,8 +164,7 @@ class Nnterp:
             told.write_text(json.dumps(words), encoding="utf-8")
             script = Path(__file__).with_name("_nnterp.py")
             self.process = subprocess.Popen(
-                [sys.executable, str(script), str(told)],
-                env={**os.environ, "PYTHONPATH": folder},
+                [f"{folder}/bin/python", str(script), str(told)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -231,9 +229,19 @@ def alone(name: str, folder: Path) -> None:
     print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
 
 
+def made(name: str) -> str | None:
+    """The folder that `make bench` makes in the virtual environment, where it has."""
+    folder = Path(sys.prefix) / name
+    return str(folder) if folder.is_dir() else None
+
+
 def extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers", help="a folder to import other libraries from as well")
-    parser.add_argument("--nnterp", help="a folder with nnterp and an nnsight that it runs with")
+    parser.add_argument(
+        "--peers", default=made("peers"), help="a folder to import other libraries from as well"
+    )
+    parser.add_argument(
+        "--nnterp", default=made("nnterp"), help="a virtual environment with nnterp"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--repeats", type=int, help="rounds of all contenders")
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)

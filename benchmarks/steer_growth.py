@@ -3,8 +3,8 @@
     python -m benchmarks.steer_growth [--quick] [--out benchmarks/results]
 
 Steered and unsteered generation run in turns. For the widths, both SAEs are random JumpReLU SAEs
-with about 100 active latents a token, and the map is random, 32 entries a row: the cost of the
-arithmetic does not depend on what the numbers mean. Batches and lengths use the preset. A run of
+with about 100 active latents a token, and the map is random, over the 64 output latents that are
+active most on the prompt, so that something is edited. Batches and lengths use the preset. A run of
 one token is taken off, the prompt's pass and planning, so that what is left is the cost of a step.
 """
 
@@ -28,7 +28,7 @@ ENTRIES = 32
 
 
 def random_sae(width: int, hidden: torch.Tensor, layer: int, seed: int) -> Any:
-    """A SAELens JumpReLU SAE with about `ACTIVE` active latents on these hidden states."""
+    """A SAELens JumpReLU SAE with `ACTIVE` active latents on the median of these hidden states."""
     from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
     from sae_lens.saes.sae import SAEMetadata
 
@@ -40,17 +40,19 @@ def random_sae(width: int, hidden: torch.Tensor, layer: int, seed: int) -> Any:
     with torch.no_grad():
         sae.W_enc.copy_(weights)
         sae.W_dec.copy_(weights.T / weights.T.norm(dim=-1, keepdim=True))
-        kept = (hidden @ weights).flatten().float()
-        place = int(kept.numel() * (1 - min(0.5, ACTIVE / width)))
-        sae.threshold.fill_(float(kept.kthvalue(max(1, place)).values.clamp(min=1e-3)))
+        # Token by token, since a few have norms so large that all latents would be theirs.
+        weakest = (hidden @ weights).float().topk(ACTIVE + 1).values[:, -1]
+        sae.threshold.fill_(float(weakest.median().clamp(min=1e-3)))
     return sae
 
 
-def random_map(width: int, provenance: dict[str, Any]) -> dn.ConditionalDifferenceMap:
-    """A map with `ENTRIES` entries in every row, half of them negative."""
+def random_map(
+    width: int, latents: torch.Tensor, provenance: dict[str, Any]
+) -> dn.ConditionalDifferenceMap:
+    """A map with `ENTRIES` entries in every row, half of them negative, over these latents."""
     generator = torch.Generator().manual_seed(0)
-    columns = torch.randint(width - ENTRIES, (width, 1), generator=generator)
-    columns = (columns + torch.arange(ENTRIES)).to(torch.int32)
+    starts = torch.randint(len(latents) - ENTRIES, (width, 1), generator=generator)
+    columns = latents.sort().values[starts + torch.arange(ENTRIES)].to(torch.int32)
     values = torch.randn(width, ENTRIES, generator=generator)
     return dn.ConditionalDifferenceMap(
         torch.arange(width),
@@ -81,7 +83,9 @@ def of_width(scene: Scene, width: int) -> Scene:
     )
     other = Scene.__new__(Scene)
     vars(other).update(vars(scene))
-    other.dspa, other.map = made, random_map(width, made.provenance())
+    active = saes[1].encode(out.hidden_states[own.output_layer + 1][0, 1:]) > 0
+    often = active.sum(0).topk(2 * ENTRIES).indices
+    other.dspa, other.map = made, random_map(width, often, made.provenance())
     return other
 
 
@@ -96,9 +100,11 @@ def point(scene: Scene, batch: int, tokens: int, repeats: int) -> dict[str, Any]
             seconds[name], seconds[f"{name}, once"], strict=True)]
         for name in CONTENDERS
     }  # fmt: skip
+    scene.steered(tokens)
     return {
         "width": scene.dspa.output_sae.width,
         "batch": batch,
+        "edits a token": scene.edits.total / scene.edits.tokens,
         **{f"{name}, ms a step": sorted(own)[len(own) // 2] for name, own in step.items()},
         "steered over unsteered, speed of a step": ratio(step["unsteered"], step["steered"]),
         **{
@@ -163,8 +169,10 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "steer_growth", "font.size": 9})
     labels = {"Length": "new tokens so far", "Batch": "rows to a batch"}
     axes_of = {"SAE width": "width", "Batch": "batch", "Length": "new tokens"}
-    figure, panels = pyplot.subplots(1, len(tables), figsize=(9, 3), layout="constrained")
-    for panel, (title, rows) in zip(panels, tables.items(), strict=True):
+    figure, panels = pyplot.subplots(
+        1, len(tables), figsize=(9, 3), layout="constrained", squeeze=False
+    )
+    for panel, (title, rows) in zip(panels[0], tables.items(), strict=True):
         across = [row[axes_of[title]] for row in rows]
         for name, colour in zip(CONTENDERS, ("0.5", "C0"), strict=True):
             panel.plot(
@@ -177,8 +185,8 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.set_ylim(bottom=0)
         panel.set_xlabel(labels.get(title, title))
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("milliseconds a step")
-    panels[0].legend(frameon=False, loc="lower right")
+    panels[0, 0].set_ylabel("milliseconds a step")
+    panels[0, 0].legend(frameon=False, loc="lower right")
     figure.savefig(path, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=110)
 
