@@ -47,16 +47,17 @@ def fit_map(
     rho = fitting.densities(table, lengths)
     tau, cut = fitting.thresholds(rho, percentile)
     gates, always = fitting.open_gates(rho, cut, gate)
+    mean = fitting.gate_mean(gates, always)
     del rho, table  # as large as the gates and the sums that follow
-
     blocks = DifferenceMap(gates, always, _differences_of(counts, kept), counts.d_out)
+    del gates  # the blocks have their own, by latent
     sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
     skipped = dict(counts.skipped)
     if without:
         skipped["no counted prompt token"] = without
     return ConditionalDifferenceMap(
         sparse.rows, sparse.indptr, sparse.columns, sparse.values, (counts.d_in, counts.d_out),
-        tau=tau, gate_mean=fitting.gate_mean(gates, always), gate=gate, percentile=percentile,
+        tau=tau, gate_mean=mean, gate=gate, percentile=percentile,
         k_diff=k_diff, sparsify=sparsify, max_entries=max_entries, threshold=sparse.threshold,
         prompt_tokens=tokens, n_triples=len(kept),
         provenance=counts.provenance | {"skipped": skipped},
