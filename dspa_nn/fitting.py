@@ -118,9 +118,9 @@ def open_gates(rho: SparseTable, cut: np.ndarray, gate: str) -> tuple[SparseTabl
         before = np.concatenate([[0], np.cumsum(keep)])
         opened.append(np.diff(before[rho.indptr[start : stop + 1] - first]))
     latents = np.concatenate(columns)
-    gates = csr_array(
-        (np.ones(len(latents)), latents, np.cumsum(np.concatenate(opened))), rho.shape
-    )
+    # An int64 here would make the latents int64 as well.
+    bounds = np.cumsum(np.concatenate(opened)).astype(rho.indptr.dtype)
+    gates = csr_array((np.ones(len(latents)), latents, bounds), rho.shape)
     always = cut <= 0 if gate == "literal" else np.zeros(len(cut), dtype=bool)
     return gates, always
 
