@@ -180,9 +180,10 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
                 markersize=4, label=name,
             )  # fmt: skip
         panel.set_xscale("log", base=2)
-        panel.set_xticks(across, [f"{value:,}" for value in across], fontsize=7)
+        names = [f"{value / 1000:.0f}k" if value > 1000 else str(value) for value in across]
+        panel.set_xticks(across, names, fontsize=8)
         panel.minorticks_off()
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.08 * panel.dataLim.ymax)
         panel.set_xlabel(labels.get(title, title))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0, 0].set_ylabel("milliseconds a step")

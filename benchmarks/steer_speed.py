@@ -109,17 +109,17 @@ def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
-    cores = sorted({1, os.cpu_count() or 1})
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="rows to a batch")
-    parser.add_argument("--threads", nargs="+", type=int, default=cores, help="torch threads")
+    parser.add_argument("--threads", nargs="+", type=int, help="torch threads")
     parser.add_argument("--repeats", type=int, help="rounds of all contenders")
     parser.add_argument("--alone", choices=CONTENDERS, help="run one contender alone: to profile")
 
 
 def measure(scene: Scene, asked: argparse.Namespace) -> dict[str, Sequence[dict[str, object]]]:
-    tokens, repeats = (32, 2) if asked.quick else (128, 6)
+    tokens, repeats = (16, 2) if asked.quick else (128, 6)
+    cores = os.cpu_count() or 1
     speed, steps, over = [], [], []
-    for threads in asked.threads:
+    for threads in asked.threads or sorted({cores if asked.quick else 1, cores}):
         torch.set_num_threads(threads)
         for batch in asked.batch:
             scene.take(batch)
@@ -145,7 +145,7 @@ def main() -> None:
     weights = sum(own.nbytes for own in scene.hf.parameters())
     encoder = sum(own.nbytes for own in scene.dspa.output_sae.encoder.tensors.values())
     notes = [
-        f"{32 if asked.quick else 128} new tokens, greedy, contenders in turns; ratios are of "
+        f"{16 if asked.quick else 128} new tokens, greedy, contenders in turns; ratios are of "
         "pairs, with 95 % intervals.",
         f"Ceiling at batch 1, weights read a token: {weights / (weights + encoder):.3f} (model "
         f"{weights / 1e6:.0f} MB, output encoder {encoder / 1e6:.1f} MB).",
