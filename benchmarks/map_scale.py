@@ -192,11 +192,7 @@ def work(counts: Any) -> tuple[int, int]:
     opened = np.diff(gates.indptr)
 
     def changed(start: int, stop: int) -> Any:
-        some = slice(start, stop)
-        return fitting.differences(
-            counts.chosen[some], counts.chosen_length[some],
-            counts.rejected[some], counts.rejected_length[some],
-        )  # fmt: skip
+        return counts.differences(slice(start, stop))
 
     blocks = DifferenceMap(gates, always, changed, counts.d_out)
     step, adds, done = 250, 0, gates.nnz * blocks.often

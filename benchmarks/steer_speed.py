@@ -115,8 +115,10 @@ def extend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alone", choices=CONTENDERS, help="run one contender alone: to profile")
 
 
-def measure(scene: Scene, asked: argparse.Namespace) -> dict[str, Sequence[dict[str, object]]]:
-    tokens, repeats = (16, 2) if asked.quick else (128, 6)
+def measure(
+    scene: Scene, asked: argparse.Namespace, tokens: int
+) -> dict[str, Sequence[dict[str, object]]]:
+    repeats = 2 if asked.quick else 6
     cores = os.cpu_count() or 1
     speed, steps, over = [], [], []
     for threads in asked.threads or sorted({cores if asked.quick else 1, cores}):
@@ -142,10 +144,11 @@ def main() -> None:
         for _ in range(4):
             getattr(scene, asked.alone)(128)
         return
+    tokens = 16 if asked.quick else 128
     weights = sum(own.nbytes for own in scene.hf.parameters())
     encoder = sum(own.nbytes for own in scene.dspa.output_sae.encoder.tensors.values())
     notes = [
-        f"{16 if asked.quick else 128} new tokens, greedy, contenders in turns; ratios are of "
+        f"{tokens} new tokens, greedy, contenders in turns; ratios are of "
         "pairs, with 95 % intervals.",
         f"Ceiling at batch 1, weights read a token: {weights / (weights + encoder):.3f} (model "
         f"{weights / 1e6:.0f} MB, output encoder {encoder / 1e6:.1f} MB).",
@@ -154,7 +157,13 @@ def main() -> None:
         "attach's and apply's are equal.",
         "Overheads are medians over pairs of whole runs, the prompt's pass in them.",
     ]
-    write("steer_speed", "Speed of steered generation", measure(scene, asked), notes, asked.out)
+    write(
+        "steer_speed",
+        "Speed of steered generation",
+        measure(scene, asked, tokens),
+        notes,
+        asked.out,
+    )
 
 
 if __name__ == "__main__":

@@ -143,11 +143,15 @@ class ActivationCounts:
             return self.content, self.content_length
         return canonical(self.content + self.markup), self.content_length + self.markup_length
 
-    def differences(self) -> SparseTable:
-        """Chosen less rejected densities of every triple (drho): float64 [n, d_out], sparse."""
+    def differences(self, rows: Any = slice(None)) -> SparseTable:
+        """Chosen less rejected densities (drho): float64 [n, d_out], sparse.
+
+        rows: those of these rows of the table alone, as a slice or their numbers.
+        """
         return fitting.differences(
-            self.chosen, self.chosen_length, self.rejected, self.rejected_length
-        )
+            self.chosen[rows], self.chosen_length[rows],
+            self.rejected[rows], self.rejected_length[rows],
+        )  # fmt: skip
 
     def subset(self, indices: Any) -> "ActivationCounts":
         """The rows of these triples, by their index in the source; `skipped` stays behind.

@@ -6,7 +6,7 @@ import numpy as np
 
 from dspa_nn import fitting
 from dspa_nn.conditional_map import ConditionalDifferenceMap
-from dspa_nn.difference_map import DifferenceMap, Differences
+from dspa_nn.difference_map import DifferenceMap
 from dspa_nn.errors import CountsError
 from dspa_nn.shapes import SparseTable
 from dspa_nn.sparsify import sparsify_map
@@ -49,7 +49,11 @@ def fit_map(
     gates, always = fitting.open_gates(rho, cut, gate)
     mean = fitting.gate_mean(gates, always)
     del rho, table  # as large as the gates and the sums that follow
-    blocks = DifferenceMap(gates, always, _differences_of(counts, kept), counts.d_out)
+
+    def differences(start: int, stop: int) -> SparseTable:
+        return counts.differences(kept[start:stop])
+
+    blocks = DifferenceMap(gates, always, differences, counts.d_out)
     del gates  # the blocks have their own, by latent
     sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
     skipped = dict(counts.skipped)
@@ -62,16 +66,3 @@ def fit_map(
         prompt_tokens=tokens, n_triples=len(kept),
         provenance=counts.provenance | {"skipped": skipped},
     )  # fmt: skip
-
-
-def _differences_of(counts: Any, kept: np.ndarray) -> Differences:
-    """The differences of densities of these rows, as often as they are asked for."""
-
-    def computed(start: int, stop: int) -> SparseTable:
-        rows = kept[start:stop]
-        return fitting.differences(
-            counts.chosen[rows], counts.chosen_length[rows],
-            counts.rejected[rows], counts.rejected_length[rows],
-        )  # fmt: skip
-
-    return computed
