@@ -28,7 +28,7 @@ demo: $(INSTALLED)demo
 	$(BIN)/dspa demo --out demo
 
 # Ray starts processes of its own, so its test runs after the parallel ones.
-RAY := tests/test_ray_recipe.py
+RAY := tests/recipes/test_ray.py
 
 test: $(INSTALLED)demo,test,ray
 	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif" --ignore $(RAY)

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import dspa_nn as dn
-from dspa_nn.embedded import model_path
-from dspa_nn.evaluation.demo.data import read_rows, take
+from dspa_nn.models.embedded import model_path
+from dspa_nn.triples.demo import read_rows, take
 
 PRESET = "smollm2-135m-instruct"
 

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
-from dspa_nn.blocks import Block, sparse_rows
-from dspa_nn.counts import ActivationCounts
+from dspa_nn.counts.rows import Block, sparse_rows
+from dspa_nn.counts.table import ActivationCounts
 
 SPREAD, BURST, HIGHEST = 1.4, 3, 0.5
 

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Rows, options, write
-from dspa_nn.cost_table import CostTable, preset_costs
-from dspa_nn.costs import H100_PEAK, UTILISATION, FitFlops, fit_flops, speed_up
-from dspa_nn.model_shapes import ModelShape, known_shapes, model_shape
-from dspa_nn.training_costs import (
+from dspa_nn.costs.fit import H100_PEAK, UTILISATION, FitFlops, fit_flops, speed_up
+from dspa_nn.costs.table import CostTable, preset_costs
+from dspa_nn.costs.training import (
     STEP_1_TOKENS,
     STEP_2_BATCHES,
     STEP_2_MOST,
     account_dspa,
     account_rahf,
 )
+from dspa_nn.models.configs import ModelShape, known_shapes, model_shape
 
 PAPER = (1000, 1000, 1000)
 PAPER_PARAMETERS = 8e9
@@ -162,7 +162,7 @@ def sizing(lengths: Lengths | None, bytes_a_triple: float | None) -> Rows:
 def measured(source: Path, triples: int, counted: int) -> tuple[Lengths, dict[str, float]]:
     """Lengths of UltraFeedback's first triples, and bytes a triple of the first few's counts."""
     import dspa_nn as dn
-    from dspa_nn.evaluation.splits import ultrafeedback_rows
+    from dspa_nn.triples.splits import ultrafeedback_rows
 
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
     rows = dn.load_triples(source, chat=True, limit=len(ultrafeedback_rows("fit")))[:triples]

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Rows, options, write
-from dspa_nn.count_run import CountRun
+from dspa_nn.counts.run import CountRun
+from dspa_nn.counts.shards import merge_shards
 from dspa_nn.errors import FileError
-from dspa_nn.shards import merge_shards
 
 SHARDS = 3
 # Small, for many batches: a chunk of the checkpoint is two of them.
@@ -244,7 +244,7 @@ def filled(job: Job, folder: Path, times: int, seed: int = 0) -> Rows:
 
 def main() -> None:
     import dspa_nn as dn
-    from dspa_nn.presets import ASSETS
+    from dspa_nn.models.presets import ASSETS
 
     given = options(str(__doc__))
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a forked process cannot use a GPU

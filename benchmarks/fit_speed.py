@@ -23,10 +23,10 @@ import torch
 import dspa_nn as dn
 from benchmarks._report import options, ratio, run_interleaved, write
 from benchmarks._steering import PRESET, huggingface
-from dspa_nn.batching import TOKEN_BUDGET, Job
-from dspa_nn.costs import speed_up
-from dspa_nn.count_run import CountRun
-from dspa_nn.counting import prepare, run_batch
+from dspa_nn.costs.fit import speed_up
+from dspa_nn.counts.batches import TOKEN_BUDGET, Job
+from dspa_nn.counts.passes import prepare, run_batch
+from dspa_nn.counts.run import CountRun
 from dspa_nn.graph import count, steer
 
 # The gap, as a share of the token's strongest latent, that counts as near.

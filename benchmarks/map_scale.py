@@ -26,9 +26,10 @@ import numpy as np
 
 from benchmarks import _synthetic
 from benchmarks._report import options, ratio, run_interleaved, write
-from dspa_nn import difference_map, fitting
-from dspa_nn.difference_map import DifferenceMap
-from dspa_nn.sparsify import sparsify_map
+from dspa_nn.maps import gates as fitting
+from dspa_nn.maps import sums as difference_map
+from dspa_nn.maps.sparsify import sparsify_map
+from dspa_nn.maps.sums import DifferenceMap
 
 # Width, latents active on a token, rule, and numbers of triples.
 QUICK = [(4096, 32, "paper", (250, 500, 1000, 2000))]

@@ -32,8 +32,8 @@ from nnsight import CONFIG, save
 
 import dspa_nn as dn
 from benchmarks._report import options, write
-from dspa_nn.evaluation.demo.data import read_rows, take
-from dspa_nn.planning import padded
+from dspa_nn.steering.planning import padded
+from dspa_nn.triples.demo import read_rows, take
 
 PRESET = "smollm2-135m-instruct"
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -253,8 +253,8 @@ def digest(folder: Path) -> str:
 CHILD = """
 import sys, torch
 import benchmarks.ndif as own, dspa_nn as dn
-from dspa_nn import remote_counting
-from dspa_nn.evaluation.demo.data import read_rows, take
+from dspa_nn.counts import remote as remote_counting
+from dspa_nn.triples.demo import read_rows, take
 torch.set_num_threads(1)
 submit = remote_counting.Run._submit
 def watched(run, number):

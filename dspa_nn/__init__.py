@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DSPA": "dspa_nn.steering",
-    "ConditionalDifferenceMap": "dspa_nn.conditional_map",
-    "ActivationCounts": "dspa_nn.counts",
-    "PreferenceTriple": "dspa_nn.triples",
-    "load_triples": "dspa_nn.loading",
-    "Plan": "dspa_nn.edit_log",
-    "EditLog": "dspa_nn.edit_log",
+    "DSPA": "dspa_nn.steering.dspa",
+    "ConditionalDifferenceMap": "dspa_nn.maps.map",
+    "ActivationCounts": "dspa_nn.counts.table",
+    "PreferenceTriple": "dspa_nn.triples.triple",
+    "load_triples": "dspa_nn.triples.sources",
+    "Plan": "dspa_nn.steering.log",
+    "EditLog": "dspa_nn.steering.log",
     "DSPAError": "dspa_nn.errors",
     "TripleError": "dspa_nn.errors",
     "SAEError": "dspa_nn.errors",
@@ -25,17 +25,14 @@ _HOMES = {
     "SteeringError": "dspa_nn.errors",
     "FileError": "dspa_nn.errors",
     "NDIFError": "dspa_nn.errors",
-    "Job": "dspa_nn.jobs",
-    "remote_model": "dspa_nn.remote",
-    "doctor": "dspa_nn.diagnosis",
+    "Job": "dspa_nn.ndif.jobs",
+    "remote_model": "dspa_nn.ndif.backend",
+    "doctor": "dspa_nn.ndif.diagnosis",
     "DSPAWarning": "dspa_nn.errors",
 }
 
 if TYPE_CHECKING:
-    from dspa_nn.conditional_map import ConditionalDifferenceMap
-    from dspa_nn.counts import ActivationCounts
-    from dspa_nn.diagnosis import doctor
-    from dspa_nn.edit_log import EditLog, Plan
+    from dspa_nn.counts.table import ActivationCounts
     from dspa_nn.errors import (
         CountsError,
         DSPAError,
@@ -47,11 +44,14 @@ if TYPE_CHECKING:
         SteeringError,
         TripleError,
     )
-    from dspa_nn.jobs import Job
-    from dspa_nn.loading import load_triples
-    from dspa_nn.remote import remote_model
-    from dspa_nn.steering import DSPA
-    from dspa_nn.triples import PreferenceTriple
+    from dspa_nn.maps.map import ConditionalDifferenceMap
+    from dspa_nn.ndif.backend import remote_model
+    from dspa_nn.ndif.diagnosis import doctor
+    from dspa_nn.ndif.jobs import Job
+    from dspa_nn.steering.dspa import DSPA
+    from dspa_nn.steering.log import EditLog, Plan
+    from dspa_nn.triples.sources import load_triples
+    from dspa_nn.triples.triple import PreferenceTriple
 
 __all__ = [
     "DSPA",

@@ -28,8 +28,8 @@ import torch
 import typer
 from _sae_training import activations, card, evaluation, revive, texts, training
 
-from dspa_nn import embedded
 from dspa_nn.errors import DSPAError
+from dspa_nn.models import embedded
 
 FIRST = training.Settings()
 

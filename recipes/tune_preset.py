@@ -25,15 +25,15 @@ import numpy as np
 import torch
 
 import dspa_nn as dn
-from dspa_nn.counting import show_progress
-from dspa_nn.counts import ActivationCounts
-from dspa_nn.evaluation.bootstrap import bootstrap
-from dspa_nn.evaluation.conditions import Condition
-from dspa_nn.evaluation.demo.data import Row, read_rows, take
-from dspa_nn.evaluation.generation import answer, surprise
+from dspa_nn.counts.passes import show_progress
+from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.evaluation.answers import answer, surprise
 from dspa_nn.evaluation.margin import Margins, margins
-from dspa_nn.evaluation.preference import accuracy
+from dspa_nn.evaluation.methods import Condition
+from dspa_nn.evaluation.ranking import accuracy
+from dspa_nn.evaluation.statistics import bootstrap
 from dspa_nn.evaluation.style import warmth
+from dspa_nn.triples.demo import Row, read_rows, take
 
 PRESET = "smollm2-135m-instruct"
 PERCENTILES = (50, 75, 90, 95)

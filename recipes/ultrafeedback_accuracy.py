@@ -24,18 +24,18 @@ import torch
 from _accuracy.dense import Fitted, combined, fit_dense
 
 import dspa_nn as dn
-from dspa_nn.counts import ActivationCounts
-from dspa_nn.evaluation.bootstrap import bootstrap
-from dspa_nn.evaluation.demo.data import read_rows
-from dspa_nn.evaluation.preference import (
+from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.evaluation.ranking import (
     alike_in_length,
     longer_wins,
     mean_difference,
     ranked,
     selected,
 )
-from dspa_nn.evaluation.splits import ultrafeedback_rows
-from dspa_nn.layouts import Skipped, read_row
+from dspa_nn.evaluation.statistics import bootstrap
+from dspa_nn.triples.demo import read_rows
+from dspa_nn.triples.layouts import Skipped, read_row
+from dspa_nn.triples.splits import ultrafeedback_rows
 
 PRESET = "smollm2-135m-instruct"
 PERCENTILES = (50, 75, 90, 95, 99)

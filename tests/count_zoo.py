@@ -5,8 +5,8 @@ import math
 import numpy as np
 from hypothesis import strategies as st
 
-from dspa_nn.blocks import LENGTHS, TABLES, Block
-from dspa_nn.counts import ActivationCounts
+from dspa_nn.counts.rows import LENGTHS, TABLES, Block
+from dspa_nn.counts.table import ActivationCounts
 
 PROVENANCE = {
     "model_id": "tiny",

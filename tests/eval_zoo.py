@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 import dspa_nn as dn
-from dspa_nn.evaluation.demo.data import Row
+from dspa_nn.triples.demo import Row
 from tests import tiny
 from tests.conftest import REPOSITORY as REPOSITORY
 

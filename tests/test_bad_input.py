@@ -23,7 +23,7 @@ from dspa_nn import (
     SteeringError,
     TripleError,
 )
-from dspa_nn.counting import prepare
+from dspa_nn.counts.passes import prepare
 from dspa_nn.graph.settings import allowed_latents
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab
@@ -302,7 +302,7 @@ def test_a_map_of_another_model_or_sae_names_both(lab: Lab) -> None:
 def test_an_encoder_decoder_and_a_model_without_a_tokenizer(lab: Lab) -> None:
     import transformers
 
-    from dspa_nn.model import read_facts
+    from dspa_nn.models.facts import read_facts
 
     config = transformers.T5Config(
         vocab_size=16, d_model=8, d_ff=8, num_layers=1, num_heads=1, d_kv=8

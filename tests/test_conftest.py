@@ -13,7 +13,7 @@ from tests.conftest import CHECKED_ROOMS
 
 
 def test_a_wrong_type_is_caught_in_a_checked_room() -> None:
-    embedded = importlib.import_module("dspa_nn.embedded")
+    embedded = importlib.import_module("dspa_nn.models.embedded")
     with pytest.raises(TypeCheckError, match=r"type-?check"):
         embedded._convert("not a path")
 

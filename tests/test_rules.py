@@ -15,7 +15,7 @@ from dspa_nn import DSPAError, DSPAWarning, MapError
 from tests import steer_zoo, tiny
 from tests.conftest import REPOSITORY
 from tests.steer_zoo import SETTINGS, Lab, by_hooks, by_nnsight, by_oracle, deviation
-from tests.test_edit_log import changed
+from tests.steering.test_log import changed
 
 FAMILIES = (("gemma2", "add"), ("qwen3", "none"), ("llama", "markup"))
 

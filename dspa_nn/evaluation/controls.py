@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from dspa_nn.conditional_map import ConditionalDifferenceMap
-from dspa_nn.counts import ActivationCounts
+from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.select import select
-from dspa_nn.steering import Planner
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.steering.dspa import Planner
 
 
 def with_entries(

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from dspa_nn.evaluation.conditions import Condition
-from dspa_nn.evaluation.forcing import TOKEN_BUDGET, Forced, force
-from dspa_nn.steering import DSPA
-from dspa_nn.triples import PreferenceTriple
+from dspa_nn.evaluation.methods import Condition
+from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, Forced, force
+from dspa_nn.steering.dspa import DSPA
+from dspa_nn.triples.triple import PreferenceTriple
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One steered run: read the prompt's latents, plan, edit every steered position.
 
 `Steering` knows nothing of how hidden states reach it: nnsight's workers (`graph/trace.py`) and
-plain PyTorch hooks (`dspa_nn/hooks.py`) carry them to the same two methods.
+plain PyTorch hooks (`dspa_nn/steering/hooks.py`) carry them to the same two methods.
 Written with torch alone: this is what runs on NDIF.
 """
 

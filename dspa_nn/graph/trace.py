@@ -11,7 +11,7 @@ import torch
 from nnsight.intervention.interleaver import Mediator, OutOfOrderError
 from nnsight.intervention.iterator import getcurrent
 
-from dspa_nn.graph.rest import Rest
+from dspa_nn.graph.bypass import Rest
 
 UNSUPPORTED = {
     "assistant_model": "assisted decoding takes drafted tokens back",

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from dspa_nn import fitting
-from dspa_nn.counts import ActivationCounts
+from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph import select
+from dspa_nn.maps import gates as fitting
 
 K_PROMPT = 32
 

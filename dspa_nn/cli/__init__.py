@@ -1,0 +1,1 @@
+"""The command `dspa`: thin over the library."""

@@ -1,0 +1,1 @@
+"""What fitting and training cost, in FLOPs."""

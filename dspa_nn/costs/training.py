@@ -1,0 +1,223 @@
+"""FLOPs of what DSPA is compared with, DPO and RAHF-SCIT: counted, and by the paper's account.
+
+The account (arXiv 2603.21461) multiplies parameters by tokens. The counts run
+forward and backward on models without weights, as in `dspa_nn.costs.fit`.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from dspa_nn.costs.fit import Lengths, checked
+from dspa_nn.costs.flops import PROBE, add_lora, build, count_backward, count_forward, text_config
+from dspa_nn.errors import DSPAError
+
+# The paper's settings of RAHF-SCIT: tokens of a step-1 sequence, rows and tokens of a step-2
+# batch, step-2 batches a triple, and the most batches that its text allows.
+STEP_1_TOKENS = 768
+STEP_2_ROWS, STEP_2_TOKENS = 64, 512
+STEP_2_BATCHES = 0.02
+STEP_2_MOST = 450
+
+
+# -- the paper's account ---------------------------------------------------------------------------
+
+
+def account_dspa(
+    parameters: float | int, prompt: float | int, chosen: float | int, rejected: float | int
+) -> float:
+    """FLOPs of one triple by the paper's account: 2 P (3 p + c + r).
+
+    Example:
+        >>> account_rahf(8e9) / account_dspa(8e9, 1000, 1000, 1000)
+        4.472832
+
+    Three passes: prompt, prompt and chosen, prompt and rejected, at 2 FLOPs a parameter a token.
+    """
+    return 2.0 * parameters * (3 * prompt + chosen + rejected)
+
+
+def account_rahf(parameters: float | int) -> float:
+    """FLOPs of RAHF-SCIT for one triple by the paper's account: 48 P L1 + 12 P (B L2) 0.02.
+
+    Example:
+        >>> account_rahf(8e9)
+        357826560000000.0
+
+    One reading of it: in step 1, four sequences of L1 = 768 tokens for two epochs at 6 P a token;
+    in step 2, 0.02 batches of B L2 = 64 x 512 tokens at 6 P for the trained model and 2 P for
+    each of three frozen passes. It does not depend on the lengths of the triples.
+    """
+    step_1 = 48 * parameters * STEP_1_TOKENS
+    return step_1 + 12 * parameters * STEP_2_ROWS * STEP_2_TOKENS * STEP_2_BATCHES
+
+
+# -- counted ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingFlops:
+    """FLOPs of one way of training over some triples.
+
+    Example:
+        >>> print(dpo_flops(config, [(1000, 1000, 1000)]))
+
+    Attributes:
+        method: what was counted. triples: how many. forward, backward: FLOPs of each.
+    """
+
+    method: str
+    triples: int
+    forward: int
+    backward: int
+
+    @property
+    def total(self) -> int:
+        """All of it, in FLOPs."""
+        return self.forward + self.backward
+
+    @property
+    def per_triple(self) -> float:
+        """The mean over the triples, in FLOPs."""
+        return self.total / self.triples
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file, total included."""
+        return {**asdict(self), "total": self.total}
+
+    def __str__(self) -> str:
+        return (
+            f"TrainingFlops: {self.method}, {self.triples} triple(s), {self.total / 1e12:.4g} "
+            f"TFLOP ({self.forward / 1e12:.4g} forward, {self.backward / 1e12:.4g} backward)"
+        )
+
+
+def dpo_flops(config: Any, lengths: Lengths) -> TrainingFlops:
+    """Count one epoch of DPO: both sequences through a frozen and through a trained model.
+
+    Example:
+        >>> dpo_flops(config, [(1000, 1000, 1000)]).per_triple
+
+    Every weight is trained, every block and the LM head run, nothing is recomputed. The optimiser
+    has no matrix products, so it counts for nothing.
+
+    Raises:
+        DSPAError: no triples, or a model that cannot be counted without data.
+    """
+    step = _training(config, lora=False, blocks=None)
+    triples = _checked(lengths)
+    ends = [prompt + end for prompt, *both in triples for end in both]
+    forward = sum(map(step.forward, ends))
+    # The frozen reference model's forward is that of the trained one.
+    return TrainingFlops("DPO", len(triples), 2 * forward, sum(map(step.backward, ends)))
+
+
+def rahf_flops(
+    config: Any, lengths: Lengths, *, last_target: int | None = None
+) -> tuple[TrainingFlops, TrainingFlops]:
+    """Count RAHF-SCIT's two steps at the paper's settings (METHOD section 7).
+
+    Example:
+        >>> instructed, distilled = rahf_flops(config, [(1000, 1000, 1000)], last_target=18)
+
+    Step 1 trains every weight on both responses, under both instructions, for two epochs;
+    sequences are cut at 768 tokens. Step 2 is 0.02 batches a triple, of 64 sequences cut at 512
+    tokens: three frozen forwards (base, and the step-1 model under both instructions) and one with
+    LoRA on the query and value projections, all of them up to the last block whose hidden state
+    is regressed. The instructions' own tokens are left out.
+
+    Args:
+        last_target: that block, 0-based; half of the model's depth by default.
+
+    Raises:
+        DSPAError: no triples, a block that the model lacks, or a model that cannot be counted
+            without data.
+    """
+    depth = text_config(config).num_hidden_layers
+    target = depth // 2 if last_target is None else last_target
+    if not 0 <= target < depth:
+        raise DSPAError(
+            f"last_target {target} came, and the model has layers 0 to {depth - 1}; give the last "
+            "block whose hidden state RAHF regresses"
+        )
+    triples = _checked(lengths)
+    ends = [prompt + end for prompt, *both in triples for end in both]
+
+    full = _training(config, lora=False, blocks=None)
+    first = [min(end, STEP_1_TOKENS) for end in ends]
+    # Each end under two instructions, for two epochs.
+    instructed = TrainingFlops(
+        "RAHF-SCIT step 1",
+        len(triples),
+        4 * sum(map(full.forward, first)),
+        4 * sum(map(full.backward, first)),
+    )
+
+    adapted = _training(config, lora=True, blocks=target + 1)
+    frozen = _training(config, lora=False, blocks=target + 1)
+    second = [min(end, STEP_2_TOKENS) for end in ends]
+    # Sequences of step 2 for each of the two ends of a triple.
+    share = STEP_2_ROWS * STEP_2_BATCHES / 2
+    forwards = sum(3 * frozen.forward(n) + adapted.forward(n) for n in second)
+    distilled = TrainingFlops(
+        "RAHF-SCIT step 2",
+        len(triples),
+        round(share * forwards),
+        round(share * sum(map(adapted.backward, second))),
+    )
+    return instructed, distilled
+
+
+def _checked(lengths: Lengths) -> list[tuple[int, int, int]]:
+    triples = [checked(triple) for triple in lengths]
+    if not triples:
+        raise DSPAError("no lengths came, and at least one triple is needed")
+    return triples
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Forward and backward of a sequence, each `a n + b n^2` in its tokens, as (a, b)."""
+
+    forwards: tuple[int, int]
+    backwards: tuple[int, int]
+
+    def forward(self, n: int) -> int:
+        return n * (self.forwards[0] + self.forwards[1] * n)
+
+    def backward(self, n: int) -> int:
+        return n * (self.backwards[0] + self.backwards[1] * n)
+
+
+def _training(config: Any, *, lora: bool, blocks: int | None) -> _Step:
+    text = text_config(config)
+    return _steps(type(text), text.to_json_string(use_diff=False), lora, blocks)
+
+
+@lru_cache(maxsize=32)
+def _steps(kind: type, serialized: str, lora: bool, blocks: int | None) -> _Step:
+    import json
+
+    # A model cut at a middle block ends there; a whole one has its LM head.
+    model = build(kind(**json.loads(serialized)), blocks=blocks, lm_head=blocks is None)
+    if lora:
+        add_lora(model)
+    return _Step(
+        _quadratic(lambda n: count_forward(model, n)),
+        _quadratic(lambda n: count_backward(model, n)),
+    )
+
+
+def _quadratic(count: Callable[[int], int]) -> tuple[int, int]:
+    """Return (a, b) with count(n) = a n + b n^2, read off at two lengths and checked at a third."""
+    n = PROBE
+    once, twice = count(n), count(2 * n)
+    b = (twice - 2 * once) // (2 * n * n)
+    a = (once - n * n * b) // n
+    if count(3 * n) != 3 * n * (a + 3 * n * b):
+        raise DSPAError(
+            "training does not cost a fixed number of FLOPs a token and a pair of tokens, so it "
+            "cannot be predicted from lengths: count it with torch.utils.flop_counter"
+        )
+    return a, b

@@ -1,0 +1,1 @@
+"""Integer counts of active latents: the only step that runs the model."""

@@ -1,0 +1,99 @@
+"""Bring a control to the strength of what it is compared with: first k_diff, then alpha."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dspa_nn.evaluation.latents import Codes
+from dspa_nn.evaluation.methods import Condition
+
+TOLERANCE = 0.1
+_LARGEST_ALPHA = 64.0
+
+
+@dataclass(frozen=True)
+class Match:
+    """Edits and norm of the change a steered token, wanted and reached, and the settings for it."""
+
+    k_diff: int
+    alpha: float
+    edits: float
+    norm: float
+    wanted_edits: float
+    wanted_norm: float
+
+    @property
+    def within(self) -> bool:
+        """Whether both figures came within 10 % of what was wanted."""
+        return all(
+            abs(reached - wanted) <= TOLERANCE * wanted
+            for reached, wanted in (
+                (self.edits, self.wanted_edits),
+                (self.norm, self.wanted_norm),
+            )
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self) | {"within_10_percent": self.within}
+
+
+def calibrate(codes: Codes, control: Condition, target: Condition) -> tuple[Condition, Match]:
+    """Choose k_diff, then alpha, so that a control edits as often and as far as the target.
+
+        control, match = calibrate(encode(dspa, development), control, tuned)
+
+    Where a figure cannot be reached (an ablation removes at most the latent's value) the nearest is
+    taken; `match` holds both. Choose on development triples, never on those that are reported.
+    """
+    start = codes.settings(target)
+    wanted_edits, wanted_norm = codes.strength(*codes.planned(target), alpha=start["alpha"])
+    k_diff = nearest_k(
+        lambda k: codes.edits(*codes.planned(control, k_diff=k), alpha=start["alpha"]),
+        wanted_edits,
+        most=max(8 * start["k_diff"], 32),
+    )
+    plan = codes.planned(control, k_diff=k_diff)
+    alpha = nearest_alpha(lambda a: codes.strength(*plan, alpha=a)[1], wanted_norm)
+    edits, norm = codes.strength(*plan, alpha=alpha)
+    chosen = replace(control, options={**control.options, "k_diff": k_diff, "alpha": alpha})
+    return chosen, Match(k_diff, alpha, edits, norm, wanted_edits, wanted_norm)
+
+
+def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
+    """The k from 1 to `most` whose edits a token come nearest to what is wanted, the lowest such.
+
+    >>> nearest_k(lambda k: 0.5 * k, 2.1, 16)
+    4
+
+    Edits grow with k, so the k at which they pass what is wanted is found by halving.
+    """
+
+    def reaching(least: float | int) -> int:
+        low, high = 1, most
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if edits(middle) >= least else (middle + 1, high)
+        return low
+
+    above = reaching(wanted)
+    below = max(1, above - 1)
+    nearest = min(edits(below), edits(above), key=lambda found: abs(found - wanted))
+    return reaching(nearest)
+
+
+def nearest_alpha(norm: Callable[[float], float], wanted: float) -> float:
+    """The lowest alpha whose norm is what is wanted, or as near as it gets; norm never falls.
+
+    >>> round(nearest_alpha(lambda alpha: 3 * alpha, 6.0), 3)
+    2.0
+    """
+    high = 1.0
+    while norm(high) < wanted and high < _LARGEST_ALPHA:
+        high *= 2
+    aim = min(wanted, norm(high)) * (1 - 1e-4)
+    low = 0.0
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if norm(middle) >= aim else (middle, high)
+    return high

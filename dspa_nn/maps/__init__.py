@@ -1,0 +1,1 @@
+"""The conditional-difference map: fitted from counts, stored in sparse rows."""

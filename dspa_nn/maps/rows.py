@@ -1,0 +1,168 @@
+"""The entries of a conditional-difference map: compressed sparse rows, and how to look at them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dspa_nn.errors import MapError
+from dspa_nn.maps.gates import check_positive_int
+from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, SparseTable
+
+
+class Entry(NamedTuple):
+    """One entry of A: input latent, output latent, mean difference of densities."""
+
+    row: int
+    column: int
+    value: float
+
+
+class Entries(list[Entry]):
+    """Entries of a map, printed as a table."""
+
+    def __repr__(self) -> str:
+        lines = [f"{'input latent':>12}  {'output latent':>13}  {'value':>10}"]
+        lines += [f"{e.row:>12}  {e.column:>13}  {e.value:>+10.5f}" for e in self]
+        return "\n".join(lines)
+
+
+class MapRows:
+    """The rows of A [d_in, d_out] that are not empty, as compressed sparse rows.
+
+    >>> MapRows([7], [0, 2], [0, 3], [0.5, -0.25], (8, 4)).column_sums()
+    tensor([ 0.5000,  0.0000,  0.0000, -0.2500], dtype=torch.float64)
+
+    `rows` int64 [r], ascending input latents; `indptr` int64 [r + 1]; `columns` int32 [nnz], the
+    output latents; `values` float32 [nnz]. Row `rows[i]` is `indptr[i]` to `indptr[i + 1]`.
+    Raises `MapError` where the arrays contradict each other; without `check_entries` the columns
+    and values are taken as they are, unread.
+    """
+
+    def __init__(
+        self, rows: Any, indptr: Any, columns: Any, values: Any, shape: Sequence[int], *,
+        check_entries: bool = True,
+    ) -> None:  # fmt: skip
+        self.rows = torch.as_tensor(rows, dtype=torch.int64)
+        self.indptr = torch.as_tensor(indptr, dtype=torch.int64)
+        self.columns = torch.as_tensor(columns, dtype=torch.int32)
+        self.values = torch.as_tensor(values, dtype=torch.float32)
+        self.shape = (int(shape[0]), int(shape[1]))
+        self._check_rows()
+        if check_entries:
+            self._check_entries()
+
+    def _check_rows(self) -> None:
+        d_in = self.shape[0]
+        rows, indptr, columns = self.rows, self.indptr, self.columns
+        sound = (
+            len(indptr) == len(rows) + 1
+            and int(indptr[0]) == 0
+            and int(indptr[-1]) == len(columns) == len(self.values)
+            and bool((indptr.diff() >= 0).all())
+            and (not len(rows) or (int(rows[0]) >= 0 and int(rows[-1]) < d_in))
+            and bool((rows.diff() > 0).all())
+        )
+        self._refuse_unless(sound)
+
+    def _refuse_unless(self, sound: bool) -> None:
+        if not sound:
+            raise MapError(
+                f"the arrays of a map of shape {self.shape[0]} x {self.shape[1]} contradict each "
+                f"other ({len(self.rows)} rows, {len(self.indptr)} row bounds, "
+                f"{len(self.columns)} columns, {len(self.values)} values); expected compressed "
+                "sparse rows, ascending."
+            )
+
+    def _check_entries(self) -> None:
+        columns = self.columns
+        inside = not len(columns) or (
+            int(columns.min()) >= 0 and int(columns.max()) < self.shape[1]
+        )
+        self._refuse_unless(inside)
+        if not bool(torch.isfinite(self.values).all()):
+            raise MapError("the values of a map hold NaN or infinity; expected finite numbers.")
+
+    def row_of_each(self) -> Tensor:
+        """The input latent of every stored entry, int64 [nnz]."""
+        return torch.repeat_interleave(self.rows, self.indptr.diff())
+
+    def to_dense(self) -> DenseMap:
+        """A as a dense float32 tensor [d_in, d_out]: 1 GiB for two SAEs of width 16,384.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.25]]).to_dense()
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.2500]])
+        """
+        dense = torch.zeros(self.shape, dtype=torch.float32)
+        dense[self.row_of_each(), self.columns.long()] = self.values
+        return dense
+
+    def to_pandas(self) -> Any:
+        """The stored entries as a data frame with the columns row, column and value.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.25]]).to_pandas()
+           row  column  value
+        0    0       0   0.50
+        1    1       1   0.25
+        """
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "row": self.row_of_each().numpy(),
+                "column": self.columns.numpy(),
+                "value": self.values.numpy(),
+            }
+        )
+
+    def top(self, n: int = 10) -> Entries:
+        """The n entries of largest |value|, strongest first, ties in the order of storage.
+
+        >>> MapRows([0, 1], [0, 1, 2], [1, 0], [0.5, -0.75], (2, 2)).top(1)
+        input latent  output latent       value
+                   1              0    -0.75000
+        """
+        check_positive_int("n", n)
+        order = torch.sort(self.values.abs(), descending=True, stable=True).indices[:n]
+        rows = self.row_of_each()
+        return Entries(
+            Entry(int(rows[i]), int(self.columns[i]), float(self.values[i])) for i in order
+        )
+
+    def column_sums(self) -> OutputVector:
+        """A summed over its rows, float64 [d_out]: which output latents are steered most."""
+        sums = np.bincount(
+            self.columns.numpy(), weights=self.values.double().numpy(), minlength=self.shape[1]
+        )
+        return torch.from_numpy(sums)
+
+    def columns_used(self) -> OutputLatents:
+        """The output latents that any row can touch, ascending, int64."""
+        return torch.unique(self.columns.long())
+
+    def to_scipy(self) -> SparseTable:
+        """A in float64 as scipy's sparse rows [d_in, d_out], empty rows included."""
+        from scipy.sparse import csr_array
+
+        lengths = np.zeros(self.shape[0], dtype=np.int64)
+        lengths[self.rows.numpy()] = np.diff(self.indptr.numpy())
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        return csr_array(
+            (self.values.double().numpy(), self.columns.numpy(), indptr), shape=self.shape
+        )
+
+
+def compressed(
+    row: np.ndarray, column: np.ndarray, value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Entries in ascending order of row and column as `rows`, `indptr`, `columns`, `values`.
+
+    >>> compressed(np.array([2, 2]), np.array([0, 5]), np.array([0.5, 0.25]))
+    (array([2]), array([0, 2]), array([0, 5]), array([0.5 , 0.25]))
+    """
+    lengths = np.bincount(row)
+    rows = np.flatnonzero(lengths)
+    return rows, np.concatenate([[0], np.cumsum(lengths[rows])]), column, value

@@ -1,0 +1,1 @@
+"""The models: what is known of one, the presets, the embedded one."""

@@ -1,0 +1,1 @@
+"""Remote runs on NDIF: what travels, how it is sent, what may go wrong."""

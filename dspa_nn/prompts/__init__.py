@@ -1,0 +1,1 @@
+"""From a prompt to exactly the token ids that the model sees."""

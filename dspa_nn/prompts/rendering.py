@@ -1,0 +1,155 @@
+"""From a prompt to exactly the token ids that the model sees, with the content tokens known.
+
+Everything is known by construction: a chat template is rendered once more with sentinels in place
+of the messages' contents, which shows the literal pieces between them; the place of each content
+in the real rendering is then arithmetic on lengths, never a search (METHOD 4b).
+"""
+
+import warnings
+from itertools import groupby, takewhile
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dspa_nn.errors import DSPAWarning, TripleError
+from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.prompts.templates import (
+    PLAIN_TEMPLATE,
+    chat_template,
+    content_spans,
+    overlaps,
+    piecewise,
+)
+from dspa_nn.triples.triple import Message, Prompt, Text, as_messages
+
+if TYPE_CHECKING:
+    Renderable = Prompt | Rendered
+else:
+    Renderable = object
+
+
+def render(tokenizer: Any, prompt: Renderable, response: Text | None = None) -> Rendered:
+    """Render a prompt, and a response joined to it, into exactly what the model sees.
+
+    ```python
+    tokenizer = AutoTokenizer.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
+    prompt = render(tokenizer, [{"role": "user", "content": "Hello"}])
+    both = [render(tokenizer, prompt, text) for text in ("Hi!", "What?")]   # one prompt, two ends
+    ```
+
+    A string is tokenised once with the default special tokens. A message list goes through the
+    chat template up to and including the generation header (`enable_thinking=False` where the
+    template knows it), tokenised once, with no special tokens but those that the template writes;
+    without a template, through `templates.PLAIN_TEMPLATE`, tokenised as a string is. The response
+    is its own text's tokens, with no BOS and no EOS, joined to the prompt's ids. A prompt token is
+    content if it overlaps a content's characters by at least one: a token across the border counts
+    (METHOD 4b).
+
+    Args:
+        tokenizer: of the transformers kind, fast or slow.
+        prompt: a string, a list of messages, or what `render` returned for one.
+        response: text to join, or None.
+
+    Raises:
+        TripleError: a prompt that is neither, messages that the template refuses, drops or
+            rewrites, an empty response, or a slow tokenizer whose tokens run across a border.
+    """
+    if isinstance(prompt, Rendered):
+        rendered = prompt
+    elif isinstance(prompt, str):
+        rendered = _render_string(tokenizer, prompt)
+    else:
+        rendered = _render_messages(tokenizer, as_messages(prompt))
+    return rendered if response is None else _join(tokenizer, rendered, response)
+
+
+def _join(tokenizer: Any, prompt: Rendered, response: object) -> Rendered:
+    if len(prompt.response_ids):
+        raise TripleError(
+            f"a response came for a rendering that already has one of {len(prompt.response_ids)} "
+            "tokens, where a prompt alone was expected: render the prompt without a response"
+        )
+    if not isinstance(response, str):
+        raise TripleError(
+            f"a response of type {type(response).__name__} came, where a string was expected: "
+            "give its text"
+        )
+    ids = torch.tensor(tokenizer(response, add_special_tokens=False).input_ids, dtype=torch.int64)
+    if not len(ids):
+        raise TripleError(
+            f"the response {response!r} has no tokens, where at least one was expected: "
+            "give some text"
+        )
+    return Rendered(
+        text=prompt.text + response,
+        ids=torch.cat([prompt.ids, ids]),
+        prompt_length=prompt.prompt_length,
+        content=prompt.content,
+        has_bos=prompt.has_bos,
+        pieces=(*prompt.pieces, ("response", prompt.prompt_length, response)),
+    )
+
+
+def _render_string(tokenizer: Any, prompt: str) -> Rendered:
+    encoded = tokenizer(prompt, return_special_tokens_mask=True)
+    ids = encoded.input_ids
+    before, after = _added(tokenizer, ids, encoded.special_tokens_mask)
+    if before and ids[:2] == [tokenizer.bos_token_id] * 2:
+        warnings.warn(
+            f"the string prompt begins with {tokenizer.bos_token!r} and the tokenizer adds one "
+            "more, so that the model sees it twice: leave it out of the text",
+            DSPAWarning,
+            stacklevel=3,
+        )
+    return _rendered(tokenizer, "".join([*before, prompt, *after]), ids, [True] * len(ids))
+
+
+def _render_messages(tokenizer: Any, messages: tuple[Message, ...]) -> Rendered:
+    template = chat_template(tokenizer)
+    text, spans = content_spans(tokenizer, template, messages)
+    special = template == PLAIN_TEMPLATE
+    encoded = tokenizer(
+        text,
+        add_special_tokens=special,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=tokenizer.is_fast,
+    )
+    ids = encoded.input_ids
+    before, after = _added(tokenizer, ids, encoded.special_tokens_mask) if special else ([], [])
+    if tokenizer.is_fast:
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        content = list(overlaps(tokens, encoded.offset_mapping, spans))
+    else:
+        content = piecewise(tokenizer, text, spans, ids[len(before) : len(ids) - len(after)])
+        content = [False] * len(before) + content + [False] * len(after)
+    return _rendered(tokenizer, "".join([*before, text, *after]), ids, content)
+
+
+def _added(tokenizer: Any, ids: list[int], mask: list[int]) -> tuple[list[str], list[str]]:
+    """Return the special tokens that the tokenizer put before and after the text's own."""
+    # A slow tokenizer's mask cannot tell a special token in the text from one that was added.
+    most = tokenizer.num_special_tokens_to_add()
+    before = min(len(list(takewhile(bool, mask))), most)
+    after = min(len(list(takewhile(bool, reversed(mask)))), most - before)
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    return tokens[:before], tokens[len(tokens) - after :]
+
+
+def _rendered(tokenizer: Any, text: str, ids: list[int], content: list[bool]) -> Rendered:
+    has_bos = bool(ids) and ids[0] == tokenizer.bos_token_id
+    kinds = ["content" if own else "markup" for own in content]
+    if has_bos:
+        kinds[0] = "bos"
+    pieces, start = [], 0
+    for kind, run in groupby(kinds):
+        end = start + len(list(run))
+        pieces.append((kind, start, tokenizer.decode(ids[start:end])))
+        start = end
+    return Rendered(
+        text=text,
+        ids=torch.tensor(ids, dtype=torch.int64),
+        prompt_length=len(ids),
+        content=torch.tensor(content, dtype=torch.bool),
+        has_bos=has_bos,
+        pieces=tuple(pieces),
+    )

@@ -1,0 +1,175 @@
+"""Chat templates: what they write, and where in it each message's own text lies.
+
+The template is rendered a second time with a sentinel in place of each content. What it writes
+between the sentinels are the literal pieces; pieces and contents, laid end to end, must give the
+real rendering to the character, and then lengths alone say where each content is.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from dspa_nn.errors import TripleError
+from dspa_nn.triples.triple import Message
+
+# For models whose tokenizer has no chat template. It ends in a newline, so that a response needs
+# no leading space, and it is tokenised with the default special tokens, as any plain text is.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}:\n{{ message['content'] }}\n\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+# Outer whitespace around a sentinel, to see what the template strips: `strip()` takes it all,
+# `strip("\n")` all but the em space. So many newlines are not taken for the template's own.
+_NEWLINES, _SPACE = "\n" * 7, "\u2003"
+
+
+def chat_template(tokenizer: Any) -> str:
+    """Return the template that message lists are rendered with: the tokenizer's, or the plain one.
+
+    ```python
+    chat_template(tokenizer) == PLAIN_TEMPLATE      # a model with no template of its own
+    ```
+
+    Raises:
+        TripleError: several templates and none of them named "default".
+    """
+    if not tokenizer.chat_template:
+        return PLAIN_TEMPLATE
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError:
+        raise TripleError(
+            f"the tokenizer has the chat templates {sorted(tokenizer.chat_template)}, where one "
+            "named 'default' was expected: set tokenizer.chat_template to the one to use"
+        ) from None
+
+
+def render_text(tokenizer: Any, template: str, messages: tuple[Message, ...]) -> str:
+    """Return what the template writes, up to and including the generation header.
+
+    Raises:
+        TripleError: the template refuses these messages.
+    """
+    from jinja2 import TemplateError
+
+    # Named only where the template asks for it: thinking would come before the response.
+    options = {"enable_thinking": False} if "enable_thinking" in template else {}
+    try:
+        return tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **options,
+        )
+    except (TemplateError, TypeError) as error:
+        raise TripleError(
+            f"the chat template refused messages of the roles {_roles(messages)} "
+            f"({str(error).strip().rstrip('.')}): give roles and an order that this model knows"
+        ) from None
+
+
+def content_spans(
+    tokenizer: Any, template: str, messages: tuple[Message, ...]
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return the rendered text and the (first, last + 1) characters of each non-empty content.
+
+    ```python
+    text, spans = content_spans(tokenizer, chat_template(tokenizer), messages)
+    [text[first:last] for first, last in spans]      # the contents, as the template trims them
+    ```
+
+    Contents may hold anything, the template's own markup and the sentinels included: nothing is
+    searched for in the real rendering. They come in the order in which the template writes them,
+    twice where it writes them twice.
+
+    Raises:
+        TripleError: the template refuses the messages, leaves one out, or rewrites its text.
+    """
+    text = render_text(tokenizer, template, messages)
+    sentinel = "dspa"
+    while any(sentinel in written for written in (template, *(m["role"] for m in messages))):
+        sentinel += "x"
+    # An empty content stays so: templates write other markup for it, and it has no characters.
+    probes = tuple(
+        Message(m["role"], f"{_NEWLINES}{_SPACE}{sentinel}{number}z{_SPACE}{_NEWLINES}")
+        if m["content"]
+        else m
+        for number, m in enumerate(messages)
+    )
+    skeleton = render_text(tokenizer, template, probes)
+    found = re.finditer(
+        f"(?P<left>(?:{_NEWLINES})?{_SPACE})?{sentinel}(?P<number>[0-9]+)z"
+        f"(?P<right>{_SPACE}(?:{_NEWLINES})?)?",
+        skeleton,
+    )
+    built, spans, seen, done = "", [], set(), 0
+    for match in found:
+        number = int(match["number"])
+        content = messages[number]["content"]
+        if not match["left"]:
+            content = content.lstrip()
+        elif match["left"] == _SPACE:
+            content = content.lstrip("\n")
+        if not match["right"]:
+            content = content.rstrip()
+        elif match["right"] == _SPACE:
+            content = content.rstrip("\n")
+        built += skeleton[done : match.start()]
+        spans.append((len(built), len(built) + len(content)))
+        built += content
+        seen.add(number)
+        done = match.end()
+    for number, message in enumerate(messages):
+        if message["content"] and number not in seen:
+            raise TripleError(
+                f"the chat template leaves out message {number} (role {message['role']!r}) of "
+                f"the roles {_roles(messages)}, where each was expected in the text: "
+                "leave that message out yourself"
+            )
+    if built + skeleton[done:] != text:
+        raise TripleError(
+            f"the chat template rewrites the text of messages of the roles {_roles(messages)}, "
+            "where each was expected as it stands or trimmed: give them as the template writes "
+            "them (reasoning left out of earlier turns, for one)"
+        )
+    return text, [(first, last) for first, last in spans if last > first]
+
+
+def _roles(messages: tuple[Message, ...]) -> str:
+    return ", ".join(message["role"] for message in messages)
+
+
+def overlaps(
+    tokens: list[str], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]
+) -> Iterator[bool]:
+    """Yield for each token whether it shares a character with one of the spans."""
+    covered = 0
+    for token, (start, end) in zip(tokens, offsets, strict=True):
+        # Llama 3 and GPT-2 leave a token's leading spaces out of its offsets: give them back.
+        spaces = len(token) - len(token.lstrip("Ġ"))
+        start = max(min(start, covered), start - spaces)
+        covered = max(covered, end)
+        yield any(start < last and end > first for first, last in spans)
+
+
+def piecewise(
+    tokenizer: Any, text: str, spans: list[tuple[int, int]], whole: list[int]
+) -> list[bool]:
+    """Tell content from markup without offsets: exact, where no token runs across a border."""
+    borders = [0, *(border for span in spans for border in span), len(text)]
+    ids, content = [], []
+    for number, (first, last) in enumerate(pairwise(borders)):
+        piece = tokenizer(text[first:last], add_special_tokens=False).input_ids
+        ids += piece
+        content += [number % 2 == 1] * len(piece)
+    if ids != whole:
+        raise TripleError(
+            "the tokenizer is a slow one, without offsets, and its tokens run across the border "
+            "of a message's text, where content must be told from markup: load the fast "
+            "tokenizer of this model, or give the prompt as a string"
+        )
+    return content

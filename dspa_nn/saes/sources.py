@@ -1,0 +1,141 @@
+"""Finding an SAE: a SAELens object, a folder saved by SAELens, or "release/sae_id"."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dspa_nn.errors import SAEError
+from dspa_nn.saes.compatibility import SAVED_AS, check_architecture
+
+
+def open_source(source: Any) -> tuple[str, Any, dict[str, Tensor]]:
+    """Return an id to show, SAELens' inference config and the named weights of that config."""
+    from sae_lens import SAE
+
+    if isinstance(source, SAE):
+        sae_id = f"{type(source).__name__}@{source.cfg.metadata.hook_name or 'no hook name'}"
+        sae = source
+    elif isinstance(source, Path) or (isinstance(source, str) and Path(source).is_dir()):
+        sae_id, sae = Path(source).resolve().name, _from_folder(Path(source))
+    elif isinstance(source, str):
+        sae_id, sae = source, _from_release(source)
+    else:
+        raise SAEError(
+            f"an SAE was given as {type(source).__name__}: pass a SAELens SAE, the folder of one "
+            "that SAELens saved, or 'release/sae_id'"
+        )
+    check_architecture(sae.cfg.architecture(), sae.cfg.metadata.hook_name, sae_id)
+    return sae_id, *_inference_parts(sae)
+
+
+def _inference_parts(sae: Any) -> tuple[Any, dict[str, Tensor]]:
+    from sae_lens import TrainingSAE
+    from sae_lens.registry import get_sae_class
+
+    state = sae.state_dict()  # detached, and sharing the SAE's memory
+    if not isinstance(sae, TrainingSAE):
+        return sae.cfg, state
+    # What SAELens writes when it saves a trained SAE for inference, without the disk.
+    sae.process_state_dict_for_saving_inference(state)
+    config = sae.cfg.get_inference_sae_cfg_dict()
+    return get_sae_class(config["architecture"])[1].from_dict(config), state
+
+
+def _from_folder(folder: Path) -> Any:
+    from sae_lens import SAE, TrainingSAE
+    from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
+
+    for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
+        if not (folder / name).is_file():
+            raise SAEError(
+                f"the folder {str(folder)!r} holds no {name}: pass a folder that SAELens' "
+                "save_model or save_inference_model wrote"
+            )
+    try:
+        config = json.loads((folder / SAE_CFG_FILENAME).read_text())
+        architecture = config.get("architecture", "standard")
+    except (ValueError, AttributeError) as error:
+        raise _unreadable(folder, error) from error
+    hook_name = (config.get("metadata") or config).get("hook_name")
+    check_architecture(architecture, hook_name, folder.name)
+    loader = TrainingSAE if architecture in SAVED_AS else SAE
+    try:
+        return loader.load_from_disk(folder)
+    except Exception as error:  # whatever a damaged file makes SAELens or safetensors raise
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> SAEError:
+    return SAEError(
+        f"the SAE in {str(folder)!r} cannot be read ({_first_line(error)}): save it again with "
+        "SAELens' save_model or save_inference_model"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.:')}" if lines else type(error).__name__
+
+
+def split_release(source: str) -> tuple[str, str]:
+    """Split "release/sae_id"; a release that SAELens does not list is a hub id, "org/name".
+
+    Raises:
+        SAEError: neither a listed release nor "org/name/sae_id", or the release lacks the id.
+    """
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    directory = get_pretrained_saes_directory()
+    release, _, sae_id = source.partition("/")
+    if release in directory:
+        known = directory[release].saes_map
+        if sae_id not in known:
+            near = difflib.get_close_matches(sae_id, known, n=3, cutoff=0) or list(known)[:3]
+            raise SAEError(
+                f"the release {release!r} has no SAE {sae_id!r}: choose among its {len(known)}, "
+                f"such as {', '.join(near)}"
+            )
+        return release, sae_id
+    parts = source.split("/")
+    if len(parts) >= 3 and all(parts) and not source.startswith((".", "~")):
+        return "/".join(parts[:2]), "/".join(parts[2:])
+    near = difflib.get_close_matches(release, directory, n=3)
+    hint = f" (near it: {', '.join(near)})" if near else ""
+    raise SAEError(
+        f"the SAE {source!r} is neither an existing folder nor 'release/sae_id' of a release that "
+        f"SAELens lists{hint}: check the spelling, or pass the folder or the SAE itself"
+    )
+
+
+def _from_release(source: str) -> Any:
+    release, sae_id = split_release(source)
+    try:
+        return _download(release, sae_id)
+    except Exception as error:  # the hub's errors are many, and change with its client's version
+        raise SAEError(
+            f"the SAE {sae_id!r} of release {release!r} could not be loaded from the hub "
+            f"({_first_line(error)}): check the name and the network, or download it and pass "
+            "the folder"
+        ) from error
+
+
+def _download(release: str, sae_id: str) -> Any:
+    from huggingface_hub.errors import EntryNotFoundError
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_sae_loaders import (
+        dictionary_learning_sae_huggingface_loader_1 as dictionary_learning,
+    )
+
+    try:
+        return SAE.from_pretrained(release, sae_id)
+    except EntryNotFoundError as no_config:
+        if "/" not in release:
+            raise
+        # A repository that SAELens does not list may be in dictionary_learning's layout.
+        try:
+            return SAE.from_pretrained(release, sae_id, converter=dictionary_learning)
+        except EntryNotFoundError:
+            raise no_config from None

@@ -1,0 +1,1 @@
+"""DSPA: count, fit, plan, apply."""

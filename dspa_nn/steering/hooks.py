@@ -1,0 +1,173 @@
+"""The same edit with plain PyTorch hooks, for `pipeline`, serving and evaluation harnesses.
+
+What is planned and edited is decided by the same `Steering` that nnsight's workers feed; only the
+way in which hidden states reach it is another.
+"""
+
+from typing import Any
+
+import torch
+
+from dspa_nn.errors import SteeringError
+from dspa_nn.graph.apply import begin
+from dspa_nn.graph.steer import Steering
+from dspa_nn.graph.trace import (
+    check_padding,
+    check_settings,
+    first,
+    note_settings,
+    replaced,
+    setting_of,
+)
+from dspa_nn.models.facts import as_local, read_facts
+from dspa_nn.steering.log import EditLog, warn_if_unsteered
+
+_OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
+
+
+class Attachment:
+    """Hooks on one model, and the edit log of every run under them.
+
+    Attributes:
+        logs: one `EditLog` a run (a `generate` or a single forward), oldest first.
+        prompt: what `render` returned for the next run (a list for a batch), or None.
+        prompt_length: for single forwards: tokens of the prompt, an int or one a row, or None.
+    """
+
+    def __init__(self, dspa: Any, model: Any, map: Any, options: dict[str, Any]) -> None:
+        self.prompt = options.pop("prompt", None)
+        self.prompt_length = options.pop("prompt_length", None)
+        extra = [options.pop(name, None) for name in ("only", "never", "planner")]
+        positions = options.pop("positions", "response")
+        unknown = sorted(set(options) - set(_OPTIONS))
+        if unknown:
+            raise SteeringError(f"attach takes no {', '.join(unknown)}; it takes what apply takes")
+        given = {name: options.get(name) for name in _OPTIONS} | {"positions": positions}
+        self.logs: list[EditLog] = []
+        self._dspa, self._model = dspa, as_local(model)
+        dspa.settle(self._model)
+        self._steerer = dspa.steerer(map, given, *extra)
+        self._blocks = [self._model.get_submodule(path) for path in dspa.paths]
+        self._handles: list[Any] = []
+        self._run: Steering | None = None
+        self._generating = False
+
+    def __enter__(self) -> "Attachment":
+        if "generate" in vars(self._model):
+            raise SteeringError(
+                "this model is steered by another attach already; leave that context first"
+            )
+        read, write = self._blocks
+        self._handles = [
+            self._model.register_forward_pre_hook(self._before, with_kwargs=True),
+            # Whatever else hooks the layers sees what the block itself put out.
+            read.register_forward_hook(self._read),
+            write.register_forward_hook(self._edit),
+            self._model.register_forward_hook(self._after),
+        ]
+        self._model.generate = self._generate
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        del self._model.generate
+
+    def _begin(self, ids: Any, mask: Any, generating: bool) -> None:
+        mask = torch.ones_like(ids) if mask is None else mask
+        length = None if generating else self.prompt_length
+        prompts = self._dspa._prompts(self.prompt)
+        self._run = begin(
+            self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered
+        )
+        self.logs.append(EditLog(self._run.record))
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+        if ids is None:
+            raise SteeringError(
+                "generate was called without token ids; pass input_ids, so that the prompt's "
+                "tokens can be told apart"
+            )
+
+        def setting(key: str) -> Any:
+            return setting_of(key, kwargs, self._model.generation_config)
+
+        mask = kwargs.get("attention_mask")
+        check_settings(setting, kwargs.get("past_key_values"), True, SteeringError)
+        if mask is None and len(ids) > 1:
+            raise SteeringError(
+                "a batch was generated from without attention_mask=, which alone says what is "
+                "padding; pass the tokenizer's"
+            )
+        if mask is not None:
+            check_padding(mask, SteeringError)
+        self._begin(ids, mask, True)
+        assert self._run is not None
+        note_settings(self._run.record, setting)
+        self._generating = True
+        try:
+            result = type(self._model).generate(self._model, *args, **kwargs)
+        finally:
+            self._generating = False
+            run, self._run = self._run, None
+        assert run is not None
+        run.finish(getattr(result, "sequences", result))
+        return result
+
+    def _before(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._generating:
+            return
+        ids = args[0] if args else kwargs.get("input_ids")
+        if ids is None:
+            raise SteeringError("the model was called without token ids; pass input_ids")
+        check_settings(lambda _: None, kwargs.get("past_key_values"), False, SteeringError)
+        self._begin(ids, kwargs.get("attention_mask"), False)
+
+    def _read(self, _: Any, __: Any, output: Any) -> None:
+        run = self._run
+        if run is not None and run.record.counts is None and run.steerer.plans is None:
+            run.read_prompt(first(output))
+
+    def _edit(self, _: Any, __: Any, output: Any) -> Any:
+        if self._run is None:
+            return None
+        hidden = first(output)
+        edited = self._run.edit(hidden)
+        return None if edited is hidden else replaced(output, edited)
+
+    def _after(self, *_: Any) -> None:
+        if not self._generating and self._run is not None:
+            run, self._run = self._run, None
+            run.finish()
+
+
+def attach(dspa: Any, model: Any, map: Any, **options: Any) -> Attachment:
+    """Steer a Hugging Face model with plain hooks for as long as the context lasts.
+
+    Example:
+        >>> with attach(dspa, hf_model, map, alpha=0.5) as steering:
+        ...     ids = hf_model.generate(**tokenizer("Hello", return_tensors="pt"))
+        >>> print(steering.logs[-1])
+
+    Args:
+        dspa: the `DSPA` whose SAEs and layers are used.
+        model: a Hugging Face model (or an nnsight model, whose own module is taken).
+        map: what `fit` returned, or what `plan` made with it (one plan a row).
+        options: the keywords of `apply`. prompt and prompt_length may also be set on the
+            attachment between runs. Single forwards need prompt_length, prompt or
+            positions="all".
+
+    Raises:
+        SteeringError: another model than the DSPA's, or what `apply` refuses.
+        MapError: a map of another model or SAE.
+    """
+    own = read_facts(model, dspa.facts.tokenizer)
+    if (own.n_layers, own.d_model) != (dspa.facts.n_layers, dspa.facts.d_model):
+        raise SteeringError(
+            f"attach was given a model of {own.n_layers} layers of width {own.d_model}, and the "
+            f"DSPA is of {dspa.facts.model_id} with {dspa.facts.n_layers} of {dspa.facts.d_model}; "
+            "give a model of the same kind"
+        )
+    return Attachment(dspa, model, map, dict(options))

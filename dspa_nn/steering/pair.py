@@ -1,0 +1,196 @@
+"""A model and its two SAEs, checked against each other: all that is known before any run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
+from typing import Any
+
+import torch
+
+from dspa_nn.errors import MapError, SteeringError
+from dspa_nn.models.facts import ModelFacts, read_facts
+from dspa_nn.ndif.payload import Payload, payload_of
+from dspa_nn.prompts.rendered import is_batch
+from dspa_nn.prompts.rendering import Rendered, render
+from dspa_nn.provenance import identity
+from dspa_nn.saes.loaded import LoadedSAE, cast, check_sae, load_sae
+from dspa_nn.saes.placement import layer_device, placed, read_device
+
+Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]
+
+
+class ModelAndSAEs:
+    """What `DSPA` is made of, and what it puts together for a run or for the way to NDIF.
+
+    Example:
+        >>> dspa = DSPA.from_preset("smollm2-135m-instruct")
+        >>> print(dspa.render([{"role": "user", "content": "Hello"}]), dspa.payload())
+
+    The arguments, and what is raised, are those of `DSPA`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        input_sae: Any,
+        output_sae: Any,
+        input_layer: int,
+        output_layer: int,
+        defaults: Mapping[str, Any] | None = None,
+        payload_dtype: str | None = None,
+        sae_device: Any = None,
+    ) -> None:
+        self.model = model
+        self.payload_dtype = payload_dtype
+        self.sae_device = read_device(sae_device)
+        self.facts: ModelFacts = read_facts(model)
+        self.input_layer, self.output_layer = input_layer, output_layer
+        self.defaults = dict(defaults or {})
+        for role, layer in (("input", input_layer), ("output", output_layer)):
+            if not isinstance(layer, Integral) or isinstance(layer, bool):
+                raise SteeringError(
+                    f"{role}_layer is {layer!r}, and must be the number of a decoder block, from 0"
+                )
+        if not 0 <= input_layer <= output_layer < self.facts.n_layers:
+            raise SteeringError(
+                f"input layer {input_layer} and output layer {output_layer} came, and "
+                f"{self.facts.model_id} has layers 0 to {self.facts.n_layers - 1}; the input layer "
+                "must not come after the output layer"
+            )
+        self.input_sae = self._load(input_sae, input_layer, "input")
+        self.output_sae = self._load(output_sae, output_layer, "output")
+        # An SAE that was put on a GPU by hand stays there.
+        self._follows = tuple(sae.encoder.device.type == "cpu" for sae in self._saes)
+        self.settle()
+        if hasattr(model, "interleaver"):
+            from dspa_nn.ndif.backend import adopt
+
+            adopt(model)
+
+    def _load(self, source: Any, layer: int, role: str) -> LoadedSAE:
+        sae = source if isinstance(source, LoadedSAE) else load_sae(source)
+        check_sae(
+            sae,
+            layer=layer,
+            n_layers=self.facts.n_layers,
+            d_model=self.facts.d_model,
+            model_name=self.facts.model_id,
+            role=role,
+        )
+        return sae if self.payload_dtype is None else cast(sae, self.payload_dtype)
+
+    def __repr__(self) -> str:
+        return (
+            f"DSPA({self.facts.model_id}: input layer {self.input_layer}, {self.input_sae}; "
+            f"output layer {self.output_layer}, {self.output_sae})"
+        )
+
+    @property
+    def _saes(self) -> tuple[LoadedSAE, LoadedSAE]:
+        return self.input_sae, self.output_sae
+
+    def settle(self, model: Any = None) -> None:
+        """Put each SAE beside the layer that it reads, or on `sae_device`.
+
+        Every run begins with it, since a model may have been loaded, or moved, in between.
+        model: another one of the same kind, which is steered in place of the own one.
+        """
+        model = self.model if model is None else model
+        devices = [
+            self.sae_device or (layer_device(model, path) if follows else None)
+            for path, follows in zip(self.paths, self._follows, strict=True)
+        ]
+        # Nothing is ever decoded with the input SAE.
+        self.input_sae = placed(self.input_sae, devices[0], decoder=False)
+        self.output_sae = placed(self.output_sae, devices[1], decoder=True)
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Dotted paths of the two decoder blocks, seen from the model."""
+        return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
+
+    def render(self, prompt: Any, response: str | None = None) -> Rendered:
+        """Show exactly the text and ids that `fit` and `apply` see (METHOD section 4b).
+
+        Example:
+            >>> prompt = dspa.render([{"role": "user", "content": "Hello"}])
+            >>> print(prompt)
+
+        Args:
+            prompt: a string, a list of chat messages, or what `render` returned.
+            response: text to join to the prompt, or None.
+        """
+        return render(self.facts.tokenizer, prompt, response)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what identifies this model and these SAEs in maps and counts."""
+        return identity(self)
+
+    def steerer(
+        self,
+        map: Any,
+        given: Mapping[str, Any],
+        only: Iterable[int] | None,
+        never: Iterable[int] | None,
+        planner: Planner | None = None,
+    ) -> Any:
+        """Return what a steered run needs, as plain tensors: settings filled in and checked.
+
+        map: a map, or plans that `plan` made with one.
+        """
+        from dspa_nn.graph.stand_ins import as_portable
+
+        self.settle()
+        portable = as_portable(map, SteeringError)
+        return self.portable().steerer(
+            portable, given, only, never, planner, SteeringError, MapError
+        )
+
+    def payload(self, map: Any = None) -> Payload:
+        """Count the bytes that a remote run sends, part by part, before anything is sent.
+
+        Example:
+            >>> print(dspa.payload(map))
+
+        Args:
+            map: what `apply` will be given, a map or plans; without one, what a counting job sends.
+        """
+        return payload_of(self, map)
+
+    def portable(self, columns: torch.Tensor | None = None) -> Any:
+        """Return what travels in this object's place: plain tensors and the code of `graph/`.
+
+        columns: output latents, ascending, whose decoder rows are taken; None takes every row.
+        """
+        from dspa_nn.graph.stand_ins import RemoteDSPA
+
+        decoder = self.output_sae.decoder
+        tokens = {
+            "bos_id": self.facts.bos_id,
+            "markup_ids": self.facts.special_ids,
+        }
+        return RemoteDSPA(
+            self.paths,
+            self._encoders(),
+            decoder if columns is None else decoder[columns.to(decoder.device)],
+            columns,
+            self.provenance(),
+            self.defaults,
+            tokens,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from dspa_nn.ndif.payload import reduce_dspa
+
+        return reduce_dspa(self)
+
+    def _encoders(self) -> tuple[Any, Any]:
+        return self.input_sae.encoder, self.output_sae.encoder
+
+    def _prompts(self, prompt: Any) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
+        """Return (ids, content or every token) of each prompt of a batch."""
+        if prompt is None:
+            return None
+        batch: Any = prompt if is_batch(prompt) else [prompt]
+        rendered = [self.render(own) for own in batch]
+        return [(own.prompt_ids, own.content) for own in rendered]

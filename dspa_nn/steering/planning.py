@@ -1,0 +1,84 @@
+"""`DSPA.plan`: what would be steered for a prompt, from one forward up to the input layer."""
+
+from typing import Any
+
+import torch
+
+from dspa_nn.counts.passes import takes_positions
+from dspa_nn.errors import SteeringError
+from dspa_nn.graph.apply import begin
+from dspa_nn.graph.count import PromptReader
+from dspa_nn.graph.stand_ins import SteeringRefusal
+from dspa_nn.models.facts import require_weights
+from dspa_nn.prompts.rendered import is_batch
+from dspa_nn.steering.log import Plan, plan_of
+
+_OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
+
+
+def plan(
+    dspa: Any, map: Any, prompt: Any, options: dict[str, Any], remote: bool | str = False
+) -> Plan | list[Plan]:
+    """Plan as `DSPA.plan` says; `options` are the keywords of `apply`.
+
+    A batch is laid out as `generate` does it, padded on the left, and run in one forward.
+
+    Raises:
+        SteeringError: an option that planning does not know, or a setting out of range.
+    """
+    extra = [options.pop(name, None) for name in ("only", "never", "planner")]
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise SteeringError(f"plan takes no {', '.join(unknown)}; it takes {', '.join(_OPTIONS)}")
+    if not remote:
+        require_weights(dspa.model, "plan")
+    given = {name: options.get(name) for name in _OPTIONS} | {"positions": "response"}
+    steerer = dspa.steerer(map, given, *extra)
+    if steerer.plans is not None:
+        raise SteeringError("plan was given a plan for its map; pass what fit returned")
+    prompts = dspa._prompts(prompt)
+    ids, mask = padded([own for own, _ in prompts])
+    steering = begin(steerer, ids, mask.bool(), prompts, None, True)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if len(prompts) > 1 and takes_positions(dspa.model):
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    reader = PromptReader(
+        steerer.input_encoder,
+        f"{dspa.model.path}.{dspa.paths[0]}",
+        steering.counted,
+        SteeringRefusal if remote else SteeringError,
+        follow=bool(remote),
+    )
+    steering.plan_from(_read(dspa.model, reader, inputs, remote))
+    plans = [plan_of(steering.record, row) for row in range(len(ids))]
+    return plans if is_batch(prompt) else plans[0]
+
+
+def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids padded on the left with 0, and their mask: int64 [rows, tokens] each."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, width - len(row) :] = row
+        mask[place, width - len(row) :] = 1
+    return ids, mask
+
+
+def _read(model: Any, reader: PromptReader, inputs: dict[str, Any], remote: Any) -> torch.Tensor:
+    """Run the prompts up to the input layer, here or there; int32 [rows, d_in]."""
+    from nnsight import register, save
+
+    from dspa_nn.ndif.payload import TRAVELS
+
+    if not remote:
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), model.trace(inputs, use_cache=False):
+            reader.read(found)
+        return found[0]
+    register(TRAVELS)
+    with model.session(remote=remote):
+        read = save([])
+        with model.trace(inputs, use_cache=False):
+            reader.read(read)
+    return read[0]

@@ -1,0 +1,1 @@
+"""Preference triples: prompt, chosen, rejected."""

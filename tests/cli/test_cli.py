@@ -1,0 +1,181 @@
+"""The command `dspa`, on a tiny model: files in, files and text out, errors in one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dspa_nn import DSPA, ConditionalDifferenceMap
+from dspa_nn.cli.app import app
+from dspa_nn.costs.table import preset_costs
+from tests import tiny
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every preset is a tiny Llama with random SAEs."""
+    model, tokenizer = tiny.model("llama"), tiny.tokenizer("markup")
+    input_sae, output_sae = tiny.saes(model, "topk")
+
+    def from_preset(name: str, model: object = None) -> DSPA:
+        assert name == "smollm2-135m-instruct"
+        return DSPA(
+            tiny.nnsight_model(tiny.model("llama"), tokenizer),
+            input_sae=input_sae,
+            output_sae=output_sae,
+            input_layer=tiny.LAYER_IN,
+            output_layer=tiny.LAYER_OUT,
+        )
+
+    monkeypatch.setattr(DSPA, "from_preset", from_preset)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "triples.jsonl"
+    rows = tiny.triples(12)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def dspa(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None:
+    fitted = dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)
+    assert fitted.exit_code == 0, fitted.output
+    loaded = ConditionalDifferenceMap.load(tmp_path / "map")
+    assert repr(loaded) in fitted.output
+
+    steered = dspa("steer", tmp_path / "map", "sun moon", "--max-new-tokens", 4, "--alpha", 1)
+    assert steered.exit_code == 0, steered.output
+    for part in ("unsteered:\n", "steered:\n", "Plan from", "alpha 1.0"):
+        assert part in steered.output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.usefixtures("tiny_preset")
+@pytest.mark.parametrize("options", [(), ("--percentile", 50, "--k-diff", 4, "--sparsify", "rows")])
+def test_shards_merge_to_the_map_of_a_single_fit(
+    source: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    assert dspa("fit", source, "--out", tmp_path / "whole", *options).exit_code == 0
+    for shard in (2, 0, 1):
+        unfinished = dspa("merge", tmp_path / "parts", "--out", tmp_path / "map", *options)
+        assert unfinished.exit_code == 1
+        made = dspa("fit", source, "--out", tmp_path / "parts", "--shards", 3, "--shard", shard)
+        assert made.exit_code == 0, made.output
+        assert f"saved in {tmp_path / 'parts' / f'shard-0000{shard}-of-00003'}" in made.output
+    merged = dspa("merge", tmp_path / "parts", "--out", tmp_path / "map", *options)
+    assert merged.exit_code == 0, merged.output
+    assert contents(tmp_path / "map") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--shards", 3), "dspa: --shards came alone; give both --shards, how many parts, and --s"),
+        (("--shard", 3), "dspa: --shard came alone; give both --shards, how many parts, and --sha"),
+        (("--shards", 3, "--shard", 3), "dspa: shard 3 of 3 does not exist; shards count from 0"),
+        (
+            ("--shards", 3, "--shard", 0, "--percentile", 50, "--gate", "literal"),
+            "dspa: --percentile, --gate came with --shards, which only counts; give it to dspa me",
+        ),
+    ],
+)
+def test_shards_that_cannot_be_meant_are_refused_before_anything_runs(
+    arguments: tuple[object, ...], sentence: str, tmp_path: Path
+) -> None:
+    result = dspa("fit", "absent.jsonl", "--out", tmp_path / "parts", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(sentence)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("fit", "absent.jsonl", "--out", "map"), "dspa: there is no file absent.jsonl"),
+        (("steer", "absent", "Hello"), "dspa: "),
+    ],
+)
+def test_an_error_of_ours_is_one_sentence_and_exit_code_1(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = dspa(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(sentence)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_preset_names_those_there_are(source: Path, tmp_path: Path) -> None:
+    result = dspa("fit", source, "--out", tmp_path / "map", "--preset", "gpt-9")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("dspa: there is no preset 'gpt-9'; the presets are smollm2-")
+
+
+@pytest.mark.filterwarnings("always::dspa_nn.errors.DSPAWarning")
+@pytest.mark.usefixtures("tiny_preset")
+def test_a_warning_of_ours_is_one_sentence(source: Path, tmp_path: Path) -> None:
+    dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)
+    result = dspa("steer", tmp_path / "map", "sun moon", "--max-new-tokens", 2, "--alpha", 0)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("dspa: nothing was steered: alpha is 0")
+    assert "Warning" not in result.stderr
+
+
+def test_demo_hands_its_options_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def run_demo(out: Path, **options: object) -> None:
+        given.update(options, out=out)
+
+    monkeypatch.setattr("dspa_nn.demo.run_demo", run_demo)
+    result = dspa("demo", "--out", tmp_path, "--fit", 20, "--test", 5, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    given.pop("console")
+    assert given == {"out": tmp_path, "n_fit": 20, "n_test": 5, "max_new_tokens": 32, "seed": 3}
+
+
+def test_bench_prints_the_cost_table() -> None:
+    lengths = ("--prompt", 20, "--chosen", 30, "--rejected", 10)
+    table = preset_costs("smollm2-135m-instruct", [(20, 30, 10)])
+    shown = dspa("bench", *lengths)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output == f"{table}\n"
+    as_json = dspa("bench", *lengths, "--json")
+    assert json.loads(as_json.output) == json.loads(json.dumps(table.to_dict()))
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_payload_counts_what_a_run_would_send(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50).exit_code == 0
+    built = DSPA.from_preset("smollm2-135m-instruct")
+    monkeypatch.setattr(DSPA, "unloaded", lambda name, payload_dtype: built)
+    fitted = ConditionalDifferenceMap.load(tmp_path / "map")
+    told = dspa("payload", tmp_path / "map")
+    assert told.exit_code == 0, told.output
+    parts = built.payload(fitted).parts
+    assert len(parts) == 4
+    for part in parts:
+        assert f"{part.nbytes:>15,}  {part.name}" in told.output
+    assert "planned first: plan = dspa.plan(map, prompt, remote=True)" in told.output
+
+
+def test_payload_from_shapes_alone() -> None:
+    told = dspa("payload", "--preset", "gemma-2-9b").output
+    assert "472,303,616 fits" in told
+    assert "235,470,848 fits" in told
+    wide = dspa("payload", "--preset", "gemma-2-9b", "--width", 131072).output
+    assert "3,762,472,960 over" in wide
+    assert "940,277,760 over" in wide

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from dspa_nn.errors import DSPAError
+from dspa_nn.evaluation.margin import margins
+from dspa_nn.evaluation.methods import Condition
+from dspa_nn.evaluation.teacher_forcing import Pass, force, plan_batches
+from tests import eval_zoo, tiny
+
+
+def hf_log_prob(family: str, prompt, text: str) -> float:
+    """Mean log p of a response's tokens by the model's own loss."""
+    own = eval_zoo.dspa(family).render(prompt, text)
+    labels = own.ids.clone()
+    labels[: own.prompt_length] = -100
+    with torch.no_grad():
+        return -float(eval_zoo.model(family)(own.ids[None], labels=labels[None]).loss)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_unsteered_margin_is_the_models_own_loss(family):
+    dspa, triples = eval_zoo.dspa(family), eval_zoo.triples(5)
+    (plain,) = margins(dspa, triples, [], token_budget=200)
+    for found, triple in zip(plain.margin, triples, strict=True):
+        chosen, rejected = (
+            hf_log_prob(family, triple.prompt, text) for text in (triple.chosen, triple.rejected)
+        )
+        assert found == pytest.approx(chosen - rejected, abs=2e-5)
+    assert not plain.change.any()
+    assert not plain.edits.any()
+
+
+def test_steered_margin_is_what_hooks_give():
+    dspa, triples = eval_zoo.dspa(), eval_zoo.triples(4)
+    map = eval_zoo.counts().fit(percentile=50)
+    options = {**eval_zoo.STEER, "mode": "both"}
+    plain, steered = margins(dspa, triples, [Condition("", map, options)])
+    assert np.abs(steered.change).min() > 1e-4
+    for place, triple in enumerate(triples):
+        prompt = dspa.render(triple.prompt)
+        found = []
+        for text in (triple.chosen, triple.rejected):
+            with dspa.attach(eval_zoo.model(), map, prompt=prompt, **options):
+                found.append(hf_log_prob("llama", prompt, text))
+        assert steered.margin[place] == pytest.approx(found[0] - found[1], abs=2e-5)
+    assert steered.change == pytest.approx(steered.margin - plain.margin)
+    assert sum(steered.by_latent.values()) > 0
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_running_the_upper_blocks_alone_is_running_all_of_them(family):
+    dspa = eval_zoo.dspa(family)
+    condition = Condition("", eval_zoo.counts(20, family).fit(percentile=50), eval_zoo.STEER)
+    batch = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(3)]
+    plain = Pass(dspa, batch)
+    short, log = plain.again(condition)
+    with torch.no_grad(), dspa.model.trace(plain.inputs, **plain.settings):
+        whole_log = dspa.apply(condition.map, prompt=batch, **condition.options)
+        whole = dspa.model.output.logits.save()
+    assert torch.equal(short, plain._responses(whole))
+    assert log.by_row() == whole_log.by_row()
+    assert min(log.by_row()) > 0
+
+
+def test_alpha_0_changes_nothing_at_all():
+    map = eval_zoo.counts().fit(percentile=50)
+    options = {**eval_zoo.STEER, "alpha": 0}
+    _, steered = margins(eval_zoo.dspa(), eval_zoo.triples(4), [Condition("", map, options)])
+    assert not steered.change.any()
+    assert not steered.edits.any()
+    assert not steered.norm.any()
+    assert np.abs(steered.kl).max() < 1e-6
+
+
+def test_batches_do_not_matter_and_kl_is_that_of_the_definition():
+    dspa = eval_zoo.dspa()
+    condition = Condition("", eval_zoo.counts().fit(percentile=50), eval_zoo.STEER)
+    sequences = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(5)]
+    one = force(dspa, sequences, [condition], token_budget=1)[0]
+    many = force(dspa, sequences, [condition], token_budget=10_000)[0]
+    for name in ("log_prob", "kl", "edits", "norm"):
+        assert getattr(one, name) == pytest.approx(getattr(many, name), abs=2e-5)
+    own = sequences[0]
+    with torch.no_grad():
+        before = eval_zoo.model()(own.ids[None]).logits.log_softmax(-1)
+        with dspa.attach(eval_zoo.model(), condition.map, prompt=own, **condition.options):
+            after = eval_zoo.model()(own.ids[None]).logits.log_softmax(-1)
+    predicting = slice(own.prompt_length - 1, -1)
+    kl = (before.exp() * (before - after))[0, predicting].sum(-1).mean()
+    assert one.kl[0] == pytest.approx(float(kl), abs=2e-5)
+
+
+def test_batches_hold_alike_lengths_within_the_budget():
+    assert plan_batches([3, 9, 4, 9, 30], 20) == [[4], [1, 3], [2, 0]]
+
+
+def test_a_sequence_without_response_is_refused_in_one_sentence():
+    dspa = eval_zoo.dspa()
+    with pytest.raises(DSPAError) as caught:
+        force(dspa, [dspa.render("sun moon")], [None])
+    assert str(caught.value) == (
+        "sequence 0 has no response, and one of at least one token was expected; leave it out"
+    )

