@@ -7,7 +7,7 @@ The public names, and nothing else. Each is imported when it is first used, so t
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from dspa_nn._version import __version__ as __version__
 
 _HOMES = {
     "DSPA": "dspa_nn.steering.dspa",

@@ -2,7 +2,7 @@
 
 Keys in use: model_id, model_revision, input_layer, output_layer, input_sae, output_sae,
 input_sae_sha256, output_sae_sha256, data_sha256, template_sha256, package_version, dtype,
-batch_plan. A key that one side lacks, or holds as None, is accepted (METHOD 4b).
+batch_plan. A key that one side lacks, or holds as None, is accepted (docs/method.md 5).
 """
 
 import json
@@ -70,23 +70,3 @@ def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         listed = [values[key][text] for text in sorted(values[key])]
         result[key] = {"merged": listed} if len(listed) > 1 else (listed or [None])[0]
     return result
-
-
-def identity(dspa: Any) -> dict[str, Any]:
-    """What identifies a `DSPA`'s model and SAEs in maps and counts."""
-    from dspa_nn import __version__
-
-    return {
-        "model_id": dspa.facts.model_id,
-        "model_revision": dspa.facts.revision,
-        "dtype": dspa.facts.dtype,
-        **({"payload_dtype": dspa.payload_dtype} if dspa.payload_dtype else {}),
-        "template_sha256": dspa.facts.template_sha256,
-        "input_layer": dspa.input_layer,
-        "output_layer": dspa.output_layer,
-        "input_sae": dspa.input_sae.id,
-        "output_sae": dspa.output_sae.id,
-        "input_sae_sha256": dspa.input_sae.sha256,
-        "output_sae_sha256": dspa.output_sae.sha256,
-        "package_version": __version__,
-    }

@@ -1,4 +1,4 @@
-"""Random tables of counts, and the map written as METHOD section 3 says it: dense, with loops."""
+"""Random tables of counts, and the map written as docs/method.md 3 says it: dense, with loops."""
 
 import math
 
@@ -46,7 +46,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def naive_gates(counts: ActivationCounts, percentile: float, gate: str, tokens: str) -> np.ndarray:
-    """g of METHOD 3.3 from the order statistic, one latent and one prompt after another."""
+    """g of docs/method.md 3.3 from the order statistic, one latent and one prompt after another."""
     table, lengths = counts.prompt(tokens)
     rho = table.toarray() / lengths[:, None]
     n = len(rho)
@@ -59,7 +59,7 @@ def naive_gates(counts: ActivationCounts, percentile: float, gate: str, tokens: 
 
 
 def naive_map(counts: ActivationCounts, percentile: float, gate: str, tokens: str) -> np.ndarray:
-    """A of METHOD 3.3 before sparsification, dense, as float32."""
+    """A of docs/method.md 3.3 before sparsification, dense, as float32."""
     gates = naive_gates(counts, percentile, gate, tokens)
     plus = counts.chosen.toarray() / counts.chosen_length[:, None]
     minus = counts.rejected.toarray() / counts.rejected_length[:, None]
@@ -79,7 +79,7 @@ def naive_extremes(row: np.ndarray, k_diff: int) -> set[int]:
 
 
 def naive_sparsify(A: np.ndarray, rule: str, k_diff: int) -> tuple[np.ndarray, float]:
-    """METHOD 3.4, row by row."""
+    """docs/method.md 3.4, row by row."""
     extremes = [naive_extremes(row, k_diff) for row in A]
     if rule == "none":
         return A, 0.0

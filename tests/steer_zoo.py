@@ -37,7 +37,7 @@ def pieces(bos: str, messages: list[dict[str, str]]) -> list[tuple[str, bool]]:
 
 
 def prompt_ids(tok: Any, bos: str, prompt: Any) -> tuple[list[int], list[bool]]:
-    """Ids of a prompt and which are content, without `dspa_nn`: METHOD 4b on a tokenizer of
+    """Ids of a prompt and which are content, without `dspa_nn`: docs/method.md 5 on a tokenizer of
     characters, where joining ids and joining text are the same."""
     if isinstance(prompt, str):
         ids = tok(prompt).input_ids

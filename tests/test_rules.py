@@ -130,6 +130,6 @@ def test_rule_07_an_error_inside_a_trace_arrives_as_ours(lab: Lab) -> None:
 
 
 def test_every_rule_has_a_test_of_its_name() -> None:
-    text = "".join(path.read_text() for path in (REPOSITORY / "tests").glob("test_*.py"))
+    text = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
     named = {int(number) for number in re.findall(r"def test_rule_0?(\d+)_", text)}
     assert named == set(range(1, 12))

@@ -144,7 +144,7 @@ def merge(
 
     No model is loaded; the map is the one of a single run, byte for byte.
     """
-    from dspa_nn.counts.run import fit_merged
+    from dspa_nn.steering.fit import fit_merged
 
     options = {
         "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,

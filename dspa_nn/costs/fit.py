@@ -105,7 +105,7 @@ def fit_flops(
     d_out: int,
     plan: str = "once",
 ) -> FitFlops:
-    """Count what counting these triples costs (METHOD section 3, steps 1 and 2).
+    """Count what counting these triples costs (docs/method.md 3.1 and 3.2).
 
     Example:
         >>> shape = model_shape("smollm2-135m-instruct")

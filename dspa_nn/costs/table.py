@@ -10,8 +10,8 @@ from dspa_nn.costs.training import account_dspa, account_rahf, dpo_flops, rahf_f
 from dspa_nn.errors import DSPAError
 from dspa_nn.models.configs import model_shape
 
-# The last block whose hidden state RAHF-SCIT regresses, where the paper says which (METHOD
-# section 7); half of the depth elsewhere.
+# The last block whose hidden state RAHF-SCIT regresses, where the paper says which (docs/method.md
+# 8); half of the depth elsewhere.
 _LAST_TARGETS = {"gemma-2-2b": 14, "gemma-2-9b": 18}
 
 

@@ -116,7 +116,7 @@ def dpo_flops(config: Any, lengths: Lengths) -> TrainingFlops:
 def rahf_flops(
     config: Any, lengths: Lengths, *, last_target: int | None = None
 ) -> tuple[TrainingFlops, TrainingFlops]:
-    """Count RAHF-SCIT's two steps at the paper's settings (METHOD section 7).
+    """Count RAHF-SCIT's two steps at the paper's settings (docs/method.md 8).
 
     Example:
         >>> instructed, distilled = rahf_flops(config, [(1000, 1000, 1000)], last_target=18)

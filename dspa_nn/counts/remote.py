@@ -19,7 +19,7 @@ from dspa_nn.counts.batches import Job, to_tensors
 from dspa_nn.counts.table import ActivationCounts, Block
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
 from dspa_nn.files.pairs import write_atomically
-from dspa_nn.ndif.payload import TRAVELS
+from dspa_nn.shipping import TRAVELS
 
 IN_FLIGHT = 2
 # Seconds without news of a job, or without an answer of the server, before it counts as lost.

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dspa_nn.checks import check_choice
 from dspa_nn.counts.rows import LENGTHS, TABLES, Block, canonical, check_rows, sparse_rows, stack
-from dspa_nn.errors import CountsError, FileError
+from dspa_nn.errors import CountsError, FileError, MapError
 from dspa_nn.files.pairs import read_pair, write_pair
 from dspa_nn.maps import gates as fitting
 from dspa_nn.maps.fit import fit_map
@@ -30,7 +31,8 @@ class ActivationCounts:
 
     `content`, `markup` [n, d_in] and `chosen`, `rejected` [n, d_out] are scipy's sparse rows of
     int32; `content_length`, `markup_length`, `chosen_length`, `rejected_length` int64 [n] the
-    tokens counted, a leading BOS in none of them (METHOD 4b). Rows are kept sorted by `index`, the
+    tokens counted, a leading BOS in none of them (docs/method.md 5). Rows are kept sorted by
+    `index`, the
     triple's place in its source, so the table does not depend on who counted which row when.
     `provenance` says what was counted with what; `skipped` why triples are not here, and how many.
     Raises `CountsError` where the arrays contradict each other.
@@ -138,7 +140,7 @@ class ActivationCounts:
 
     def prompt(self, tokens: str = "content") -> tuple[SparseTable, np.ndarray]:
         """Prompt counts [n, d_in] and lengths [n], of "content" tokens or of "all" of them."""
-        fitting.check_choice("prompt_tokens", tokens, fitting.PROMPT_TOKENS)
+        check_choice("prompt_tokens", tokens, fitting.PROMPT_TOKENS, MapError)
         if tokens == "content":
             return self.content, self.content_length
         return canonical(self.content + self.markup), self.content_length + self.markup_length
@@ -271,7 +273,7 @@ class ActivationCounts:
         prompt_tokens: str | None = None,
         strict: bool = False,
     ) -> ConditionalDifferenceMap:
-        """The conditional-difference map of these triples (METHOD 3; paper arXiv 2603.21461).
+        """The conditional-difference map of these triples (docs/method.md 3).
 
         >>> map = counts.fit(percentile=95, sparsify="rows")             # doctest: +SKIP
 

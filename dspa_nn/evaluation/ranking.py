@@ -36,7 +36,7 @@ def scores(
 def selected(
     score: Float64[np.ndarray, "n d_out"], k_diff: int, mode: str
 ) -> Float64[np.ndarray, "n d_out"]:
-    """The scores of what would be steered (METHOD section 4, step 2), all others 0."""
+    """The scores of what would be steered (docs/method.md 4.2), all others 0."""
     kept = np.zeros_like(score)
     for chosen in select(torch.from_numpy(score), k_diff, mode, None):
         row, place = torch.nonzero(chosen >= 0, as_tuple=True)
@@ -68,7 +68,7 @@ def accuracy(
         steered: `(k_diff, mode)` to use only the scores of what would be steered; None, all.
         rule: prompt_rule and k_prompt; None takes the map's own.
 
-    Source: METHOD sections 4 and 11.
+    Source: docs/method.md 4 and 12.
     """
     score = scores(map, counts, **rule)
     return ranked(score if steered is None else selected(score, *steered), counts)

@@ -1,7 +1,7 @@
 """One style axis, warm and friendly against formal and professional, as a count of words.
 
 The score is lexical on purpose: it is deterministic, anyone can recompute it by hand, and it knows
-nothing of the model or of the latents that are steered. It is METHOD section 9's friendly against
+nothing of the model or of the latents that are steered. It is docs/method.md 10's friendly against
 professional axis; the word lists are our own.
 """
 
@@ -65,7 +65,8 @@ def warmth(text: str) -> float:
     letters or more. Each counts 1 and a word carries one mark at most; a run of exclamation marks
     is one. A text without words scores 0. Unit: marks per word.
 
-    Source: METHOD section 9 (arXiv 2603.21461), axis friendly/professional; lists and weights ours.
+    Source: docs/method.md 10 (arXiv 2603.21461), axis friendly/professional; lists and weights
+    ours.
     """
     plain = text.lower().replace("\u2019", "'")
     words = _WORD.findall(plain)

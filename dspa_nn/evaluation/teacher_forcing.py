@@ -61,7 +61,7 @@ def force(
 
     Args:
         sequences: prompts with a response of at least one token.
-        conditions: each steers the positions that predict the response (METHOD 4b).
+        conditions: each steers the positions that predict the response (docs/method.md 5).
         token_budget: padded tokens to a pass. advance: called with the sequences that are done.
 
     Raises:

@@ -54,7 +54,7 @@ class Encoder:
         Returns:
             `(latents [..., width], scale)`, in the SAE's dtype and on its device. `scale`
             `[..., 1]` is what a decoded change is multiplied by, the token's normalisation held at
-            `hidden`'s value (METHOD section 4, step 4); None stands for 1.
+            `hidden`'s value (docs/method.md 4.4); None stands for 1.
         """
         x = hidden.to(device=self.device, dtype=self.dtype)
         x, scale = _normalise(x, self.rule["normalize_activations"])

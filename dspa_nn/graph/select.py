@@ -1,4 +1,4 @@
-"""From prompt counts to the latents that will be steered: METHOD section 4 (arXiv 2603.21461).
+"""From prompt counts to the latents that will be steered: docs/method.md 4 (arXiv 2603.21461).
 
 Plain functions on tensors, one row per prompt. Ties go to the lower index everywhere: `torch.topk`
 makes no such promise, a stable sort does.

@@ -111,8 +111,8 @@ def check_map(arrays, widths, prompt_rule, error):
 def contradicting(one, other, keys):
     """(name, one value, other value) of the first key on which two origins differ, or None.
 
-    A key that one side lacks, or holds as None, is accepted (METHOD 4b). Where a side knows no
-    hash of an SAE, the SAEs' names are compared instead.
+    A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
+    no hash of an SAE, the SAEs' names are compared instead.
     """
     for key, name in keys.items():
         mine, theirs = one.get(key), other.get(key)

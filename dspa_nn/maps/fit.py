@@ -1,4 +1,4 @@
-"""From a table of counts to its conditional-difference map: METHOD section 3, steps 3 and 4."""
+"""From a table of counts to its conditional-difference map: docs/method.md 3.3 and 3.4."""
 
 from typing import Any
 

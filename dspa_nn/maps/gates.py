@@ -1,6 +1,6 @@
 """From counts to the conditional-difference map: pure arithmetic on arrays, no model, no files.
 
-METHOD sections 2, 3 and 10 (paper: arXiv 2603.21461). Tables are scipy's sparse rows, one a
+docs/method.md 2, 3 and 11 (paper: arXiv 2603.21461). Tables are scipy's sparse rows, one a
 triple. Densities are float64 quotients of integers, so equal ratios are equal doubles; sums run in
 float64 in the order of the triples; the map is then stored as float32.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.shapes import SparseTable
 
@@ -65,8 +66,8 @@ def thresholds(rho: SparseTable, percentile: float | int) -> tuple[np.ndarray, n
     (array([0.375]), array([0.5]))
 
     With v = p (N - 1) / 100, tau interpolates linearly between the sorted densities at floor(v)
-    and ceil(v), zeros included, and `cut` is the one at ceil(v) (METHOD 3.3). For a density of the
-    sample, rho >= tau and rho >= cut say the same.
+    and ceil(v), zeros included, and `cut` is the one at ceil(v) (docs/method.md 3.3). For a
+    density of the sample, rho >= tau and rho >= cut say the same.
     """
     n, width = rho.shape
     by_latent = rho.tocsc()
@@ -105,7 +106,7 @@ def open_gates(rho: SparseTable, cut: np.ndarray, gate: str) -> tuple[SparseTabl
 
     A gate is open where rho >= cut, and with `gate="active"` only where rho > 0 as well. Under
     `gate="literal"` a latent whose cut is 0 is open for every prompt: `always` [d_in] marks it,
-    so that no dense table is needed (METHOD 10).
+    so that no dense table is needed (docs/method.md 11).
     """
     from scipy.sparse import csr_array
 
@@ -162,22 +163,9 @@ def check_options(
         raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
     if not 0 <= percentile <= 100:
         raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
-    check_positive_int("k_diff", k_diff)
+    check_positive_int("k_diff", k_diff, MapError)
     if max_entries is not None:
-        check_positive_int("max_entries", max_entries)
-    check_choice("gate", gate, GATES)
-    check_choice("sparsify", sparsify, SPARSIFICATIONS)
-    check_choice("prompt_tokens", tokens, PROMPT_TOKENS)
-
-
-def check_positive_int(name: str, value: object) -> None:
-    """Refuse what is no whole number of at least 1 (`MapError`)."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise MapError(f"{name} is {value!r}; expected a whole number of at least 1.")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is none of the named choices (`MapError`)."""
-    if value not in choices:
-        listed = ", ".join(repr(choice) for choice in choices)
-        raise MapError(f"{name} is {value!r}; expected one of {listed}.")
+        check_positive_int("max_entries", max_entries, MapError)
+    check_choice("gate", gate, GATES, MapError)
+    check_choice("sparsify", sparsify, SPARSIFICATIONS, MapError)
+    check_choice("prompt_tokens", tokens, PROMPT_TOKENS, MapError)

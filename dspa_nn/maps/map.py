@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from dspa_nn.checks import check_choice
 from dspa_nn.errors import MapError
 from dspa_nn.files.hub import on_disk
 from dspa_nn.files.pairs import read_pair, write_pair
 from dspa_nn.graph.select import prompt_weights, scores
 from dspa_nn.graph.settings import check_origin
+from dspa_nn.graph.stand_ins import RemoteMap
 from dspa_nn.maps import gates as fitting
 from dspa_nn.maps.algebra import OPTIONS, difference, restricted
 from dspa_nn.maps.queries import check_counts, check_lengths, check_rule
 from dspa_nn.maps.rows import MapRows, compressed
 from dspa_nn.shapes import PromptWeights, Scores
+from dspa_nn.shipping import reduce_map
 
 SCHEMA_VERSION = 1
 DEFAULT_K_PROMPT = 32
@@ -31,7 +34,7 @@ class ConditionalDifferenceMap(MapRows):
     >>> map.score(torch.tensor([0, 3]))
     tensor([ 0.0000, -0.2500], dtype=torch.float64)
 
-    METHOD sections 2 to 4 (paper: arXiv 2603.21461). The arrays `rows`, `indptr`, `columns` and
+    docs/method.md 2 to 4 (paper: arXiv 2603.21461). The arrays `rows`, `indptr`, `columns` and
     `values` are those of `MapRows`. `tau` and `gate_mean` (float64 [d_in], or None) serve the
     prompt rules "gated" and "centred"; `defaults` holds tuned values of alpha, k_prompt, k_diff,
     mode and prompt_rule that steering falls back to. Treat a map as immutable: `restrict` and `-`
@@ -79,8 +82,8 @@ class ConditionalDifferenceMap(MapRows):
         self._check_options()
 
     def _check_options(self) -> None:
-        fitting.check_choice("gate", self.gate, fitting.GATES)
-        fitting.check_choice("prompt_tokens", self.prompt_tokens, fitting.PROMPT_TOKENS)
+        check_choice("gate", self.gate, fitting.GATES, MapError)
+        check_choice("prompt_tokens", self.prompt_tokens, fitting.PROMPT_TOKENS, MapError)
         for name in ("tau", "gate_mean"):
             vector = getattr(self, name)
             if vector is not None and tuple(vector.shape) != (self.shape[0],):
@@ -137,7 +140,7 @@ class ConditionalDifferenceMap(MapRows):
         prompt_rule: str | None = None,
         k_prompt: int | None = None,
     ) -> PromptWeights:
-        """The weight w of each input latent of a prompt in s = A^T w (METHOD 4).
+        """The weight w of each input latent of a prompt in s = A^T w (docs/method.md 4).
 
         >>> map = ConditionalDifferenceMap.from_dense(torch.ones(4, 2))
         >>> map.weights(torch.tensor([2, 5, 2, 0]), k_prompt=2)
@@ -172,7 +175,7 @@ class ConditionalDifferenceMap(MapRows):
         prompt_rule: str | None = None,
         k_prompt: int | None = None,
     ) -> Scores:
-        """s(x) = A^T w before any selection, float64 [.., d_out] (METHOD 4.2).
+        """s(x) = A^T w before any selection, float64 [.., d_out] (docs/method.md 4.2).
 
         >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.25, -0.25]]))
         >>> map.score(torch.tensor([[1, 3], [0, 3]]))
@@ -212,7 +215,8 @@ class ConditionalDifferenceMap(MapRows):
         >>> map = ConditionalDifferenceMap.from_dense([[0.5]], provenance={"input_layer": 9})
         >>> map.check(input_layer=9)
 
-        What either side does not know is accepted; only a contradiction is refused (METHOD 4b).
+        What either side does not know is accepted; only a contradiction is refused (docs/method.md
+        5).
         """
         here = {
             "model_id": model_id,
@@ -224,10 +228,8 @@ class ConditionalDifferenceMap(MapRows):
         }
         check_origin(self.provenance, here, "it is used with", MapError)
 
-    def portable(self) -> Any:
+    def portable(self) -> RemoteMap:
         """What travels to NDIF in the map's place: its sparse arrays and what they are of."""
-        from dspa_nn.graph.stand_ins import RemoteMap
-
         arrays = {
             "rows": self.rows,
             "indptr": self.indptr,
@@ -242,8 +244,6 @@ class ConditionalDifferenceMap(MapRows):
         return RemoteMap(arrays, self.prompt_tokens, self.provenance, self.defaults)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from dspa_nn.ndif.payload import reduce_map
-
         return reduce_map(self)
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.graph.select import PROMPT_RULES
-from dspa_nn.maps import gates as fitting
 
 
 def check_counts(counts: Any, d_in: int) -> Tensor:
@@ -50,5 +50,5 @@ def check_lengths(lengths: Any, counts: Tensor, rule: str) -> Tensor:
 
 def check_rule(rule: object, k_prompt: object) -> None:
     """Refuse an unknown rule, or a k_prompt that is no positive whole number (`MapError`)."""
-    fitting.check_choice("prompt_rule", rule, PROMPT_RULES)
-    fitting.check_positive_int("k_prompt", k_prompt)
+    check_choice("prompt_rule", rule, PROMPT_RULES, MapError)
+    check_positive_int("k_prompt", k_prompt, MapError)

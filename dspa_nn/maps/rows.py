@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import MapError
-from dspa_nn.maps.gates import check_positive_int
 from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, SparseTable
 
 
@@ -125,7 +125,7 @@ class MapRows:
         input latent  output latent       value
                    1              0    -0.75000
         """
-        check_positive_int("n", n)
+        check_positive_int("n", n, MapError)
         order = torch.sort(self.values.abs(), descending=True, stable=True).indices[:n]
         rows = self.row_of_each()
         return Entries(

@@ -1,4 +1,4 @@
-"""Which entries of the conditional-difference map are kept: METHOD section 3.4 and its variants.
+"""Which entries of the conditional-difference map are kept: docs/method.md 3.4 and its variants.
 
 The map comes in blocks of rows (`DifferenceMap`) and leaves as compressed sparse rows.
 """
@@ -77,7 +77,7 @@ def _largest(block: np.ndarray, k: int) -> np.ndarray:
 
 
 def lowered(threshold: float, block: np.ndarray, k_diff: int) -> float:
-    """t, or less if these rows ask for less: METHOD 3.4 for a block [b, d_out].
+    """t, or less if these rows ask for less: docs/method.md 3.4 for a block [b, d_out].
 
     >>> rows = np.array([[0.5, 0.0, 0.0, -0.25], [0.0, 0.0, 0.0, 0.0]], dtype=np.float32)
     >>> lowered(np.inf, rows, 1)
@@ -109,7 +109,8 @@ def sparsify_map(
     SparseRows(rows=array([2]), indptr=array([0, 2]), columns=array([0, 2], dtype=int32), \
 values=array([ 0.5 , -0.25], dtype=float32), threshold=0.25)
 
-    `rule`: "paper" (one t for all rows, METHOD 3.4), "rows" (each row keeps its own k_diff largest
+    `rule`: "paper" (one t for all rows, docs/method.md 3.4), "rows" (each row keeps its own k_diff
+    largest
     and smallest), "none". Under a budget, t is the smallest stored |value| such that all entries
     with |value| >= t fit; entries tied at t stay or go together.
 

@@ -51,7 +51,8 @@ class DifferenceMap:
     these triples as sparse rows [stop - start, d_out]; it is called again for each block where
     they are too many to be held.
 
-    Each entry is summed in float64 over the triples in their order (METHOD 3.3): a matrix product
+    Each entry is summed in float64 over the triples in their order (docs/method.md 3.3): a matrix
+    product
     that is free to add in another order would not give the same doubles. Columns in which many
     triples differ are dense, and what was summed so far goes into the next product as one more row
     of weight 1, ahead of the triples: zeros are added too, but a run of memory is added ten times

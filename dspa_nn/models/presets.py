@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import DSPAError
-
-ASSETS = Path(__file__).parents[1] / "assets"
+from dspa_nn.files.assets import ASSETS
 
 
 @dataclass(frozen=True)

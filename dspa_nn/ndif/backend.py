@@ -16,8 +16,9 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 from dspa_nn.errors import NDIFError
 from dspa_nn.models.facts import for_ndif, require_weights
 from dspa_nn.ndif.messages import explain
-from dspa_nn.ndif.payload import Shipment, look_through, shipping
+from dspa_nn.ndif.payload import check_fits, look_through, nbytes_of, too_large
 from dspa_nn.ndif.sizes import MAX_REQUEST_BYTES, estimated
+from dspa_nn.shipping import Shipment, shipping
 
 # How often a submission that never reached the server is sent, and how often a job is asked after.
 ATTEMPTS = 4
@@ -78,17 +79,17 @@ class Backend(RemoteBackend):
         frame = tracer.info.frame
         block = reduce_block(tracer.node, frame.f_globals, dict(frame.f_locals))
         self.shipment = look_through((tracer, block))
-        self.shipment.check()
+        check_fits(self.shipment)
         limit = self.max_request_bytes
-        if self.shipment.nbytes() > limit:
+        if nbytes_of(self.shipment) > limit:
             # Compression may still make it fit: a look at samples spares packing what will not.
             expected = estimated(self.shipment)
             if expected > limit:
-                raise NDIFError(self.shipment.too_large(expected, limit))
+                raise NDIFError(too_large(self.shipment, expected, limit))
         with shipping(self.shipment):
             blob = super()._serialize(tracer)
         if len(blob) > limit:
-            raise NDIFError(self.shipment.too_large(len(blob), limit))
+            raise NDIFError(too_large(self.shipment, len(blob), limit))
         self.sent = len(blob)
         return blob
 

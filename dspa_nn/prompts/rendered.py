@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from dspa_nn.errors import TripleError
+from dspa_nn.shipping import reduce_prompt
 
 
 def is_batch(prompt: Any) -> bool:
@@ -50,7 +51,7 @@ class Rendered:
     def counted(self, prompt_tokens: str) -> Bool[Tensor, " prompt"]:
         """Return the prompt tokens that count in densities; a leading BOS never does.
 
-        prompt_tokens: "content" or "all" (METHOD 4b).
+        prompt_tokens: "content" or "all" (docs/method.md 5).
 
         Raises:
             TripleError: another word.
@@ -97,6 +98,4 @@ class Rendered:
         return self.show()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from dspa_nn.ndif.payload import reduce_prompt
-
-        return reduce_prompt(self)
+        return reduce_prompt(self, self.prompt_ids, self.content)

@@ -2,7 +2,7 @@
 
 Everything is known by construction: a chat template is rendered once more with sentinels in place
 of the messages' contents, which shows the literal pieces between them; the place of each content
-in the real rendering is then arithmetic on lengths, never a search (METHOD 4b).
+in the real rendering is then arithmetic on lengths, never a search (docs/method.md 5).
 """
 
 import warnings
@@ -43,7 +43,7 @@ def render(tokenizer: Any, prompt: Renderable, response: Text | None = None) -> 
     without a template, through `templates.PLAIN_TEMPLATE`, tokenised as a string is. The response
     is its own text's tokens, with no BOS and no EOS, joined to the prompt's ids. A prompt token is
     content if it overlaps a content's characters by at least one: a token across the border counts
-    (METHOD 4b).
+    (docs/method.md 5).
 
     Args:
         tokenizer: of the transformers kind, fast or slow.

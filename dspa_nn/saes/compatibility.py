@@ -41,7 +41,7 @@ def check_architecture(architecture: str, hook_name: str | None, sae_id: str) ->
 
 
 def residual_layer(hook_name: str | None, sae_id: str) -> int | None:
-    """Return the decoder block whose output the hook reads, 0-based (METHOD section 4b).
+    """Return the decoder block whose output the hook reads, 0-based (docs/method.md 5).
 
     `hook_resid_post` L is block L; `hook_resid_pre` L is block L - 1; no hook name is None.
 

@@ -110,7 +110,7 @@ def load_sae(source: Any, *, device: torch.device | str | None = None) -> Loaded
 
     Every type that SAELens knows is handled as SAELens runs it at inference, or refused by name:
     temporal SAEs, transcoders, and SAEs of attention or MLP hooks are. Training objects (BatchTopK,
-    Matryoshka) go through SAELens' own conversion for saving. See METHOD sections 4, 4b and 10.
+    Matryoshka) go through SAELens' own conversion for saving. See docs/method.md 4, 5 and 11.
 
     Args:
         source: a SAELens SAE (for inference or training), a folder that SAELens saved, or
@@ -246,7 +246,7 @@ def check_sae(
     Example:
         >>> check_sae(sae, layer=9, n_layers=30, d_model=576, model_name="gpt2", role="input")
 
-    Metadata that is absent is accepted (METHOD section 4b). Model names are compared without
+    Metadata that is absent is accepted (docs/method.md 5). Model names are compared without
     organisation and case, and a base model's SAE may be used with its instruct version.
 
     Args:

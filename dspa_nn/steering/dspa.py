@@ -86,7 +86,7 @@ class DSPA(ModelAndSAEs):
             >>> map = counts.fit(percentile=75)
 
         This is the only step that runs the model; everything after it is arithmetic on the
-        counts (METHOD section 3, steps 1 and 2).
+        counts (docs/method.md 3.1 and 3.2).
 
         Args:
             triples: what `load_triples` returns, or any sequence of `PreferenceTriple`.
@@ -134,9 +134,9 @@ class DSPA(ModelAndSAEs):
             >>> map = dspa.fit(triples, percentile=90)
 
         The keywords are those of `ActivationCounts.fit` and of `DSPA.count`
-        (METHOD section 3; arXiv 2603.21461, section 3.2), but for shards, which are merged first.
+        (docs/method.md 3; arXiv 2603.21461, section 3.2), but for shards, which are merged first.
         """
-        from dspa_nn.counts.run import fit_triples
+        from dspa_nn.steering.fit import fit_triples
 
         options = {
             "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
@@ -173,7 +173,7 @@ class DSPA(ModelAndSAEs):
                 the run the input SAE: then alpha and positions alone may be given here.
             alpha: size of an edit in units of M_t, the token's strongest latent. k_prompt: prompt
                 latents that vote. k_diff: latents planned in each direction. mode: ablate, augment
-                or both. prompt_rule: density, gated or centred (METHOD section 4). None takes the
+                or both. prompt_rule: density, gated or centred (docs/method.md 4). None takes the
                 preset's value, or the paper's.
             prompt: what `render` returned, or what it takes (a list of them for a batch): tells
                 content from markup in a chat prompt.

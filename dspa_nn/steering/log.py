@@ -12,6 +12,7 @@ from torch import Tensor
 from dspa_nn.errors import DSPAWarning
 from dspa_nn.graph.stand_ins import RemotePlan
 from dspa_nn.graph.steer import Record
+from dspa_nn.shipping import reduce_log, reduce_plan
 
 _PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")
 
@@ -62,7 +63,7 @@ class Plan:
 
     @property
     def scores(self) -> Float64[Tensor, " d_out"]:
-        """s(x) before any selection (METHOD section 4, step 2)."""
+        """s(x) before any selection (docs/method.md 4.2)."""
         return self.made.scores
 
     def portable(self) -> RemotePlan:
@@ -70,8 +71,6 @@ class Plan:
         return self.made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from dspa_nn.ndif.payload import reduce_plan
-
         return reduce_plan(self)
 
     @property
@@ -140,8 +139,6 @@ class EditLog:
         self._record = record
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from dspa_nn.ndif.payload import reduce_log
-
         return reduce_log(self, self._record)
 
     @property

@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 
+from dspa_nn._version import __version__
 from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.models.facts import ModelFacts, read_facts
 from dspa_nn.ndif.payload import Payload, payload_of
 from dspa_nn.prompts.rendered import is_batch
 from dspa_nn.prompts.rendering import Rendered, render
-from dspa_nn.provenance import identity
 from dspa_nn.saes.loaded import LoadedSAE, cast, check_sae, load_sae
 from dspa_nn.saes.placement import layer_device, placed, read_device
+from dspa_nn.shipping import reduce_dspa
 
 Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]
 
@@ -110,7 +111,7 @@ class ModelAndSAEs:
         return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
 
     def render(self, prompt: Any, response: str | None = None) -> Rendered:
-        """Show exactly the text and ids that `fit` and `apply` see (METHOD section 4b).
+        """Show exactly the text and ids that `fit` and `apply` see (docs/method.md 5).
 
         Example:
             >>> prompt = dspa.render([{"role": "user", "content": "Hello"}])
@@ -124,7 +125,20 @@ class ModelAndSAEs:
 
     def provenance(self) -> dict[str, Any]:
         """Return what identifies this model and these SAEs in maps and counts."""
-        return identity(self)
+        return {
+            "model_id": self.facts.model_id,
+            "model_revision": self.facts.revision,
+            "dtype": self.facts.dtype,
+            **({"payload_dtype": self.payload_dtype} if self.payload_dtype else {}),
+            "template_sha256": self.facts.template_sha256,
+            "input_layer": self.input_layer,
+            "output_layer": self.output_layer,
+            "input_sae": self.input_sae.id,
+            "output_sae": self.output_sae.id,
+            "input_sae_sha256": self.input_sae.sha256,
+            "output_sae_sha256": self.output_sae.sha256,
+            "package_version": __version__,
+        }
 
     def steerer(
         self,
@@ -180,8 +194,6 @@ class ModelAndSAEs:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from dspa_nn.ndif.payload import reduce_dspa
-
         return reduce_dspa(self)
 
     def _encoders(self) -> tuple[Any, Any]:

@@ -69,7 +69,7 @@ def _read(model: Any, reader: PromptReader, inputs: dict[str, Any], remote: Any)
     """Run the prompts up to the input layer, here or there; int32 [rows, d_in]."""
     from nnsight import register, save
 
-    from dspa_nn.ndif.payload import TRAVELS
+    from dspa_nn.shipping import TRAVELS
 
     if not remote:
         found: list[torch.Tensor] = []

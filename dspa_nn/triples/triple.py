@@ -52,7 +52,7 @@ class PreferenceTriple:
     ```
 
     A *string* prompt is shown to the model as it stands; a *list of chat messages* goes through
-    the tokenizer's chat template (METHOD 4b). Messages are kept as a tuple of immutable
+    the tokenizer's chat template (docs/method.md 5). Messages are kept as a tuple of immutable
     `Message`s, so that a triple can be hashed and pickled; their keys other than `role` and
     `content` are left out.
 

@@ -75,7 +75,7 @@ def combined(
 def sparse(
     A: Float32[np.ndarray, "d_in d_out"], rule: str, k_diff: int
 ) -> Float32[np.ndarray, "d_in d_out"]:
-    """A after METHOD 3.4: the "paper" threshold, or "rows", each row's k_diff at either end."""
+    """A after docs/method.md 3.4: the "paper" threshold, or each row's k_diff at either end."""
     if A.shape[1] <= 2 * k_diff:
         kept = np.ones_like(A, dtype=bool)
     else:

@@ -56,7 +56,7 @@ def test_thresholds_are_numpys_percentile_with_zeros(seed: int, n: int, p: float
     rho = rng.integers(0, 6, (n, 5)) / 5 * (rng.random((n, 5)) < 0.5)
     tau, cut = fitting.thresholds(csr_array(rho), p)
     np.testing.assert_allclose(tau, np.percentile(rho, p, axis=0), atol=1e-15)
-    # The two statements of the gate in METHOD 3.3 agree on the fitting prompts.
+    # The two statements of the gate in docs/method.md 3.3 agree on the fitting prompts.
     np.testing.assert_array_equal(rho >= tau, rho >= cut)
 
 

@@ -1,6 +1,6 @@
-"""The arithmetic of METHOD.md, sections 2, 3, 4.1, 4.2 and 4.3, dense and in float64.
+"""The arithmetic of docs/method.md 2, 3, 4.1, 4.2 and 4.3, dense and in float64.
 
-Nothing here touches a model, torch or `dspa_nn`. Where METHOD leaves room, a comment opens with
+Nothing here touches a model, torch or `dspa_nn`. Where it leaves room, a comment opens with
 "Choice".
 """
 
@@ -141,8 +141,8 @@ def sparsify(
 def extremes(row: Singles, k: int) -> set[int]:
     """Places of the k largest and the k smallest values of a row; all of it where 2 k cover it.
 
-    Choice: ties go to the lower index at both ends, as everywhere in METHOD. (Under "paper" that
-    changes nothing, because only the values matter there.)
+    Choice: ties go to the lower index at both ends, as everywhere in docs/method.md. (Under
+    "paper" that changes nothing, because only the values matter there.)
     """
     width = len(row)
     if width <= 2 * k:

@@ -1,4 +1,4 @@
-"""METHOD.md's model passes with plain forward hooks: counting (3.1, 3.2, 4b), steering (4.4, 4b).
+"""The method's model passes with plain hooks: counting (3.1, 3.2, 5), steering (4.4, 5).
 
 Hugging Face decoders with `model.model.layers` (Gemma 2, Qwen 3, Llama) and SAELens SAE objects.
 Callers give token ids and masks; no tokenizer, nnsight or `dspa_nn` comes in.

@@ -1,0 +1,175 @@
+"""What stands in for the toolkit's objects when a block is pickled for NDIF.
+
+A map, a plan, an edit log, a prompt and a `DSPA` are pickled as plain tensors with the code of
+`graph/`, since the block runs where this package is not installed. Each points down here for that,
+so that nothing below `ndif/` needs to know `ndif/`, which looks a block through and sends it.
+
+Only what an edit can touch travels: of the decoder the rows that a map or a plan in the block can
+edit, and no input encoder where everything is planned. So a block is pickled twice: once to see
+what is in it (`Shipment.looking`), then for good.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dspa_nn.graph.stand_ins import (
+    RemoteDSPA,
+    RemoteMap,
+    RemotePlan,
+    RemotePrompt,
+    Returned,
+    arrive,
+)
+
+# Classes and functions of this package are shipped as source, for want of it there.
+TRAVELS = "dspa_nn.graph"
+
+Reduced = tuple[Any, ...]
+
+
+@runtime_checkable
+class ShippableDSPA(Protocol):
+    """A model and its two SAEs, as far as sending them is concerned."""
+
+    model: Any
+
+    def portable(self, columns: Tensor | None = None) -> RemoteDSPA:
+        """The tensors that travel, with these decoder rows."""
+        ...
+
+
+@runtime_checkable
+class ShippableMap(Protocol):
+    """A map, as far as sending it is concerned."""
+
+    def columns_used(self) -> Tensor:
+        """The output latents that it can edit, ascending."""
+        ...
+
+    def portable(self) -> RemoteMap:
+        """The arrays that travel."""
+        ...
+
+
+@runtime_checkable
+class ShippablePlan(Protocol):
+    """A plan, as far as sending it is concerned."""
+
+    made: RemotePlan
+
+    @property
+    def latents(self) -> list[int]:
+        """The output latents that it would edit."""
+        ...
+
+
+class Shipment:
+    """The toolkit's objects in one block, and what is decided about them.
+
+    Attributes:
+        dspas, maps, plans: the objects, in the order in which pickling met them.
+        columns: output latents whose decoder rows are sent, ascending; None sends every row.
+        looking: only looking through, nothing is sent yet.
+    """
+
+    def __init__(self) -> None:
+        self.dspas: list[Any] = []
+        self.maps: list[Any] = []
+        self.plans: list[Any] = []
+        self.columns: Tensor | None = None
+        self.looking = True
+
+    def decide(self) -> None:
+        """Keep the decoder rows that a map or plan can edit; all of them without either."""
+        self.looking = False
+        editable = [map.columns_used() for map in self.maps]
+        editable += [torch.tensor(plan.latents, dtype=torch.int64) for plan in self.plans]
+        if editable:
+            self.columns = torch.unique(torch.cat(editable))
+
+    @property
+    def planned(self) -> bool:
+        """Whether plans alone are applied, so that the input encoder stays at home."""
+        return bool(self.plans) and not self.maps
+
+
+class _Current(threading.local):
+    shipment: Shipment | None = None
+
+
+_current = _Current()
+
+
+@contextmanager
+def shipping(shipment: Shipment) -> Iterator[Shipment]:
+    """Make `shipment` the one that objects pickled in this thread belong to."""
+    before = _current.shipment
+    _current.shipment = shipment
+    try:
+        yield shipment
+    finally:
+        _current.shipment = before
+
+
+def reduce_dspa(dspa: ShippableDSPA) -> Reduced:
+    """Reduce a `DSPA` to a `graph.stand_ins.RemoteDSPA`."""
+    shipment = _noted(dspa, "dspas")
+    parts = vars(dspa.portable(None if shipment is None else shipment.columns))
+    # The server has devices of its own, and puts them beside its model.
+    parts["encoders"] = tuple(encoder.on("cpu") for encoder in parts["encoders"])
+    parts["decoder"] = parts["decoder"].cpu()
+    if shipment is not None:
+        if shipment.planned:
+            parts["encoders"] = (None, parts["encoders"][1])
+        parts["model"] = dspa.model  # by reference: nnsight's pickler knows models by name
+    return registered(RemoteDSPA), tuple(parts.values())
+
+
+def reduce_map(map: ShippableMap) -> Reduced:
+    """Reduce a map to itself where the toolkit is installed, elsewhere to a `RemoteMap`."""
+    _noted(map, "maps")
+    return _either(map, map.portable())
+
+
+def reduce_plan(plan: ShippablePlan) -> Reduced:
+    """Reduce a `Plan` to itself where the toolkit is installed, elsewhere to its tensors."""
+    _noted(plan, "plans")
+    return _either(plan, plan.made)
+
+
+def reduce_prompt(prompt: object, prompt_ids: Tensor, content: Tensor) -> Reduced:
+    """Reduce a `Rendered` to itself where the toolkit is installed, elsewhere to its ids."""
+    return _either(prompt, RemotePrompt(prompt_ids.clone(), content))
+
+
+def reduce_log(log: object, record: object) -> Reduced:
+    """Reduce an `EditLog` to itself where the toolkit is installed, elsewhere to its tensors."""
+    return _either(log, Returned(record))
+
+
+def registered(code: Any) -> Any:
+    """The same code, which from now on travels as source."""
+    from nnsight import register
+
+    register(TRAVELS)
+    return code
+
+
+def _either(item: object, portable: object) -> Reduced:
+    home = f"{type(item).__module__}.{type(item).__qualname__}"
+    return registered(arrive), (home, dict(vars(item)), type(portable), vars(portable))
+
+
+def _noted(item: object, kind: str) -> Shipment | None:
+    """The shipment under way, in which `item` is noted while the block is looked through."""
+    shipment = _current.shipment
+    if shipment is not None and shipment.looking:
+        known = getattr(shipment, kind)
+        if not any(item is other for other in known):
+            known.append(item)
+    return shipment

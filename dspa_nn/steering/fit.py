@@ -1,0 +1,55 @@
+"""From triples or from counted shards to a map; settings not given come from the preset."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dspa_nn.counts.shards import merge_shards
+from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.errors import CountsError
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.models.presets import preset_of
+from dspa_nn.steering.options import fill
+from dspa_nn.triples.triple import PreferenceTriple
+
+
+def fit_triples(
+    dspa: Any,
+    triples: Sequence[PreferenceTriple],
+    options: Mapping[str, Any],
+    counting: Mapping[str, Any],
+) -> ConditionalDifferenceMap:
+    """Count a whole source and fit: `DSPA.fit`. options and counting: the keywords of the two.
+
+    Raises:
+        CountsError: shards were asked for, and one shard is not what a map is fitted on.
+    """
+    if counting.get("shards", 1) != 1:
+        raise CountsError(
+            f"fit came with shards={counting['shards']}, and a map is fitted on a whole source; "
+            "count every shard with count(shards=, shard=), merge them and fit the result"
+        )
+    return fit_counts(dspa.count(triples, **counting), dspa.defaults, options)
+
+
+def fit_counts(
+    counts: ActivationCounts, defaults: Mapping[str, Any], options: Mapping[str, Any]
+) -> ConditionalDifferenceMap:
+    """Fit with what was asked for, else with a preset's tuned values, else with the paper's.
+
+    options: the keywords of `ActivationCounts.fit`; defaults: those of the preset.
+    """
+    asked = {name: options.get(name) for name in ("percentile", "k_diff", "prompt_tokens")}
+    fitted = counts.fit(**{**options, **fill(asked, defaults)})
+    fitted.defaults = {**defaults, **fitted.defaults}
+    return fitted
+
+
+def fit_merged(folder: str | Path, options: Mapping[str, Any]) -> ConditionalDifferenceMap:
+    """Merge the shards in a folder and fit: `dspa merge`, without a model.
+
+    The preset, for its tuned values, is known from the counts: their model and layers.
+    """
+    counts = merge_shards(folder)
+    preset = preset_of(counts.provenance)
+    return fit_counts(counts, preset.defaults if preset else {}, options)
