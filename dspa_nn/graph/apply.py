@@ -1,3 +1,4 @@
+# pyright: basic
 """What `apply` does inside a tracing context, wherever that block runs."""
 
 import torch

@@ -1,3 +1,4 @@
+# pyright: basic
 """What keeps nnsight's own cost off the steps that only `apply` looks at."""
 
 from nnsight.intervention.source import STATE, Controller, run_body

@@ -1,3 +1,4 @@
+# pyright: basic
 """One counting pass: what goes to the model, and integer counts back.
 
 The prompt of a triple runs once; both responses go on from its key-value cache. Written with torch

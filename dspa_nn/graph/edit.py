@@ -1,3 +1,4 @@
+# pyright: basic
 """The edit of arXiv 2603.21461: planned latents that are active move by alpha * M_t."""
 
 import torch

@@ -1,3 +1,4 @@
+# pyright: basic
 """A sparse autoencoder's inference-time encode, as plain tensors and a rule.
 
 Each rule repeats SAELens' own operations in SAELens' own order, so that the latents are equal to

@@ -1,3 +1,4 @@
+# pyright: basic
 """From prompt counts to the latents that will be steered: docs/method.md 4 (arXiv 2603.21461).
 
 Plain functions on tensors, one row per prompt. Ties go to the lower index everywhere: `torch.topk`

@@ -1,3 +1,4 @@
+# pyright: basic
 """The settings of one `apply`: filled in from preset or paper, checked, made plain values.
 
 Here and not above, because on NDIF `apply` is called where only this room exists.

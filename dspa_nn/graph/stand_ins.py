@@ -1,3 +1,4 @@
+# pyright: basic
 """What a `DSPA`, a map and a rendered prompt become on the way to NDIF.
 
 The block that calls `dspa.apply(map)` runs on the server with these in the places of the user's

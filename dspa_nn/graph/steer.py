@@ -1,3 +1,4 @@
+# pyright: basic
 """One steered run: read the prompt's latents, plan, edit every steered position.
 
 `Steering` knows nothing of how hidden states reach it: nnsight's workers (`graph/trace.py`) and

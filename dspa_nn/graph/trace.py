@@ -1,3 +1,4 @@
+# pyright: basic
 """How nnsight carries hidden states to a `Steering`: workers of our own beside the user's block.
 
 A bare edit inside `generate` touches the first pass only, and a loop over `tracer.iter[:]` never

@@ -1,0 +1,98 @@
+"""Every example in a docstring runs and prints what it says, on tiny models.
+
+The names that an example takes as given are those of `scene`. Examples that need the embedded
+model say `from_preset`, and run with the slow tests.
+"""
+
+import ast
+import doctest
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests import eval_zoo
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "dspa_nn"
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
+
+
+class Example(NamedTuple):
+    """A docstring with an example in it, and where it stands."""
+
+    name: str
+    text: str
+    path: Path
+    line: int
+
+
+def examples() -> list[Example]:
+    return [
+        example
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for example in inside(
+            ast.parse(path.read_text()),
+            ".".join(path.relative_to(REPOSITORY).with_suffix("").parts),
+            path,
+        )
+    ]
+
+
+def inside(node: Any, name: str, path: Path) -> Iterator[Example]:
+    text = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
+    if text and ">>>" in text:
+        yield Example(name, text, path, getattr(node, "lineno", 1))
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, DOCUMENTED):
+            yield from inside(child, f"{name}.{child.name}", path)
+
+
+def as_params(example: Example) -> Any:
+    marks = [pytest.mark.slow] if "from_preset" in example.text else []
+    return pytest.param(example, id=example.name.removeprefix("dspa_nn."), marks=marks)
+
+
+@pytest.fixture(scope="module")
+def scene() -> dict[str, Any]:
+    """What examples take as given: a tiny model and what is made from it."""
+    import numpy as np
+    import torch
+
+    import dspa_nn as dn
+
+    dspa, triples = eval_zoo.dspa(), eval_zoo.triples(20)
+    counts = eval_zoo.counts(20)
+    public = {name: getattr(dn, name) for name in dn.__all__}
+    return public | {
+        "dn": dn,
+        "np": np,
+        "torch": torch,
+        "dspa": dspa,
+        "model": dspa.model,
+        "hf_model": dspa.model._module,
+        "tokenizer": dspa.facts.tokenizer,
+        "triples": triples,
+        "counts": counts,
+        "map": counts.fit(percentile=50),
+        "prompt": dspa.render(triples[0].prompt),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::dspa_nn.DSPAWarning")  # a tiny map may steer nothing
+@pytest.mark.parametrize("example", [as_params(example) for example in examples()])
+def test_an_example_runs_as_it_is_printed(
+    example: Example, scene: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = ".".join(example.path.relative_to(REPOSITORY).with_suffix("").parts)
+    names = vars(import_module(home.removesuffix(".__init__"))) | scene
+    test = doctest.DocTestParser().get_doctest(
+        example.text, names, example.name, str(example.path), example.line
+    )
+    monkeypatch.chdir(tmp_path)
+    heard: list[str] = []
+    failed = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=heard.append).failed
+    assert not failed, "".join(heard)
