@@ -7,6 +7,7 @@ from typing import Any
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.presets import get_preset, load_model
+from dspa_nn.steering.hooks import Attachment, attach
 from dspa_nn.steering.log import EditLog, Plan, warn_if_unsteered
 from dspa_nn.steering.pair import ModelAndSAEs, Planner
 from dspa_nn.triples.triple import PreferenceTriple
@@ -257,7 +258,7 @@ class DSPA(ModelAndSAEs):
         hf_model: Any,
         map: ConditionalDifferenceMap | Plan | Sequence[Plan],
         **options: Any,
-    ) -> Any:
+    ) -> Attachment:
         """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.
 
         Example:
@@ -266,6 +267,4 @@ class DSPA(ModelAndSAEs):
 
         See `dspa_nn.steering.hooks.attach` for the keywords.
         """
-        from dspa_nn.steering.hooks import attach
-
         return attach(self, hf_model, map, **options)

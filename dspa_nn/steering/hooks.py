@@ -10,7 +10,7 @@ import torch
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
-from dspa_nn.graph.steer import Steering
+from dspa_nn.graph.steer import Record, Steering
 from dspa_nn.graph.trace import (
     check_padding,
     check_settings,
@@ -25,11 +25,12 @@ from dspa_nn.steering.log import EditLog, warn_if_unsteered
 _OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
 
 
-class Attachment:
-    """Hooks on one model, and the edit log of every run under them.
+class Attachment(EditLog):
+    """Hooks on one model. It is the edit log of the last run under them, and holds those before.
 
     Attributes:
-        logs: one `EditLog` a run (a `generate` or a single forward), oldest first.
+        logs: one `EditLog` per run (a `generate` or a single forward), oldest first. All are
+            kept; a process that steers many runs empties it with `edits.logs.clear()`.
         prompt: what `render` returned for the next run (a list for a batch), or None.
         prompt_length: for single forwards: tokens of the prompt, an int or one a row, or None.
     """
@@ -47,6 +48,7 @@ class Attachment:
         self._dspa, self._model = dspa, as_local(model)
         dspa.settle(self._model)
         self._steerer = dspa.steerer(map, given, *extra)
+        super().__init__(Record(self._steerer.options))
         self._blocks = [self._model.get_submodule(path) for path in dspa.paths]
         self._handles: list[Any] = []
         self._run: Steering | None = None
@@ -74,6 +76,9 @@ class Attachment:
         self._handles = []
         del self._model.generate
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EditLog(self._record).__reduce__()  # hooks stay on their model
+
     def _begin(self, ids: Any, mask: Any, generating: bool) -> None:
         mask = torch.ones_like(ids) if mask is None else mask
         length = None if generating else self.prompt_length
@@ -81,7 +86,8 @@ class Attachment:
         self._run = begin(
             self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered
         )
-        self.logs.append(EditLog(self._run.record))
+        self._record = self._run.record
+        self.logs.append(EditLog(self._record))
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))

@@ -1,0 +1,101 @@
+"""Ways to steer a model, as evaluation, baselines and serving see them.
+
+Whatever is compared with DSPA enters here: a method has a name and steers the model for as long as
+a context lasts. DSPA itself is the first implementation.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering.log import EditLog
+
+
+@runtime_checkable
+class SteeringMethod(Protocol):
+    """One way to steer a model.
+
+    A trained model or an adapter needs no more than this. An intervention on hidden states has
+    `apply` as well: see `Intervention`.
+
+    Attributes:
+        name: a few words for a table.
+    """
+
+    name: str
+
+    def steering(self, prompts: Sequence[Rendered]) -> AbstractContextManager[EditLog | None]:
+        """Steer the model's runs on these prompts for as long as the context lasts.
+
+        Args:
+            prompts: one for each row of the batch that is run inside, in the same order; what
+                follows the prompt in them (a response) is not looked at.
+
+        Returns:
+            A context manager. It yields the edit log of the run inside, or None where a method
+            has no edits to tell of.
+        """
+        ...
+
+
+@runtime_checkable
+class Intervention(SteeringMethod, Protocol):
+    """A steering method that edits hidden states, also in a tracing context of the user's."""
+
+    def apply(self, *, prompt: Any = None, prompt_length: Any = None) -> EditLog | None:
+        """Steer the model call of the tracing context around this line, as `DSPA.apply` does.
+
+        Args:
+            prompt: what `render` returned, or a list of them for a batch.
+            prompt_length: in `trace`: tokens of the prompt, BOS included, an int or one per row.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DSPAMethod:
+    """DSPA with one map and one choice of settings, as a `SteeringMethod`.
+
+    Example:
+        >>> method = DSPAMethod("tuned", dspa, map, {"alpha": 1.0})
+        >>> prompt = dspa.render("Tell me about volcanoes.")
+        >>> with method.steering([prompt]) as edits:
+        ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
+        >>> edits.steps
+        4
+
+    Attributes:
+        name: a few words for a table.
+        dspa: the model and its two SAEs.
+        map: what `DSPA.fit` returned.
+        options: keywords of `DSPA.apply`, `planner` among them; those left out take the preset's
+            values, or the paper's.
+    """
+
+    name: str
+    dspa: DSPA = field(repr=False)
+    map: ConditionalDifferenceMap = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def steering(self, prompts: Sequence[Rendered]) -> AbstractContextManager[EditLog]:
+        """Steer the Hugging Face model behind `dspa.model` with plain PyTorch hooks.
+
+        Example:
+            >>> with method.steering([prompt]):  # doctest: +SKIP
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=32)
+
+        The edits are those of `DSPA.apply`: `DSPA.attach` feeds the same code.
+
+        Raises:
+            SteeringError: settings out of range, or a model that is not loaded here.
+            MapError: a map of another model or SAE.
+        """
+        return self.dspa.attach(self.dspa.model, self.map, prompt=list(prompts), **self.options)
+
+    def apply(self, *, prompt: Any = None, prompt_length: Any = None) -> EditLog:
+        """Steer the model call of the tracing context around this line: see `DSPA.apply`."""
+        return self.dspa.apply(self.map, prompt=prompt, prompt_length=prompt_length, **self.options)
