@@ -371,16 +371,16 @@ NUMBERED = "and must list output latents by number, as [3, 17]"
 def test_latents_that_are_no_list_of_numbers(latents: Any, kinds: str) -> None:
     # Not through `apply`: under the tests' shape checks its annotations would speak first.
     for name, both in (("only", (latents, None)), ("never", (None, latents))):
-        text = sentence(allowed_latents, *both, 40, SteeringError)
+        text = sentence(allowed_latents, *both, 40)
         assert text == f"{name}= holds {kinds}, {NUMBERED}"
 
 
 def test_latents_as_any_list_of_numbers() -> None:
     few = [3, 17]
     for listed in (few, {3, 17}, iter(few), torch.tensor(few), np.array(few, dtype=np.uint8)):
-        allowed: Any = allowed_latents(listed, None, 40, SteeringError)
+        allowed: Any = allowed_latents(listed, None, 40)
         assert torch.nonzero(allowed).flatten().tolist() == few
-    none: Any = allowed_latents([], None, 40, SteeringError)
+    none: Any = allowed_latents([], None, 40)
     assert not none.any()
 
 

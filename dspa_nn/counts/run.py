@@ -10,7 +10,6 @@ from dspa_nn.counts import batches as batching
 from dspa_nn.counts import passes as counting
 from dspa_nn.counts.shards import shard_folder
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.errors import CountsError
 from dspa_nn.graph.count import Counter
 from dspa_nn.models.facts import require_weights
 from dspa_nn.triples.triple import PreferenceTriple
@@ -127,14 +126,13 @@ class CountRun:
         with bar:
             if remote:
                 from dspa_nn.counts.remote import Run
-                from dspa_nn.graph.stand_ins import CountsRefusal
 
                 encoders = tuple(encoder.on("cpu") for encoder in encoders)
-                counter = Counter(encoders, paths, CountsRefusal, follow=True)
+                counter = Counter(encoders, paths, follow=True)
                 run = Run(model, counter, self.jobs, batches, self.provenance, folder)
                 return run.count(advance)
             require_weights(model, "count")
-            counter = Counter(encoders, paths, CountsError)
+            counter = Counter(encoders, paths)
             return counting.count_batches(
                 self.jobs,
                 batches,

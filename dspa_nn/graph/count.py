@@ -8,7 +8,8 @@ and nnsight alone: on NDIF the encoding happens beside the model, and only count
 import torch
 from nnsight.intervention.interleaver import EarlyStopException, Mediator
 
-from dspa_nn.graph.steer import check_finite, count_active, read_counts
+from dspa_nn.graph.refusals import CountsRefusal, refuse
+from dspa_nn.graph.steer import NOT_FINITE, count_active, finite, read_counts
 from dspa_nn.graph.trace import exact, first
 
 
@@ -23,10 +24,9 @@ class Counter:
     encoders beside the hidden states, whose device the sender of a remote job does not know.
     """
 
-    def __init__(self, encoders, paths, error=ValueError, follow=False):
+    def __init__(self, encoders, paths, follow=False):
         self.input_encoder, self.output_encoder = encoders
         self.paths = paths
-        self.error = error
         self.follow = follow
 
     def begin(self, batch):
@@ -77,7 +77,8 @@ class Counter:
         """Add what an encoder finds in the output of a block to a table [size, width]."""
         with torch.no_grad():
             hidden = first(Mediator.value(f"{path}.output"))
-            check_finite(hidden, target >= 0, "", self.error)
+            if not finite(hidden, target >= 0):
+                raise refuse(CountsRefusal, NOT_FINITE.format(""))
             if self.follow:
                 encoder.to(hidden.device)
             with exact(hidden):
@@ -88,9 +89,10 @@ class Counter:
         for value in [*args, *keywords.values()]:
             if hasattr(value, "layers") and hasattr(value, "update"):
                 return value
-        raise self.error(
+        raise refuse(
+            CountsRefusal,
             "the model hands its blocks no key-value cache of layers, from which two responses to "
-            "one prompt could go on; only models with transformers' dynamic cache are counted"
+            "one prompt could go on; only models with transformers' dynamic cache are counted",
         )
 
 
@@ -101,11 +103,10 @@ class PromptReader:
     as in `Counter`.
     """
 
-    def __init__(self, encoder, path, counted, error=ValueError, follow=False):
+    def __init__(self, encoder, path, counted, follow=False):
         self.encoder = encoder
         self.path = path
         self.counted = counted
-        self.error = error
         self.follow = follow
 
     def read(self, found):
@@ -114,7 +115,7 @@ class PromptReader:
         if self.follow:
             self.encoder.to(hidden.device)
         with exact(hidden):
-            found.append(read_counts(self.encoder, hidden, self.counted, self.error).cpu())
+            found.append(read_counts(self.encoder, hidden, self.counted).cpu())
         raise EarlyStopException()
 
 

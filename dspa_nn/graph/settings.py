@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dspa_nn.graph.refusals import MapRefusal, SteeringRefusal, refuse
 from dspa_nn.graph.select import MODES, PROMPT_RULES
 
 # arXiv 2603.21461, section "Published settings" of the method page.
@@ -46,44 +47,55 @@ def fill(given, *fallbacks):
     return filled
 
 
-def check_options(options, error):
+def check_options(options):
     """Refuse settings out of range; the message names the setting, its value and its range."""
     alpha = options["alpha"]
     if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 <= alpha < math.inf:
-        raise error(f"alpha is {alpha!r}, and must be a finite number of at least 0")
+        raise refuse(
+            SteeringRefusal, f"alpha is {alpha!r}, and must be a finite number of at least 0"
+        )
     for name in ("k_prompt", "k_diff"):
         value = options[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise error(f"{name} is {value!r}, and must be a whole number of at least 1")
+            raise refuse(
+                SteeringRefusal, f"{name} is {value!r}, and must be a whole number of at least 1"
+            )
     for name, known in (("mode", MODES), ("prompt_rule", PROMPT_RULES), ("positions", POSITIONS)):
         if options[name] not in known:
-            raise error(f"{name} is {options[name]!r}, and must be one of {', '.join(known)}")
+            raise refuse(
+                SteeringRefusal,
+                f"{name} is {options[name]!r}, and must be one of {', '.join(known)}",
+            )
 
 
-def allowed_latents(only, never, d_out, error):
+def allowed_latents(only, never, d_out):
     """A bool [d_out], True where a latent may be chosen, or None where every one may."""
     if only is None and never is None:
         return None
     allowed = torch.full((d_out,), only is None)
     for name, latents, value in (("only", only, True), ("never", never, False)):
-        for latent in () if latents is None else listed(name, latents, error):
+        for latent in () if latents is None else listed(name, latents):
             if not 0 <= int(latent) < d_out:
-                raise error(
+                raise refuse(
+                    SteeringRefusal,
                     f"{name}= names latent {int(latent)}, and the output SAE has latents 0 to "
-                    f"{d_out - 1}"
+                    f"{d_out - 1}",
                 )
             allowed[int(latent)] = value
     return allowed
 
 
-def listed(name, latents, error):
-    """Latents as a list; `error` for what is none, as a mask of booleans."""
+def listed(name, latents):
+    """Latents as a list; refused is what is none, as a mask of booleans."""
     single = isinstance(latents, str) or not hasattr(latents, "__iter__")
     single = single or getattr(latents, "ndim", 1) == 0
     found = [latents] if single else list(latents)
     if single or any("int" not in kind_of(latent) for latent in found):
         kinds = ", ".join(sorted({kind_of(latent) for latent in found}))
-        raise error(f"{name}= holds {kinds}, and must list output latents by number, as [3, 17]")
+        raise refuse(
+            SteeringRefusal,
+            f"{name}= holds {kinds}, and must list output latents by number, as [3, 17]",
+        )
     return found
 
 
@@ -92,20 +104,22 @@ def kind_of(value):
     return str(getattr(value, "dtype", type(value).__name__))
 
 
-def check_map(arrays, widths, prompt_rule, error):
+def check_map(arrays, widths, prompt_rule):
     """Refuse a map that is not of these two SAEs, or that cannot serve the prompt rule."""
     shape = arrays["d_in"], arrays["d_out"]
     if shape != widths:
-        raise error(
+        raise refuse(
+            MapRefusal,
             f"this map is {shape[0]} x {shape[1]}, and the two SAEs have {widths[0]} and "
-            f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these"
+            f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these",
         )
     needed = {"gated": ("tau",), "centred": ("tau", "gate_mean")}.get(prompt_rule, ())
     missing = [name.replace("_", " ") for name in needed if arrays[name] is None]
     if missing:
-        raise error(
+        raise refuse(
+            MapRefusal,
             f"prompt_rule={prompt_rule!r} needs the map's {' and '.join(missing)}, which this map "
-            "does not hold; fit the map from counts, or use prompt_rule='density'"
+            "does not hold; fit the map from counts, or use prompt_rule='density'",
         )
 
 
@@ -127,12 +141,13 @@ def contradicting(one, other, keys):
     return None
 
 
-def check_origin(fitted, here, words, error):
+def check_origin(fitted, here, words):
     """Refuse a map whose origin contradicts what it is used with; both are named."""
     found = contradicting(fitted, here, OF_MAPS)
     if found is not None:
         name, one, other = found
-        raise error(
+        raise refuse(
+            MapRefusal,
             f"this map was fitted with {name} {one}, but {words} {name} {other}; use the one it "
-            "was fitted with, or fit a map for this one."
+            "was fitted with, or fit a map for this one.",
         )

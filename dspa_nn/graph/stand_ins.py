@@ -10,6 +10,7 @@ from nnsight import save
 from nnsight.util import from_import_path
 
 from dspa_nn.graph.apply import apply
+from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.settings import (
     allowed_latents,
     check_map,
@@ -24,18 +25,6 @@ from dspa_nn.graph.trace import current_call
 NAMES = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "positions")
 # Of these, what may still be chosen for a plan that is already made.
 OPEN = ("alpha", "positions")
-
-
-class SteeringRefusal(ValueError):
-    """Becomes a `SteeringError` again where the toolkit is installed."""
-
-
-class MapRefusal(ValueError):
-    """Becomes a `MapError` again where the toolkit is installed."""
-
-
-class CountsRefusal(ValueError):
-    """Becomes a `CountsError` again where the toolkit is installed."""
 
 
 class RemoteMap:
@@ -66,16 +55,17 @@ class RemotePlan:
         self.options = options  # with the map's origin among them
 
 
-def as_portable(value, error):
+def as_portable(value):
     """A map as a `RemoteMap`, or plans (one, or one a row) as a list of `RemotePlan`."""
     batch = value if isinstance(value, (list, tuple)) else [value]
     batch = [own.portable() if hasattr(own, "portable") else own for own in batch]
     if batch and all(isinstance(own, RemotePlan) for own in batch):
         return batch
     if isinstance(value, (list, tuple)) or not isinstance(batch[0], RemoteMap):
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             f"apply was given a {type(value).__name__} for its map; pass what fit or "
-            "ConditionalDifferenceMap.load returned, or what dspa.plan made"
+            "ConditionalDifferenceMap.load returned, or what dspa.plan made",
         )
     return batch[0]
 
@@ -102,70 +92,69 @@ class RemoteDSPA:
         self.tokens = tokens  # bos_id, markup_ids
         self.model = model  # the server's own, for blocks that say `dspa.model`
 
-    def steerer(self, map, given, only, never, planner, error, map_error):
+    def steerer(self, map, given, only, never, planner):
         """The steerer of one `apply`, its settings filled in and checked.
 
         map: a `RemoteMap`, or plans, which were made with one.
         """
         if isinstance(map, list):
             chosen = {"only": only, "never": never, "planner": planner}
-            return self.planned_steerer(map, {**given, **chosen}, error, map_error)
-        check_origin(map.origin, self.identity, "it is used with", map_error)
+            return self.planned_steerer(map, {**given, **chosen})
+        check_origin(map.origin, self.identity, "it is used with")
         options = fill(given, map.defaults, self.defaults)
-        check_options(options, error)
+        check_options(options)
         widths = self.encoders[0].width, self.encoders[1].width
-        check_map(map.arrays, widths, options["prompt_rule"], map_error)
-        options["allowed"] = allowed_latents(only, never, widths[1], error)
+        check_map(map.arrays, widths, options["prompt_rule"])
+        options["allowed"] = allowed_latents(only, never, widths[1])
         options["prompt_tokens"] = map.prompt_tokens
         options["origin"] = map.origin
         options.update(self.tokens)
-        return Steerer(
-            self.encoders, self.decoder, self.editable, map.arrays, options, error, planner
-        )
+        return Steerer(self.encoders, self.decoder, self.editable, map.arrays, options, planner)
 
-    def planned_steerer(self, plans, given, error, map_error):
+    def planned_steerer(self, plans, given):
         """The steerer of a run whose plans are made; given: as in `apply`, None where not given."""
         options = dict(plans[0].options)
         for plan in plans:
-            check_origin(plan.options["origin"], self.identity, "it is used with", map_error)
+            check_origin(plan.options["origin"], self.identity, "it is used with")
             for name in NAMES:
                 if plan.options[name] != options[name]:
-                    raise error(
+                    raise refuse(
+                        SteeringRefusal,
                         f"plans of one batch were made with {name} {options[name]!r} and "
-                        f"{plan.options[name]!r}; plan the batch with the same settings"
+                        f"{plan.options[name]!r}; plan the batch with the same settings",
                     )
         for name, value in given.items():
             if value is not None and name not in OPEN:
-                raise error(
+                raise refuse(
+                    SteeringRefusal,
                     f"{name}= came with a plan, which is already made; give it to dspa.plan "
-                    f"instead ({' and '.join(OPEN)} may be given here)"
+                    f"instead ({' and '.join(OPEN)} may be given here)",
                 )
         options.update({name: given[name] for name in OPEN if given[name] is not None})
         options["allowed"] = None
-        check_options(options, error)
-        return Steerer(
-            self.encoders, self.decoder, self.editable, None, options, error, plans=plans
-        )
+        check_options(options)
+        return Steerer(self.encoders, self.decoder, self.editable, None, options, plans=plans)
 
     def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):
         """`DSPA.apply`, on the server; the log is read where the toolkit is installed."""
-        error = SteeringRefusal
         planner = given.pop("planner", None)
         given = {"positions": "response", **given}
         unknown = sorted(set(given) - set(NAMES))
         if unknown:
-            raise error(f"apply takes no {', '.join(unknown)}; it takes {', '.join(NAMES)}")
+            raise refuse(
+                SteeringRefusal, f"apply takes no {', '.join(unknown)}; it takes {', '.join(NAMES)}"
+            )
         given = {name: given.get(name) for name in NAMES}
-        map = as_portable(map, error)
-        envoy = current_call(error)[1].envoy
+        map = as_portable(map)
+        envoy = current_call()[1].envoy
         config = getattr(envoy._module, "config", None)
         served = {"model_revision": getattr(config, "_commit_hash", None)}
         origins = [own.options["origin"] for own in map] if isinstance(map, list) else [map.origin]
         for origin in origins:
-            check_origin(origin, served, "the server runs", MapRefusal)
+            check_origin(origin, served, "the server runs")
         self.move(envoy._module)
-        steerer = self.steerer(map, given, only, never, planner, error, MapRefusal)
-        record = apply(steerer, self.paths, self.prompts(prompt, error), prompt_length)
+        steerer = self.steerer(map, given, only, never, planner)
+        record = apply(steerer, self.paths, self.prompts(prompt), prompt_length)
         return save(Returned(record))
 
     def move(self, module):
@@ -177,7 +166,7 @@ class RemoteDSPA:
                 if encoder is not None:  # the input encoder stays at home where plans are made
                     encoder.to(device)
 
-    def prompts(self, prompt, error):
+    def prompts(self, prompt):
         """(ids, content) of each prompt of a batch, or None."""
         if prompt is None:
             return None
@@ -185,9 +174,10 @@ class RemoteDSPA:
         if not isinstance(batch, (list, tuple)) or not all(
             hasattr(own, "prompt_ids") for own in batch
         ):
-            raise error(
+            raise refuse(
+                SteeringRefusal,
                 "prompt= came unrendered, and the server has no template to render it with; write "
-                "prompt = dspa.render(messages) before the block and pass that"
+                "prompt = dspa.render(messages) before the block and pass that",
             )
         return [(own.prompt_ids, own.content) for own in batch]
 

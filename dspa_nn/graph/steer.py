@@ -11,27 +11,28 @@ from typing import Any
 import torch
 
 from dspa_nn.graph.edit import add_change, edit_latents
+from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.select import prompt_weights, scores, select
 
 # Latents encoded at a time, however wide the SAE and however many the tokens: 64 MiB in float32,
 # of which an encoder's rule holds a few at once.
 BLOCK = 1 << 24
+NOT_FINITE = (
+    "the residual stream{} holds NaN or infinity; load the model in a wider dtype "
+    "(bfloat16 or float32)"
+)
 
 
 class Steerer:
     """What one `apply` needs, as plain tensors and values: encoders, decoder rows, map, options."""
 
-    def __init__(
-        self, encoders, decoder, editable, map_arrays, options, error=ValueError, planner=None,
-        plans=None,
-    ):  # fmt: skip
+    def __init__(self, encoders, decoder, editable, map_arrays, options, planner=None, plans=None):
         # decoder: [d_out, d_model], or the rows of the latents in `editable` (ascending) alone.
         self.input_encoder, self.output_encoder = encoders
         self.decoder = decoder
         self.editable = editable
         self.map = map_arrays
         self.options = options
-        self.error = error
         # planner(record, options) -> (augment, ablate), in place of `select`.
         self.planner = planner
         # Plans made before, one a prompt, in place of input encoder and map.
@@ -105,9 +106,10 @@ class Steering:
         """Repeat every prompt's row as `generate` does for beams and several returned sequences."""
         times, rest = divmod(rows, self.counted.shape[0])
         if rest or not times:
-            raise self.steerer.error(
+            raise refuse(
+                SteeringRefusal,
                 f"the layer was given {rows} rows for {self.counted.shape[0]} prompts; steer whole "
-                "batches, or one prompt at a time"
+                "batches, or one prompt at a time",
             )
         if times > 1:
             record = self.record
@@ -119,16 +121,16 @@ class Steering:
     def read_prompt(self, hidden):
         """Count the prompt's active latents and plan. hidden: [rows, tokens, d_model]."""
         self.meet(hidden)
-        encoder, error = self.steerer.input_encoder, self.steerer.error
-        self.plan_from(read_counts(encoder, hidden, self.counted, error))
+        self.plan_from(read_counts(self.steerer.input_encoder, hidden, self.counted))
 
     def meet(self, hidden):
         """See the prompt pass for the first time: how often a row is repeated, and all of it."""
         self.expand(hidden.shape[0])
         if hidden.shape[1] != self.width:
-            raise self.steerer.error(
+            raise refuse(
+                SteeringRefusal,
                 f"the layer saw {hidden.shape[1]} of the prompt's {self.width} tokens; give "
-                "the whole prompt in one pass, without a filled cache or chunked prefill"
+                "the whole prompt in one pass, without a filled cache or chunked prefill",
             )
 
     def plan_from(self, counts):
@@ -200,9 +202,10 @@ class Steering:
             wanted = both[both >= 0].to(editable.device)
             missing = wanted[~torch.isin(wanted, editable)]
             if len(missing):
-                raise self.steerer.error(
+                raise refuse(
+                    SteeringRefusal,
                     f"output latent {int(missing[0])} was planned, and only the decoder rows that "
-                    "the map can edit were sent; plan latents among map.columns_used()"
+                    "the map can edit were sent; plan latents among map.columns_used()",
                 )
             rows = torch.searchsorted(editable, rows.to(editable.device))
             rows = rows.clamp(max=max(len(editable) - 1, 0))
@@ -241,7 +244,7 @@ class Steering:
         part = hidden[:, start:] if start else hidden
         if not step:
             # Of later passes the log would tell; looking costs a GPU a wait.
-            check_finite(part, where, " at the output layer", self.steerer.error)
+            check_finite(part, where, "output")
         latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
         edited = edit_latents(latents, strongest, self.signs, self.steerer.options["alpha"])
         if where is None:
@@ -286,25 +289,30 @@ class Steering:
             self.on_end(record)
 
 
-def read_counts(encoder, hidden, counted, error):
+def read_counts(encoder, hidden, counted):
     """Counted tokens of each prompt on which a latent is active: int32 [rows, width].
 
     hidden: [rows, tokens, d_model] at the input layer; counted: bool [rows, tokens].
     """
-    check_finite(hidden, counted, " at the input layer", error)
+    check_finite(hidden, counted, "input")
     with torch.no_grad():
         target = torch.arange(len(hidden), device=counted.device).unsqueeze(-1)
         target = torch.where(counted, target, -1)
         return count_active(encoder, hidden, target, len(hidden))
 
 
-def check_finite(hidden, where, place, error):
-    """Refuse NaN and infinity where bool [rows, tokens] says: no comparison with NaN is True."""
-    if not bool(torch.isfinite(hidden[where.to(hidden.device)]).all()):
-        raise error(
-            f"the residual stream{place} holds NaN or infinity; load the model in a wider dtype "
-            "(bfloat16 or float32)"
-        )
+def finite(hidden, where):
+    """Whether hidden states [rows, tokens, d_model] are finite where bool [rows, tokens] says.
+
+    A comparison with NaN is never True, so without this check such a token would count as inactive.
+    """
+    return bool(torch.isfinite(hidden[where.to(hidden.device)]).all())
+
+
+def check_finite(hidden, where, layer):
+    """Refuse NaN and infinity in what is steered by; layer: "input" or "output"."""
+    if not finite(hidden, where):
+        raise refuse(SteeringRefusal, NOT_FINITE.format(f" at the {layer} layer"))
 
 
 def count_active(encoder, hidden, target, size):

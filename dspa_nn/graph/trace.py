@@ -13,6 +13,7 @@ from nnsight.intervention.interleaver import Mediator, OutOfOrderError
 from nnsight.intervention.iterator import getcurrent
 
 from dspa_nn.graph.bypass import Rest
+from dspa_nn.graph.refusals import SteeringRefusal, refuse
 
 UNSUPPORTED = {
     "assistant_model": "assisted decoding takes drafted tokens back",
@@ -58,13 +59,14 @@ def setting_of(key, kwargs, own):
     return None
 
 
-def current_call(error):
-    """The call around the running block; `error` where there is none or it is none of ours."""
+def current_call():
+    """The worker of the running block, and the model call around it."""
     mediator = getattr(getcurrent(), "mediator", None)
     if mediator is None:
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             "apply was called outside a tracing context; call it inside `with model.generate(...)`"
-            ", `with model.trace(...)` or a `tracer.invoke(...)` of theirs"
+            ", `with model.trace(...)` or a `tracer.invoke(...)` of theirs",
         )
     mediator = mediator()
     # nnsight hands the assembled input to the model in `interleave` and keeps it nowhere else: the
@@ -73,9 +75,10 @@ def current_call(error):
     while outer is not None and frame is None:
         frame, outer = driving_frame(outer.gr_frame), outer.parent
     if frame is None:
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             "apply found no model call around it; call it directly inside the tracing context, "
-            "not in a function that runs later"
+            "not in a function that runs later",
         )
     seen = frame.f_locals
     name = getattr(seen["fn"], "__name__", str(seen["fn"]))
@@ -94,15 +97,19 @@ def driving_frame(frame: Any):
     return None
 
 
-def check_call(call, error):
+def check_call(call):
     """Refuse what cannot be steered exactly; return int64 ids and bool mask, [rows, tokens]."""
     if call.name == "pipe":
-        raise error("apply works in generate and trace, not in pipe; use model.generate(...)")
+        raise refuse(
+            SteeringRefusal,
+            "apply works in generate and trace, not in pipe; use model.generate(...)",
+        )
     ids = call.rows("input_ids")
     if ids is None:
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             "apply needs token ids to tell the prompt's tokens apart, and the call was given none; "
-            "pass text, chat messages or input_ids"
+            "pass text, chat messages or input_ids",
         )
     if ids.dim() == 1:
         ids = ids.unsqueeze(0)
@@ -110,40 +117,46 @@ def check_call(call, error):
     mask = torch.ones_like(ids) if mask is None else mask
     if mask.shape != ids.shape:
         cached = mask.shape[-1] - ids.shape[-1]
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             f"the attention mask covers {cached} tokens that are already in a cache; pass the "
-            "whole conversation with an empty cache, so that the prompt's latents can be read"
+            "whole conversation with an empty cache, so that the prompt's latents can be read",
         )
-    check_settings(call.setting, call.kwargs.get("past_key_values"), call.generating, error)
+    check_settings(call.setting, call.kwargs.get("past_key_values"), call.generating)
     if call.generating:
-        check_padding(mask, error)
+        check_padding(mask)
         expanded = (call.setting("num_beams") or 1) > 1 or (
             call.setting("num_return_sequences") or 1
         ) > 1
         if expanded and call.invokes > 1:
-            raise error(
+            raise refuse(
+                SteeringRefusal,
                 "beams and several returned sequences need one call for the whole batch; pass a "
-                "list of prompts instead of several tracer.invoke blocks"
+                "list of prompts instead of several tracer.invoke blocks",
             )
     return ids, mask.bool()
 
 
-def check_settings(setting, cache, generating, error):
+def check_settings(setting, cache, generating):
     """Refuse settings that hide the prompt or the steps; setting: name -> value."""
     if cache is not None and filled(cache):
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             "the call was given a cache that already holds tokens, so the prompt's latents cannot "
-            "be read; pass the whole conversation with an empty cache"
+            "be read; pass the whole conversation with an empty cache",
         )
     if not generating:
         return
     for key, reason in UNSUPPORTED.items():
         if setting(key):
-            raise error(f"{key} cannot be steered: {reason}; generate without {key}")
+            raise refuse(
+                SteeringRefusal, f"{key} cannot be steered: {reason}; generate without {key}"
+            )
     if (setting("guidance_scale") or 1) != 1:
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             "guidance_scale cannot be steered: guidance runs the model a second time at every "
-            "step; generate without guidance_scale"
+            "step; generate without guidance_scale",
         )
 
 
@@ -154,12 +167,13 @@ def note_settings(record, setting):
     record.beams = (setting("num_beams") or 1) > 1
 
 
-def check_padding(mask, error):
+def check_padding(mask):
     """Refuse right padding in generate: transformers itself then reads logits from a pad token."""
     if not bool(mask[:, -1].all()):
-        raise error(
+        raise refuse(
+            SteeringRefusal,
             "the batch is padded on the right, and generate continues from the last position; set "
-            "tokenizer.padding_side = 'left'"
+            "tokenizer.padding_side = 'left'",
         )
 
 
@@ -239,7 +253,7 @@ class ResultWorker(Mediator):
         self.steering.finish(getattr(result, "sequences", result))
 
 
-def start(mediator, call, steering, paths, error):
+def start(mediator, call, steering, paths):
     """Start the workers of one `apply` beside the block that called it.
 
     paths: the two decoder blocks, seen from the called envoy.
@@ -248,16 +262,18 @@ def start(mediator, call, steering, paths, error):
     locations = [f"{call.envoy.path}.{path}.output" for path in paths]
     for location in locations if steering.steerer.plans is None else locations[1:]:
         if mediator.occurrence(location):
-            raise error(
+            raise refuse(
+                SteeringRefusal,
                 f"apply was called after {location} had run; call it first in the block, before "
-                "any later layer is read"
+                "any later layer is read",
             )
     for other in interleaver.mediators:
         same = isinstance(other, StepWorker) and other.output_location == locations[1]
         if same and overlap(other.batch_group, call.group):
-            raise error(
+            raise refuse(
+                SteeringRefusal,
                 f"two apply calls would steer {locations[1]} in the same rows; use one, with a "
-                "map that is the sum of both"
+                "map that is the sum of both",
             )
     root, block = call.envoy._module, call.envoy.get(paths[1])._module
     workers: list[Mediator] = [StepWorker(steering, locations[0], locations[1], root, block)]

@@ -55,7 +55,7 @@ def difference(one: Any, other: Any) -> Any:
             f"one map is {one.shape[0]} x {one.shape[1]} and the other "
             f"{other.shape[0]} x {other.shape[1]}; expected two maps of the same SAEs."
         )
-    check_origin(one.provenance, other.provenance, "the other map has", MapError)
+    check_origin(one.provenance, other.provenance, "the other map has")
     if one.prompt_tokens != other.prompt_tokens:
         raise MapError(
             f"one map counts prompt tokens as {one.prompt_tokens!r} and the other as "

@@ -226,7 +226,7 @@ class ConditionalDifferenceMap(MapRows):
             "input_sae_sha256": input_sae_sha256,
             "output_sae_sha256": output_sae_sha256,
         }
-        check_origin(self.provenance, here, "it is used with", MapError)
+        check_origin(self.provenance, here, "it is used with")
 
     def portable(self) -> RemoteMap:
         """What travels to NDIF in the map's place: its sparse arrays and what they are of."""

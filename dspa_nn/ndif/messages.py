@@ -5,13 +5,13 @@ from typing import Any
 
 from dspa_nn import errors
 from dspa_nn.errors import DSPAError, NDIFError
+from dspa_nn.graph.refusals import REFUSALS
 
-# Raised by shipped code under these names; the sentence is already ours.
-_REFUSALS = {
-    "SteeringRefusal": errors.SteeringError,
-    "MapRefusal": errors.MapError,
-    "CountsRefusal": errors.CountsError,
-}
+# What shipped code raises, by name: the refusal, or where the server has the toolkit, the error.
+_REFUSALS: dict[str, type[DSPAError]] = {}
+for _refusal in REFUSALS:
+    _error = getattr(errors, _refusal.error.rpartition(".")[2])
+    _REFUSALS |= {_refusal.__name__: _error, _error.__name__: _error}
 # NDIF's words for jobs that it gave up through no fault of theirs.
 _SHED = ("evicted", "Error submitting request", "Critical server error")
 _NOT_DEPLOYED = ("deploy", "evaluat", "provision", "replica")

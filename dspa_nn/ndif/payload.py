@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.errors import MapError
+from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.graph.settings import check_origin
 from dspa_nn.ndif.sizes import (
     LEVEL,
@@ -55,7 +55,10 @@ def payload_of(dspa: Any, map: Any = None) -> Payload:
     load = Shipment()
     load.dspas = [dspa]
     if map is not None:
-        planned = isinstance(as_portable(map, MapError), list)
+        try:
+            planned = isinstance(as_portable(map), list)
+        except SteeringError as error:
+            raise MapError(str(error)) from None
         batch = list(map) if isinstance(map, (list, tuple)) else [map]
         load.plans, load.maps = (batch, []) if planned else ([], batch)
     load.decide()
@@ -78,7 +81,7 @@ def payload_of(dspa: Any, map: Any = None) -> Payload:
 
 def _refusal(dspa: Any, origin: Any) -> Exception | None:
     try:
-        check_origin(origin, dspa.provenance(), "it is used with", MapError)
+        check_origin(origin, dspa.provenance(), "it is used with")
     except MapError as error:
         return error
     return None

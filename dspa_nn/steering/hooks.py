@@ -101,14 +101,14 @@ class Attachment(EditLog):
             return setting_of(key, kwargs, self._model.generation_config)
 
         mask = kwargs.get("attention_mask")
-        check_settings(setting, kwargs.get("past_key_values"), True, SteeringError)
+        check_settings(setting, kwargs.get("past_key_values"), True)
         if mask is None and len(ids) > 1:
             raise SteeringError(
                 "a batch was generated from without attention_mask=, which alone says what is "
                 "padding; pass the tokenizer's"
             )
         if mask is not None:
-            check_padding(mask, SteeringError)
+            check_padding(mask)
         self._begin(ids, mask, True)
         assert self._run is not None
         note_settings(self._run.record, setting)
@@ -128,7 +128,7 @@ class Attachment(EditLog):
         ids = args[0] if args else kwargs.get("input_ids")
         if ids is None:
             raise SteeringError("the model was called without token ids; pass input_ids")
-        check_settings(lambda _: None, kwargs.get("past_key_values"), False, SteeringError)
+        check_settings(lambda _: None, kwargs.get("past_key_values"), False)
         self._begin(ids, kwargs.get("attention_mask"), False)
 
     def _read(self, _: Any, __: Any, output: Any) -> None:

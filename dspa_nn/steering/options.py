@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from dspa_nn.errors import SteeringError
 from dspa_nn.graph import settings
 from dspa_nn.graph.settings import PAPER, POSITIONS
 
@@ -23,7 +22,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         SteeringError: names the setting, its value and its range.
     """
-    settings.check_options(options, SteeringError)
+    settings.check_options(options)
 
 
 def allowed_latents(
@@ -34,4 +33,4 @@ def allowed_latents(
     Raises:
         SteeringError: a latent that the output SAE does not have.
     """
-    return settings.allowed_latents(only, never, d_out, SteeringError)
+    return settings.allowed_latents(only, never, d_out)

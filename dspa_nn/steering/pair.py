@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dspa_nn._version import __version__
-from dspa_nn.errors import MapError, SteeringError
+from dspa_nn.errors import SteeringError
 from dspa_nn.models.facts import ModelFacts, read_facts
 from dspa_nn.ndif.payload import Payload, payload_of
 from dspa_nn.prompts.rendered import is_batch
@@ -155,10 +155,8 @@ class ModelAndSAEs:
         from dspa_nn.graph.stand_ins import as_portable
 
         self.settle()
-        portable = as_portable(map, SteeringError)
-        return self.portable().steerer(
-            portable, given, only, never, planner, SteeringError, MapError
-        )
+        portable = as_portable(map)
+        return self.portable().steerer(portable, given, only, never, planner)
 
     def payload(self, map: Any = None) -> Payload:
         """Count the bytes that a remote run sends, part by part, before anything is sent.

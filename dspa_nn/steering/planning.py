@@ -8,7 +8,6 @@ from dspa_nn.counts.passes import takes_positions
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
-from dspa_nn.graph.stand_ins import SteeringRefusal
 from dspa_nn.models.facts import require_weights
 from dspa_nn.prompts.rendered import is_batch
 from dspa_nn.steering.log import Plan, plan_of
@@ -46,7 +45,6 @@ def plan(
         steerer.input_encoder,
         f"{dspa.model.path}.{dspa.paths[0]}",
         steering.counted,
-        SteeringRefusal if remote else SteeringError,
         follow=bool(remote),
     )
     steering.plan_from(_read(dspa.model, reader, inputs, remote))

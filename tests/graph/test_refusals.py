@@ -1,0 +1,84 @@
+"""What is refused is the toolkit's own error where that is installed, and travels where not."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dspa_nn
+from dspa_nn.errors import CountsError, MapError, SteeringError
+from dspa_nn.graph.refusals import (
+    REFUSALS,
+    CountsRefusal,
+    MapRefusal,
+    SteeringRefusal,
+    refuse,
+)
+from tests import steer_zoo
+
+GRAPH = Path(dspa_nn.__file__).parent / "graph"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [(SteeringRefusal, SteeringError), (MapRefusal, MapError), (CountsRefusal, CountsError)],
+)
+def test_a_refusal_is_the_error_of_the_toolkit_where_that_is_installed(
+    kind: Any, error: type[Exception]
+) -> None:
+    assert kind in REFUSALS
+    raised = refuse(kind, "no")
+    assert type(raised) is error
+    assert str(raised) == "no"
+
+
+def test_no_signature_carries_an_error_class() -> None:
+    arguments = [
+        f"{path.name}:{node.lineno}"
+        for path in GRAPH.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.arg) and node.arg.endswith("error")
+    ]
+    assert not arguments
+
+
+HIDDEN = """
+import sys
+class Hide:
+    def find_spec(self, name, *rest):
+        if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'jaxtyping', 'beartype'):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+import nnsight
+from nnsight.intervention.serialization import loads
+dspa, map = loads(open(sys.argv[1], 'rb').read())
+for call in (
+    lambda: dspa.apply(map),
+    lambda: dspa.steerer(map, {'alpha': -1, 'k_prompt': None, 'k_diff': None, 'mode': None,
+                               'prompt_rule': None, 'positions': 'all'}, None, None, None),
+    lambda: dspa.steerer(map, {'alpha': 1, 'k_prompt': None, 'k_diff': None, 'mode': None,
+                               'prompt_rule': 'gated', 'positions': 'all'}, None, None, None),
+):
+    try:
+        call()
+    except ValueError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_refusal_is_raised_where_the_toolkit_is_not_installed(tmp_path: Path) -> None:
+    from nnsight.intervention.serialization import dumps
+
+    lab = steer_zoo.lab("llama", "add")
+    map = dspa_nn.ConditionalDifferenceMap.from_dense(lab.map.to_dense())
+    (tmp_path / "blob").write_bytes(dumps((lab.dspa, map)))
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN, str(tmp_path / "blob")],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""},
+    )  # fmt: skip
+    kinds = [line.split()[0] for line in done.stdout.splitlines()]
+    assert kinds == ["SteeringRefusal", "SteeringRefusal", "MapRefusal"], done.stderr
