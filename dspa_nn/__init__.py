@@ -15,7 +15,7 @@ _HOMES = {
     "ActivationCounts": "dspa_nn.counts.table",
     "PreferenceTriple": "dspa_nn.triples.triple",
     "load_triples": "dspa_nn.triples.sources",
-    "Plan": "dspa_nn.steering.log",
+    "Plan": "dspa_nn.steering.plan",
     "EditLog": "dspa_nn.steering.log",
     "DSPAError": "dspa_nn.errors",
     "TripleError": "dspa_nn.errors",
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from dspa_nn.ndif.diagnosis import doctor
     from dspa_nn.ndif.jobs import Job
     from dspa_nn.steering.dspa import DSPA
-    from dspa_nn.steering.log import EditLog, Plan
+    from dspa_nn.steering.log import EditLog
+    from dspa_nn.steering.plan import Plan
     from dspa_nn.triples.sources import load_triples
     from dspa_nn.triples.triple import PreferenceTriple
 

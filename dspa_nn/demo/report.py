@@ -67,7 +67,7 @@ def edits_by_kind(own: Outcome, rows: Sequence[Row]) -> dict[str, dict[int, int]
         for edit in log:
             times = found[rows[place + edit.row].kind]
             times[edit.latent] = times.get(edit.latent, 0) + 1
-        place += len(log)
+        place += log.rows
     return found
 
 

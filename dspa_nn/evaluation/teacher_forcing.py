@@ -200,11 +200,11 @@ def mean_by(
 
 def edit_figures(log: EditLog) -> list[Any]:
     """Edits and the norm of the change, each a steered token: float64 [rows] twice."""
-    edits, tokens, norms = (np.zeros(len(log)) for _ in range(3))
-    for _, entry, live, changed in log._changes():
-        edits += changed.sum((1, 2)).cpu().numpy()
-        tokens += live.sum(1).cpu().numpy()
-        norms += torch.where(live, entry["norm"], 0.0).double().sum(1).cpu().numpy()
+    edits, tokens, norms = (np.zeros(log.rows) for _ in range(3))
+    for one in log.passes():
+        edits += one.edited.sum((1, 2)).cpu().numpy()
+        tokens += one.steered.sum(1).cpu().numpy()
+        norms += torch.where(one.steered, one.norm, 0.0).double().sum(1).cpu().numpy()
     return [edits / np.maximum(tokens, 1), norms / np.maximum(tokens, 1)]
 
 

@@ -8,8 +8,9 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.presets import get_preset, load_model
 from dspa_nn.steering.hooks import Attachment, attach
-from dspa_nn.steering.log import EditLog, Plan, warn_if_unsteered
+from dspa_nn.steering.log import EditLog, warn_if_unsteered
 from dspa_nn.steering.pair import ModelAndSAEs, Planner
+from dspa_nn.steering.plan import Plan
 from dspa_nn.triples.triple import PreferenceTriple
 
 

@@ -10,7 +10,7 @@ from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
 from dspa_nn.models.facts import require_weights
 from dspa_nn.prompts.rendered import is_batch
-from dspa_nn.steering.log import Plan, plan_of
+from dspa_nn.steering.plan import Plan, plan_of
 
 _OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
 

@@ -27,14 +27,14 @@ def rows(lab: Lab) -> list[list[int]]:
 def test_every_summary_adds_up_to_the_edits(lab: Lab, rows: Any) -> None:
     run = by_nnsight(lab, rows)
     log, edits = run.log, list(run.log)
-    assert log.total == len(edits) == len(run.edits)
+    assert log.total == len(edits) == len(run.edits) == len(log)
     assert log.by_row() == [sum(edit.row == row for edit in edits) for row in range(3)]
     assert log.by_latent() == {
         latent: sum(edit.latent == latent for edit in edits) for latent in log.by_latent()
     }
     assert sum(log.by_latent().values()) == log.total
     assert list(log.by_latent().values()) == sorted(log.by_latent().values(), reverse=True)
-    assert (log.tokens, log.steps, len(log)) == (3 * STEPS, STEPS, 3)
+    assert (log.tokens, log.steps, log.rows) == (3 * STEPS, STEPS, 3)
     assert len(log.norms()) == log.tokens
     moved = {(edit.row, edit.position) for edit in edits}
     assert int((log.norms() > 0).sum()) == len(moved)
@@ -46,6 +46,24 @@ def test_every_summary_adds_up_to_the_edits(lab: Lab, rows: Any) -> None:
     assert [edit.token_id for edit in edits] == [
         int(run.ids[edit.row, edit.position]) for edit in edits
     ]
+
+
+def test_its_length_is_that_of_what_iterating_yields(lab: Lab, rows: Any) -> None:
+    log = by_nnsight(lab, rows).log
+    assert len(log) == len(list(log)) > log.rows == 3
+    assert log
+    alone = steer_zoo.quiet(by_nnsight, lab, rows, alpha=0).log
+    assert len(alone) == len(list(alone)) == 0
+    assert not alone
+    assert (alone.rows, alone.tokens) == (3, log.tokens)
+
+
+def test_its_passes_hold_the_edits_as_tensors(lab: Lab, rows: Any) -> None:
+    log = by_nnsight(lab, rows).log
+    passes = list(log.passes())
+    assert [one.step for one in passes] == list(range(STEPS))
+    assert sum(int(one.edited.sum()) for one in passes) == log.total
+    assert all(torch.equal(one.edited, one.before != one.after) for one in passes)
 
 
 def test_every_edit_is_alpha_times_the_strongest_latent(lab: Lab, rows: Any) -> None:
@@ -93,7 +111,7 @@ def test_it_reads_as_text_before_and_after(lab: Lab) -> None:
     )
     often = next(iter(log.by_latent().items()))
     assert lines[1].startswith(f"  most edited latents (times): {often[0]} ({often[1]})")
-    assert lines[2].endswith("change in norm a token")
+    assert lines[2].endswith("change in norm per token")
     assert repr(log) == str(log)
 
 

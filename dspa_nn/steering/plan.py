@@ -1,0 +1,102 @@
+"""Plan: what would be steered for one prompt, as a person reads it."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from dspa_nn.graph.stand_ins import RemotePlan
+from dspa_nn.graph.steer import Record
+from dspa_nn.shipping import reduce_plan
+
+_PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")
+
+
+class Plan:
+    """What would be steered for one prompt.
+
+    Example:
+        >>> plan = dspa.plan(map, "Tell me about volcanoes.")
+        >>> plan.ablate
+        [(2071, -0.31), (88, -0.12)]
+        >>> with dspa.model.generate("Tell me about volcanoes."):
+        ...     edits = dspa.apply(plan)
+
+    Attributes:
+        made: the plan as tensors, with the prompt's ids and the settings in force, which is what
+            a run steers by.
+    """
+
+    def __init__(self, made: RemotePlan) -> None:
+        self.made = made
+
+    @property
+    def prompt_latents(self) -> list[tuple[int, int, float]]:
+        """`(input latent, counted tokens on which it is active, weight of its vote)`.
+
+        Every latent that votes, strongest first.
+        """
+        weights, counts = self.made.weights, self.made.counts
+        votes = torch.nonzero(weights).squeeze(-1)
+        order = torch.sort(counts[votes], descending=True, stable=True).indices
+        return [(int(i), int(counts[i]), float(weights[i])) for i in votes[order]]
+
+    @property
+    def augment(self) -> list[tuple[int, float]]:
+        """`(output latent, score)` of those raised where they are active, strongest first."""
+        return [(int(j), float(self.scores[j])) for j in self.made.augment if j >= 0]
+
+    @property
+    def ablate(self) -> list[tuple[int, float]]:
+        """The same of those turned down."""
+        return [(int(j), float(self.scores[j])) for j in self.made.ablate if j >= 0]
+
+    @property
+    def counted_tokens(self) -> int:
+        """Prompt tokens that were counted."""
+        return int(self.made.lengths)
+
+    @property
+    def scores(self) -> Float64[Tensor, " d_out"]:
+        """s(x) before any selection (docs/method.md 4.2)."""
+        return self.made.scores
+
+    def portable(self) -> RemotePlan:
+        """Return what travels in this plan's place."""
+        return self.made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_plan(self)
+
+    @property
+    def latents(self) -> list[int]:
+        """Output latents that would be edited, augmented ones first."""
+        return [latent for latent, _ in [*self.augment, *self.ablate]]
+
+    def __str__(self) -> str:
+        voters = ", ".join(f"{latent} ({count})" for latent, count, _ in self.prompt_latents[:8])
+        more = len(self.prompt_latents) - 8
+        lines = [
+            f"Plan from {self.counted_tokens} prompt tokens",
+            f"  votes of {len(self.prompt_latents)} input latents (active tokens): "
+            + (voters or "none")
+            + (f", and {more} more" if more > 0 else ""),
+        ]
+        for name, chosen in (("augment", self.augment), ("ablate", self.ablate)):
+            if chosen:
+                text = ", ".join(f"{latent} ({score:+.3f})" for latent, score in chosen)
+                lines.append(f"  {name} output latents (score): {text}")
+        if not self.latents:
+            lines.append("  nothing would be steered")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def plan_of(record: Record, row: int) -> Plan:
+    """Take one row's plan from a record."""
+    ids = record.ids[row, : record.mask.shape[1]][record.mask[row]]
+    planned = {name: getattr(record, name)[row].detach().cpu().clone() for name in _PLANNED}
+    options = {name: value for name, value in record.options.items() if name != "allowed"}
+    return Plan(RemotePlan(ids[: int(record.prompt_length[row])].cpu(), **planned, options=options))
