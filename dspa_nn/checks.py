@@ -1,11 +1,54 @@
 """Checks of single values that several packages make alike, each refused in one sentence."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
 from dspa_nn.errors import DSPAError
+from dspa_nn.imports import late
+
+
+def check_type(name: str, value: object, hint: Any, error: type[DSPAError]) -> None:
+    """Refuse what is not of an annotated type, items of containers included (as beartype samples).
+
+    >>> check_type("layers", [7, 24], list[int], DSPAError)
+    >>> check_type("layers", "7", list[int], DSPAError)
+    Traceback (most recent call last):
+    dspa_nn.errors.DSPAError: layers is '7', of type str; expected list[int].
+
+    `hint` is any annotation, such as `str | Sequence[Mapping[str, str]]`. Only annotations that are
+    no plain class load beartype.
+    """
+    if isinstance(hint, type):
+        fits = isinstance(value, hint)
+    else:
+        fits = late("beartype.door").is_bearable(value, hint)
+    if not fits:
+        raise error(
+            f"{name} is {reprlib.repr(value)}, of type {type(value).__name__}; "
+            f"expected {as_text(hint)}."
+        )
+
+
+def as_text(hint: Any) -> str:
+    """An annotation as a person writes it.
+
+    >>> import typing
+    >>> as_text(int), as_text(None | typing.Literal["a", "b"])
+    ('int', "'a' or 'b' or None")
+    """
+    if isinstance(hint, type) and not hasattr(hint, "__origin__"):
+        return "None" if hint is type(None) else hint.__name__
+    if get_origin(hint) in (Union, UnionType):
+        parts = sorted(map(as_text, get_args(hint)), key="None".__eq__)
+        return " or ".join(parts)
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")
 
 
 def check_positive_int(name: str, value: object, error: type[DSPAError]) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import install_import_hook
 # A room that does not exist is simply never imported.
 CHECKED_ROOMS = (
     "dspa_nn._version", "dspa_nn.checks", "dspa_nn.shipping", "dspa_nn.errors", "dspa_nn.shapes",
-    "dspa_nn.provenance",
+    "dspa_nn.provenance", "dspa_nn.imports", "dspa_nn.progress",
     "dspa_nn.files", "dspa_nn.triples", "dspa_nn.prompts", "dspa_nn.models", "dspa_nn.saes",
     "dspa_nn.maps", "dspa_nn.ndif", "dspa_nn.counts", "dspa_nn.steering", "dspa_nn.costs",
     "dspa_nn.evaluation", "dspa_nn.demo", "dspa_nn.cli",

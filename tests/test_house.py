@@ -27,7 +27,7 @@ PACKAGE = REPOSITORY / "dspa_nn"
 # From the bottom up. A room knows nothing of those above it; modules of one room know each other.
 ROOMS = (
     ("_version", "errors", "shapes"),
-    ("checks",),
+    ("checks", "imports", "progress"),
     ("graph",),
     ("files", "provenance", "shipping"),
     ("triples",),
