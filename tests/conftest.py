@@ -40,9 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ndif = os.environ.get("DSPA_NDIF") == "1" or os.environ.get("CI") == "true"
     no_ndif = pytest.mark.skip(reason="no NDIF server asked for: make test, or set DSPA_NDIF=1")
     for item in items:
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        # Not `item.keywords`, which holds the names of folders too.
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
-        if "ndif" in item.keywords and not ndif:
+        if item.get_closest_marker("ndif") and not ndif:
             item.add_marker(no_ndif)
 
 

@@ -21,7 +21,7 @@ from dspa_nn.graph.steer import Record
 from dspa_nn.graph.trace import exact
 from dspa_nn.ndif.backend import Backend
 from dspa_nn.ndif.messages import explain
-from dspa_nn.ndif.payload import look_through
+from dspa_nn.ndif.payload import check_fits, look_through, nbytes_of, too_large
 from dspa_nn.ndif.sizes import predicted
 from dspa_nn.steering.log import received
 from tests import tiny
@@ -187,10 +187,10 @@ def test_a_map_of_another_model_is_refused_before_sending(pair: tuple[Any, Any])
         map.to_dense(), provenance={**dspa.provenance(), "model_revision": "abc"}
     )
     shipment = look_through((dspa, other))
-    shipment.check()
+    check_fits(shipment)
     other.provenance["input_layer"] = 9
     with pytest.raises(MapError, match=r"fitted with input layer 9, but it is used with.* 1;"):
-        shipment.check()
+        check_fits(shipment)
 
 
 def test_what_is_sent_opens_where_the_toolkit_is_not(pair: tuple[Any, Any], tmp_path: Path) -> None:
@@ -246,15 +246,15 @@ def test_the_refusal_offers_what_is_less(pair: tuple[Any, Any]) -> None:
     saes = sum(sizes[name] for name in ("input encoder", "output encoder", "decoder"))
     planned = max(sizes["input encoder"], sizes["output encoder"] + sizes["decoder"])
     narrow = sizes[f"map, {len(map.rows)} rows".split(",")[0]] + saes - saes // 2
-    text = load.too_large(load.nbytes(), load.nbytes() - 1)
+    text = too_large(load, nbytes_of(load), nbytes_of(load) - 1)
     assert text == (
-        f"the request would be {load.nbytes():,} bytes, and the server takes "
-        f"{load.nbytes() - 1:,}; nothing was sent; less, before compression, is planned first "
+        f"the request would be {nbytes_of(load):,} bytes, and the server takes "
+        f"{nbytes_of(load) - 1:,}; nothing was sent; less, before compression, is planned first "
         "(plan = dspa.plan(map, prompt, remote=True), then dspa.apply(plan)): "
         f"{planned:,} bytes, in bfloat16 (DSPA(..., payload_dtype='bfloat16'), named inexact): "
         f"{narrow:,} bytes, planned first, in bfloat16 (both of these): {planned // 2:,} bytes"
     )
-    assert "none of that is sure to fit, as SAEs of up to 14 latents" in load.too_large(9999, 1000)
+    assert "none of that is sure to fit, as SAEs of up to 14 latents" in too_large(load, 9999, 1000)
 
 
 def test_a_planned_run_sends_no_input_encoder_and_the_planned_rows(pair: tuple[Any, Any]) -> None:
