@@ -35,7 +35,7 @@ def test_what_fits_an_annotation_passes(value: object, hint: Any) -> None:
         ("7", int | None, "it is '7', of type str; expected int or None."),
         ([7], MESSAGES, "it is [7], of type list; expected str or Sequence[Mapping[str, Any]]."),
         (
-            "bth",
+            "x",
             Literal["ablate", "both"],
             "it is 'x', of type str; expected 'ablate' or 'both'.",
         ),
