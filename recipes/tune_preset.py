@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 import dspa_nn as dn
-from dspa_nn.counts.passes import show_progress
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.evaluation.answers import answer, surprise
 from dspa_nn.evaluation.margin import Margins, margins
@@ -33,6 +32,7 @@ from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.ranking import accuracy
 from dspa_nn.evaluation.statistics import bootstrap
 from dspa_nn.evaluation.style import warmth
+from dspa_nn.progress import show_progress
 from dspa_nn.triples.demo import Row, read_rows, take
 
 PRESET = "smollm2-135m-instruct"
@@ -148,8 +148,8 @@ def tune(dspa: dn.DSPA, rows: Sequence[Row], options: argparse.Namespace) -> lis
             votes, options.k_diff, options.mode, options.alpha
         )
     ]
-    advance, bar = show_progress(2 * len(triples) * (1 + len(grid)), None)
-    with bar:
+    responses = 2 * len(triples) * (1 + len(grid))
+    with show_progress("margins", responses, "responses") as advance:
         measured = margins(
             dspa, triples, [maps.condition(setting) for _, setting in grid], advance=advance
         )

@@ -1,1 +1,3 @@
-"""The command `dspa`: thin over the library."""
+"""The command `dspa`, thin over the library: `app.py` holds it, and a module each command."""
+
+__all__: list[str] = []

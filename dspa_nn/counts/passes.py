@@ -166,16 +166,3 @@ def shard_of(batches: list[list[int]], shard: int, shards: int) -> list[list[int
     """Return the batches of one shard of `shards`; together they are the whole plan."""
     check_shard(shard, shards)
     return batches[shard::shards]
-
-
-def show_progress(total: int, visible: bool | None) -> tuple[Callable[[int], Any], Any]:
-    """Return a function that advances a progress bar and the bar; it shows on terminals alone."""
-    from tqdm.auto import tqdm
-
-    bar = tqdm(
-        total=total,
-        unit=" triples",
-        desc="counting",
-        disable=None if visible is None else not visible,
-    )
-    return bar.update, bar

@@ -12,6 +12,7 @@ from dspa_nn.counts.shards import shard_folder
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.count import Counter
 from dspa_nn.models.facts import require_weights
+from dspa_nn.progress import show_progress
 from dspa_nn.triples.triple import PreferenceTriple
 
 
@@ -122,8 +123,7 @@ class CountRun:
         if not remote:
             self.dspa.settle()
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
-        advance, bar = counting.show_progress(sum(map(len, batches)), progress)
-        with bar:
+        with show_progress("counting", sum(map(len, batches)), "triples", progress) as advance:
             if remote:
                 from dspa_nn.counts.remote import Run
 

@@ -17,7 +17,15 @@ from dspa_nn.evaluation.strength import Match
 from dspa_nn.triples.demo import Row
 
 EXAMPLES = 3
+NARROWEST = 80  # columns of a console: every table fits in so many
 _NAME = 21  # columns of a condition's name
+
+
+def terminal() -> Console:
+    """A console on standard output that no table loses a column in: never under 80 columns."""
+    console = Console()
+    console.width = max(console.width, NARROWEST)
+    return console
 
 
 def section(console: Console, title: str, note: str = "") -> None:

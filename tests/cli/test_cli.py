@@ -1,13 +1,17 @@
 """The command `dspa`, on a tiny model: files in, files and text out, errors in one sentence."""
 
+import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
-from dspa_nn import DSPA, ConditionalDifferenceMap
-from dspa_nn.cli.app import app
+from dspa_nn import DSPA, ConditionalDifferenceMap, load_triples
+from dspa_nn.cli.app import COMMANDS, app, function_of
 from dspa_nn.costs.table import preset_costs
 from tests import tiny
 
@@ -54,6 +58,38 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
     assert steered.exit_code == 0, steered.output
     for part in ("unsteered:\n", "steered:\n", "Plan from", "alpha 1.0"):
         assert part in steered.output
+
+
+def test_help_lists_every_command_and_loads_no_model_library() -> None:
+    code = (
+        "import sys; from dspa_nn.cli.app import app; app(['--help'], standalone_mode=False); "
+        "print(*[name for name in ('torch', 'nnsight', 'transformers') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == ""
+    for name in COMMANDS:
+        assert f" {name} " in told.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_line_of_help_is_that_of_its_function(name: str) -> None:
+    assert COMMANDS[name][1] == (inspect.getdoc(function_of(name)) or "").splitlines()[0]
+    assert dspa(name, "--help").exit_code == 0
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_the_same_file_gives_the_same_map_by_command_and_by_library(
+    source: Path, tmp_path: Path
+) -> None:
+    built = DSPA.from_preset("smollm2-135m-instruct")
+    for chat, options in ((False, ()), (True, ("--chat",))):
+        folder = tmp_path / f"map-{chat}"
+        told = dspa("fit", source, "--out", folder, "--percentile", 50, *options)
+        assert told.exit_code == 0, told.output
+        by_library = built.fit(load_triples(source, chat=chat), percentile=50)
+        by_command = ConditionalDifferenceMap.load(folder)
+        assert torch.equal(by_command.to_dense(), by_library.to_dense())
+        assert by_command.provenance == by_library.provenance
 
 
 def contents(folder: Path) -> dict[str, bytes]:

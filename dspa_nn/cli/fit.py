@@ -1,0 +1,109 @@
+"""`dspa fit` and `dspa merge`: from preference triples, or from counted shards, to a saved map."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dspa_nn.cli.options import (
+    DEFAULT_PRESET,
+    NOT_ASKED,
+    Chat,
+    FitKDiff,
+    FitOptions,
+    Gate,
+    MaxEntries,
+    Percentile,
+    Preset,
+    PromptTokens,
+    Sparsify,
+)
+from dspa_nn.counts.run import CountRun
+from dspa_nn.counts.shards import check_shard, shard_folder
+from dspa_nn.errors import CountsError
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.progress import quiet_loaders
+from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering.fit import fit_merged
+from dspa_nn.triples.sources import load_triples
+
+
+def fit(
+    source: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or a datasets name")],
+    out: Annotated[Path, typer.Option(help="folder for the map; with --shards, for all shards")],
+    preset: Preset = DEFAULT_PRESET,
+    chat: Chat = False,
+    percentile: Percentile = None,
+    k_diff: FitKDiff = None,
+    gate: Gate = "active",
+    sparsify: Sparsify = "paper",
+    max_entries: MaxEntries = None,
+    prompt_tokens: PromptTokens = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="folder to resume from")] = None,
+    shards: Annotated[int | None, typer.Option(help="count one of so many parts")] = None,
+    shard: Annotated[int | None, typer.Option(help="which part, from 0")] = None,
+) -> None:
+    """Fit a conditional-difference map on preference triples and save it.
+
+    With --shards and --shard only that part is counted; `dspa merge` fits when all are there.
+    """
+    options: FitOptions = {
+        "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
+        "max_entries": max_entries, "prompt_tokens": prompt_tokens,
+    }  # fmt: skip
+    part = _part(shards, shard, options)
+    triples = load_triples(source, chat=chat)
+    with quiet_loaders():
+        dspa = DSPA.from_preset(preset)
+    if part is None:
+        _save(dspa.fit(triples, checkpoint=checkpoint, **options), out)
+        return
+    index, number = part
+    run = CountRun(dspa, triples)
+    typer.echo(run.keep(out, shard=index, shards=number, checkpoint=checkpoint))
+    typer.echo(f"saved in {shard_folder(out, index, number)}")
+
+
+def merge(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the shards are")],
+    out: Annotated[Path, typer.Option(help="folder for the map")],
+    percentile: Percentile = None,
+    k_diff: FitKDiff = None,
+    gate: Gate = "active",
+    sparsify: Sparsify = "paper",
+    max_entries: MaxEntries = None,
+    prompt_tokens: PromptTokens = None,
+) -> None:
+    """Merge the shards that `dspa fit --shards` counted, fit a map and save it.
+
+    No model is loaded; the map is the one of a single run, byte for byte.
+    """
+    options: FitOptions = {
+        "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
+        "max_entries": max_entries, "prompt_tokens": prompt_tokens,
+    }  # fmt: skip
+    _save(fit_merged(folder, dict(options)), out)
+
+
+def _part(shards: int | None, shard: int | None, options: FitOptions) -> tuple[int, int] | None:
+    """The shard asked for and how many there are, or None; refused before anything runs."""
+    if shards is None and shard is None:
+        return None
+    if shards is None or shard is None:
+        raise CountsError(
+            f"{'--shard' if shards is None else '--shards'} came alone; give both --shards, how "
+            "many parts, and --shard, which of them from 0"
+        )
+    check_shard(shard, shards)
+    asked = [f"--{name.replace('_', '-')}" for name in options if options[name] != NOT_ASKED[name]]
+    if asked:
+        raise CountsError(
+            f"{', '.join(asked)} came with --shards, which only counts; give it to dspa merge"
+        )
+    return shard, shards
+
+
+def _save(fitted: ConditionalDifferenceMap, folder: Path) -> None:
+    fitted.save(folder)
+    typer.echo(fitted)
+    typer.echo(f"saved in {folder}")

@@ -1,0 +1,34 @@
+"""`dspa payload`: the bytes of a run on NDIF, before anything is sent."""
+
+from typing import Annotated
+
+import typer
+
+from dspa_nn.cli.options import DEFAULT_PRESET, Preset
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.models.configs import model_shape
+from dspa_nn.ndif.sizes import from_shapes
+from dspa_nn.steering.dspa import DSPA
+
+
+def payload(
+    map_folder: Annotated[
+        str | None, typer.Argument(metavar="[MAP]", help="a saved map, or its hub id")
+    ] = None,
+    preset: Preset = DEFAULT_PRESET,
+    payload_dtype: Annotated[str | None, typer.Option(help="cast both SAEs, inexact")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="latents of both SAEs")] = None,
+    columns: Annotated[int, typer.Option(min=0, help="output latents a map can edit")] = 159,
+) -> None:
+    """Print what a run on NDIF would send, part by part; nothing is sent.
+
+    With a map its SAEs are loaded and the request is packed, without a model. Without one, sizes
+    come from the preset's shapes alone (or --width), and nothing is loaded.
+    """
+    if map_folder is None:
+        shape = model_shape(preset)
+        widths = (shape.d_in, shape.d_out) if width is None else (width, width)
+        typer.echo(from_shapes(shape.config.hidden_size, *widths, columns=columns))
+        return
+    fitted = ConditionalDifferenceMap.load(map_folder)
+    typer.echo(DSPA.unloaded(preset, payload_dtype=payload_dtype).payload(fitted))

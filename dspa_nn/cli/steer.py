@@ -1,0 +1,57 @@
+"""`dspa steer`: one prompt, answered unsteered and steered."""
+
+from typing import Annotated
+
+import typer
+
+from dspa_nn.cli.options import (
+    DEFAULT_PRESET,
+    Alpha,
+    Chat,
+    KDiff,
+    KPrompt,
+    Mode,
+    Preset,
+    PromptRule,
+)
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.progress import quiet_loaders
+from dspa_nn.steering.dspa import DSPA
+
+
+def steer(
+    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="a saved map, or its hub id")],
+    text: Annotated[str, typer.Argument(metavar="PROMPT", help="what to say to the model")],
+    preset: Preset = DEFAULT_PRESET,
+    chat: Chat = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="length of the answers")] = 64,
+    alpha: Alpha = None,
+    k_prompt: KPrompt = None,
+    k_diff: KDiff = None,
+    mode: Mode = None,
+    prompt_rule: PromptRule = None,
+) -> None:
+    """Answer a prompt twice, unsteered and steered, and say what was edited."""
+    fitted = ConditionalDifferenceMap.load(map_folder)
+    with quiet_loaders():
+        dspa = DSPA.from_preset(preset)
+    model, prompt = dspa.model, dspa.render([{"role": "user", "content": text}] if chat else text)
+    settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
+    with model.generate(prompt.ids, **settings) as tracer:
+        plain = tracer.result.save()
+    with model.generate(prompt.ids, **settings) as tracer:
+        edits = dspa.apply(
+            fitted,
+            prompt=prompt,
+            alpha=alpha,
+            k_prompt=k_prompt,
+            k_diff=k_diff,
+            mode=mode,
+            prompt_rule=prompt_rule,
+        )
+        steered = tracer.result.save()
+    for name, ids in (("unsteered", plain), ("steered", steered)):
+        answer = model.tokenizer.decode(ids[0, len(prompt.ids) :], skip_special_tokens=True)
+        typer.echo(f"{name}:\n{answer}\n")
+    typer.echo(edits.plans[0])
+    typer.echo(edits)

@@ -1,0 +1,96 @@
+"""Progress of long steps: a bar on a terminal, a line now and then in a log."""
+
+import logging
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+# Seconds between two lines of a log; a step that is shorter says nothing there.
+LOG_INTERVAL = 30.0
+_LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} so far, {remaining} to go"
+
+
+class _Lines:
+    """Standard error, where what tqdm would draw over and over becomes a line each time."""
+
+    def write(self, drawn: str) -> int:
+        line = drawn.strip()
+        if line:
+            sys.stderr.write(line + "\n")
+        return len(drawn)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def show_progress(
+    step: str, total: int, unit: str = "", visible: bool | None = None
+) -> Generator[Callable[[int], None]]:
+    """Show how far a step is, on standard error; yields a function that says how much was done.
+
+    Example:
+        >>> with show_progress("counting", 250, "triples") as advance:
+        ...     advance(250)
+
+    Args:
+        step: what is done, in a word or two.
+        total: how many units it takes.
+        unit: what is counted.
+        visible: True draws a bar, False says nothing. None draws a bar on a terminal; elsewhere (a
+            pipe, a file, a scheduler's log) it prints a line every half minute.
+    """
+    from tqdm.auto import tqdm
+
+    bars: Callable[..., Any] = tqdm
+    options: dict[str, Any] = {"total": total, "desc": step, "unit": f" {unit}" if unit else ""}
+    if visible is False:
+        options |= {"disable": True}
+    elif visible is None and not sys.stderr.isatty():
+        options |= {
+            "file": _Lines(),
+            "mininterval": LOG_INTERVAL,
+            "delay": LOG_INTERVAL,
+            "miniters": 1,
+            "bar_format": _LINE,
+        }
+    with bars(**options) as bar:
+
+        def advance(done: int) -> None:
+            bar.update(done)
+
+        yield advance
+
+
+@contextmanager
+def quiet_loaders() -> Generator[None]:
+    """Keep transformers' bars and remarks of a model's loading out of sight; errors still come.
+
+    Example:
+        >>> with quiet_loaders():
+        ...     pass
+
+    What the hub's client shows of a download stays: it can take long, and shows on terminals alone.
+    """
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+    from transformers.utils import logging as loaders
+
+    bars, level = loaders.is_progress_bar_enabled(), loaders.get_verbosity()
+    downloads = not are_progress_bars_disabled()
+    loaders.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
+    loaders.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        loaders.set_verbosity(level)
+        if bars:
+            loaders.enable_progress_bar()
+        if not downloads:
+            disable_progress_bars()

@@ -1,0 +1,63 @@
+"""Progress: a bar on a terminal, lines in a log, and silence where nothing takes long."""
+
+import io
+
+import pytest
+
+from dspa_nn import progress
+from dspa_nn.progress import quiet_loaders, show_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, visible: bool | None = None) -> str:
+    monkeypatch.setattr("sys.stderr", stream)
+    with show_progress("counting", 3, "triples", visible) as advance:
+        for _ in range(3):
+            advance(1)
+    return stream.getvalue()
+
+
+def test_a_bar_is_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = shown(monkeypatch, Terminal())
+    assert "counting: " in drawn
+    assert "3/3" in drawn
+    assert "\r" in drawn
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0.0)
+    lines = shown(monkeypatch, io.StringIO()).splitlines()
+    assert "\r" not in "".join(lines)
+    assert [line.split(",")[0] for line in lines[1:4]] == [
+        f"counting: {done} of 3 triples" for done in (1, 2, 3)
+    ]
+
+
+def test_a_short_step_leaves_a_log_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, io.StringIO()) == ""
+
+
+def test_a_bar_can_be_asked_for_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, Terminal(), visible=False) == ""
+    assert "3/3" in shown(monkeypatch, io.StringIO(), visible=True)
+
+
+def test_loaders_are_quiet_inside_alone() -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    def state() -> tuple[bool, int, bool]:
+        return (
+            logging.is_progress_bar_enabled(),
+            logging.get_verbosity(),
+            are_progress_bars_disabled(),
+        )
+
+    before = state()
+    with quiet_loaders():
+        assert state() == (False, logging.ERROR, before[2])
+    assert state() == before
