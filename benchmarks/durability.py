@@ -244,7 +244,7 @@ def filled(job: Job, folder: Path, times: int, seed: int = 0) -> Rows:
 
 def main() -> None:
     import dspa_nn as dn
-    from dspa_nn.models.presets import ASSETS
+    from dspa_nn.files import ASSETS
 
     given = options(str(__doc__))
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a forked process cannot use a GPU

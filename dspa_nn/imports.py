@@ -1,4 +1,4 @@
-"""Imports that nnsight breaks where they come after it.
+"""Imports that nnsight breaks where they come after it, and imports of untyped libraries.
 
 `import nnsight` mounts its `.save` on every Python object, for good. Two libraries in use here
 look through all attributes of their classes when they are imported, and stumble over it: beartype
@@ -41,6 +41,15 @@ def late(name: str) -> ModuleType:
             for part in missing:
                 importlib.import_module(part)
     return sys.modules[name]
+
+
+def untyped(name: str) -> Any:
+    """Import a library whose types are incomplete, as one that may be anything to a type checker.
+
+    >>> untyped("json").dumps([1])
+    '[1]'
+    """
+    return importlib.import_module(name)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dspa_nn.counts import passes as counting
 from dspa_nn.counts.batches import Job, to_tensors
 from dspa_nn.counts.table import ActivationCounts, Block
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
-from dspa_nn.files.pairs import write_atomically
+from dspa_nn.files import write_atomically
 from dspa_nn.shipping import TRAVELS
 
 IN_FLIGHT = 2

@@ -10,7 +10,7 @@ import numpy as np
 from dspa_nn.checks import check_choice
 from dspa_nn.counts.rows import LENGTHS, TABLES, Block, canonical, check_rows, sparse_rows, stack
 from dspa_nn.errors import CountsError, FileError, MapError
-from dspa_nn.files.pairs import read_pair, write_pair
+from dspa_nn.files import read_pair, write_pair
 from dspa_nn.maps import gates as fitting
 from dspa_nn.maps.fit import fit_map
 from dspa_nn.maps.map import ConditionalDifferenceMap

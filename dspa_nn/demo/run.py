@@ -15,7 +15,7 @@ from dspa_nn.demo.measure import measure
 from dspa_nn.demo.setup import matched_controls, tuned_and_paper
 from dspa_nn.demo.verdict import differences, verdicts
 from dspa_nn.evaluation.latents import encode
-from dspa_nn.files.pairs import write_atomically
+from dspa_nn.files import write_atomically
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.triples.demo import Row, read_rows, take
 

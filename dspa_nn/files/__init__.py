@@ -1,1 +1,16 @@
 """Files on disk: arrays with their description, written whole or not at all."""
+
+from dspa_nn.files.assets import ASSETS
+from dspa_nn.files.atomic import write_atomically
+from dspa_nn.files.hub import on_disk
+from dspa_nn.files.pairs import read_pair, sha256_of_file, sha256_of_json, write_pair
+
+__all__ = [
+    "ASSETS",
+    "on_disk",
+    "read_pair",
+    "sha256_of_file",
+    "sha256_of_json",
+    "write_atomically",
+    "write_pair",
+]

@@ -6,23 +6,17 @@ place first, under a name that no older pair uses; replacing the JSON is the sin
 the new pair the valid one; the older tensor file goes last. So whatever interrupts a save, the
 folder holds the old pair or the new one. The JSON also holds a checksum of itself. Nothing in
 either file depends on the time or the machine: equal contents give equal bytes.
-
-Until it is in its place a file is a hidden `.tmp`, which nothing reads. Its writer holds a lock on
-it until the save is over, and the system lets go of the lock when the writer dies. So the next save
-of the same name removes what a dead writer left behind, and nothing that a living one needs.
 """
 
-import contextlib
 import glob
 import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -30,11 +24,7 @@ import safetensors.numpy
 from torch import Tensor
 
 from dspa_nn.errors import FileError
-
-try:
-    import fcntl
-except ImportError:  # Windows: no such locks, and an open file cannot be put in another's place
-    fcntl: Any = None
+from dspa_nn.files import atomic
 
 _CHUNK = 1 << 24
 
@@ -42,8 +32,10 @@ _CHUNK = 1 << 24
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as 64 hex digits.
 
-    >>> sha256_of_file("map.json")                                        # doctest: +SKIP
-    '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'
+    >>> Path("map.json").write_text("{}")
+    2
+    >>> sha256_of_file("map.json")
+    '44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
     """
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -62,22 +54,6 @@ def sha256_of_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a whole file or leave what was there: temporary file, fsync, replace.
-
-    >>> write_atomically("demo/report.json", "{}")                        # doctest: +SKIP
-
-    Raises `FileError` when the folder cannot be made or written, or the disk is full.
-    """
-    target = Path(path)
-    payload = data.encode() if isinstance(data, str) else data
-    with _refuse_in_one_sentence(target), _new_folder(target.parent):
-        _remove_left_behind(target.parent, glob.escape(target.name))
-        with ExitStack() as open_files:
-            _write_temporary(target, payload, open_files).replace(target)
-        _sync_folder(target.parent)
-
-
 def write_pair(
     folder: str | os.PathLike[str],
     name: str,
@@ -88,14 +64,20 @@ def write_pair(
 ) -> None:
     """Save arrays and their description as the pair `name` in `folder`, whole or not at all.
 
-    >>> write_pair("counts", "counts", {"index": np.arange(3)}, {"skipped": {}}, version=1)
-    ... # doctest: +SKIP
+    >>> write_pair("folder", "counts", {"index": np.arange(3)}, {"skipped": {}}, version=1)
 
-    `about` is any JSON object without the keys `schema`, `version`, `sha256` and `checksum`.
-    Raises `FileError` on a full disk or a read-only folder; the pair that was there stays.
+    Args:
+        folder: made where it does not exist.
+        name: of both files, as the module's docstring says.
+        arrays: any shapes and dtypes that safetensors knows.
+        about: any JSON object without the keys `schema`, `version`, `sha256` and `checksum`.
+        version: of the schema, which `read_pair` is asked for.
+
+    Raises:
+        FileError: a full disk or a read-only folder; the pair that was there stays.
     """
     target = Path(folder) / f"{name}.json"
-    with _refuse_in_one_sentence(target), _new_folder(target.parent):
+    with atomic.saving(target):
         payload = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
         digest = hashlib.sha256(payload).hexdigest()
         body = {"schema": f"dspa_nn.{name}", "version": version, "sha256": digest, **about}
@@ -104,24 +86,24 @@ def write_pair(
         tensors = _tensor_path(target.parent, name, digest)
         already_there = tensors.exists()
         any_tensors = f"{glob.escape(name)}-{'[0-9a-f]' * 16}.safetensors"
-        _remove_left_behind(target.parent, glob.escape(target.name), any_tensors)
+        atomic.remove_left_behind(target.parent, glob.escape(target.name), any_tensors)
         try:
             with ExitStack() as open_files:
                 temporaries = [
-                    _write_temporary(tensors, payload, open_files),
-                    _write_temporary(target, text.encode() + b"\n", open_files),
+                    atomic.write_temporary(tensors, payload, open_files),
+                    atomic.write_temporary(target, text.encode() + b"\n", open_files),
                 ]
                 temporaries[0].replace(tensors)
-                _sync_folder(target.parent)
+                atomic.sync_folder(target.parent)
                 temporaries[1].replace(target)
-                _sync_folder(target.parent)
+                atomic.sync_folder(target.parent)
         except BaseException:
             if not already_there and not _names(target, digest):
                 tensors.unlink(missing_ok=True)
             raise
         for older in target.parent.glob(any_tensors):
             if older != tensors:  # harmless when it cannot be removed: no JSON names it
-                _remove_unless_held(older, in_doubt=True)
+                atomic.remove_unless_locked(older, in_doubt=True)
 
 
 def read_pair(
@@ -129,11 +111,19 @@ def read_pair(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the pair `name` from `folder`: memory-mapped tensors, and the JSON object.
 
-    >>> tensors, about = read_pair("counts", "counts", version=1)        # doctest: +SKIP
+    >>> write_pair("folder", "counts", {"index": np.arange(3)}, {"skipped": {}}, version=1)
+    >>> tensors, about = read_pair("folder", "counts", version=1)
+    >>> tensors["index"], about["skipped"]
+    (tensor([0, 1, 2]), {})
 
-    Raises `FileError` when a file is missing, cut short, changed, or of a schema version above
-    `version`, the newest one that the caller can read. Without `verify` the arrays are not read
-    through for their checksum, so that changed bytes in them go unnoticed.
+    Args:
+        folder, name: as they were saved.
+        version: the newest version of the schema that the caller can read.
+        verify: read the arrays through for their checksum; without it, changed bytes in them go
+            unnoticed.
+
+    Raises:
+        FileError: a file is missing, cut short, changed, or of a newer version of the schema.
     """
     path = Path(folder) / f"{name}.json"
     about = _read_json(path, name, version)
@@ -150,7 +140,7 @@ def read_pair(
                 f"{tensors} has SHA-256 {digest[:12]}, but {path.name} expects "
                 f"{about['sha256'][:12]}: it was cut short or changed; save or copy it again."
             )
-        with safetensors.safe_open(str(tensors), framework="pt") as opened:
+        with cast(Any, safetensors.safe_open(str(tensors), framework="pt")) as opened:
             return {key: opened.get_tensor(key) for key in opened.keys()}, about  # noqa: SIM118
     except FileError:
         raise
@@ -166,10 +156,11 @@ def _read_json(path: Path, name: str, version: int) -> dict[str, Any]:
         )
     damaged = f"{path} was cut short or changed since it was saved; save or copy it again."
     try:
-        about = json.loads(path.read_bytes().decode())
+        loaded: Any = json.loads(path.read_bytes().decode())
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(damaged) from error
-    if not isinstance(about, dict) or not isinstance(about.get("version"), int):
+    about = cast(dict[str, Any], loaded if isinstance(loaded, dict) else {})
+    if not isinstance(about.get("version"), int):
         raise FileError(damaged)
     if about.get("schema") != f"dspa_nn.{name}":
         raise FileError(
@@ -198,91 +189,3 @@ def _names(path: Path, digest: str) -> bool:
         return digest.encode() in path.read_bytes()
     except OSError:
         return False
-
-
-def _write_temporary(target: Path, payload: bytes, open_files: ExitStack) -> Path:
-    """Write beside the target, and lock the file, until `open_files` close; then it is gone."""
-    file, temporary = _locked_temporary(target)
-    open_files.enter_context(file)
-    open_files.callback(temporary.unlink, missing_ok=True)
-    file.write(payload)
-    file.flush()
-    os.fsync(file.fileno())
-    if fcntl is None:
-        file.close()
-    # mkstemp makes files that only their owner reads: give them the usual permissions.
-    mask = os.umask(0)
-    os.umask(mask)
-    temporary.chmod(0o666 & ~mask)
-    return temporary
-
-
-def _locked_temporary(target: Path) -> tuple[BinaryIO, Path]:
-    while True:
-        handle, text = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a disk without locks: then nothing is tidied there
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return os.fdopen(handle, "wb"), Path(text)
-        os.close(handle)  # taken for left behind, in the moment before it was locked
-
-
-def _remove_left_behind(folder: Path, *names: str) -> None:
-    """Remove the temporary files of writers that died; names: patterns of what they were to be."""
-    for name in names:
-        for path in folder.glob(f".{name}.*.tmp"):
-            _remove_unless_held(path, in_doubt=False)
-
-
-def _remove_unless_held(path: Path, *, in_doubt: bool) -> None:
-    """Remove a file that no writer holds; in_doubt: also where there are no locks to tell."""
-    with contextlib.suppress(OSError):
-        if fcntl is None:
-            if in_doubt:
-                path.unlink()
-            return
-        with path.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            except OSError:
-                if not in_doubt:
-                    return
-            path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system lets a folder be synced
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
-    """Make the folder; should the writing fail, remove it again if it was not there before."""
-    was_there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        if not was_there:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-
-
-@contextlib.contextmanager
-def _refuse_in_one_sentence(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileError(
-            f"{target} could not be written ({reason}), and what was there before is unchanged; "
-            "free some space or choose another folder."
-        ) from error

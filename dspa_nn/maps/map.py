@@ -9,8 +9,7 @@ import torch
 
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import MapError
-from dspa_nn.files.hub import on_disk
-from dspa_nn.files.pairs import read_pair, write_pair
+from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.select import prompt_weights, scores
 from dspa_nn.graph.settings import check_origin
 from dspa_nn.graph.stand_ins import RemoteMap

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.files.assets import ASSETS
+from dspa_nn.files import ASSETS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import FileError, NDIFError
-from dspa_nn.files.pairs import write_atomically
+from dspa_nn.files import write_atomically
 
 
 class Job:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.files.assets import ASSETS
+from dspa_nn.files import ASSETS
 from dspa_nn.triples.triple import PreferenceTriple
 
 FILE = ASSETS / "demo_triples.jsonl"

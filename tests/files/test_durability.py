@@ -13,7 +13,7 @@ import pytest
 from benchmarks import durability
 from dspa_nn import FileError
 from dspa_nn.counts.run import CountRun
-from dspa_nn.files import pairs as files
+from dspa_nn.files import atomic, read_pair
 from tests import steer_zoo
 
 BUDGET = 40
@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_in_the_middle(
 
     with monkeypatch.context() as patch:
         # Not the folders, whose sync is no write.
-        patch.setattr(files, "_sync_folder", lambda folder: None)
+        patch.setattr(atomic, "sync_folder", lambda folder: None)
         patch.setattr(os, "fsync", full)
         with pytest.raises(FileError, match=r"could not be written \(No space left on device\), a"):
             run(place)
@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_in_the_middle(
     assert not [name for name in left if name.endswith(".tmp")]
     # What lies there is whole: pairs of two, and each of them is read.
     for path in place.rglob("*.json"):
-        files.read_pair(path.parent, path.stem, version=1)
+        read_pair(path.parent, path.stem, version=1)
     assert len(list(place.rglob("*.safetensors"))) == len(list(place.rglob("*.json")))
     run(place)
     durability.compare(place, wanted)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dspa_nn.errors import FileError
-from dspa_nn.files.pairs import (
+from dspa_nn.files import (
     read_pair,
     sha256_of_file,
     sha256_of_json,
@@ -139,7 +139,7 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import numpy as np
 from dspa_nn.errors import FileError
-from dspa_nn.files.pairs import write_atomically, write_pair
+from dspa_nn.files import write_atomically, write_pair
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 for act in (
     lambda: write_pair(sys.argv[1], "map", {"a": np.zeros(10**5)}, {}, version=1),
@@ -196,7 +196,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from dspa_nn.files import pairs as files
+from dspa_nn.files import write_pair
 
 def replace(self, target, replace=Path.replace):
     if target.name == sys.argv[2]:
@@ -205,7 +205,7 @@ def replace(self, target, replace=Path.replace):
     return replace(self, target)
 
 Path.replace = replace
-files.write_pair(sys.argv[1], "map", {"a": np.ones(3)}, {}, version=1)
+write_pair(sys.argv[1], "map", {"a": np.ones(3)}, {}, version=1)
 print("saved", flush=True)
 """
 
