@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from dspa_nn.graph.settings import OF_MAPS, contradicting
+from dspa_nn.graph.origin import OF_MAPS, contradicting
 
 # Counts to be merged must also come from one source of triples, rendered in one way.
 OF_COUNTS = OF_MAPS | {

@@ -40,3 +40,33 @@ def refuse(kind, text):
     except ImportError:
         error = kind
     return error(text)
+
+
+def did_you_mean(value, choices):
+    """A clause with the nearest of the choices, or nothing where none is near.
+
+    >>> did_you_mean("abblate", ("ablate", "augment", "both"))
+    " (did you mean 'ablate'?)"
+
+    Near means that at most a third of the letters, or one, would have to change.
+    """
+    if not isinstance(value, str) or not choices:
+        return ""
+    nearest = min(choices, key=lambda choice: changes(value, choice))
+    near = changes(value, nearest) <= max(1, len(value) // 3)
+    return f" (did you mean {nearest!r}?)" if near else ""
+
+
+def changes(one, other):
+    """The least number of letters to put in, take out or replace between two words.
+
+    >>> changes("abblate", "ablate")
+    1
+    """
+    row = list(range(len(other) + 1))
+    for count, letter in enumerate(one, 1):
+        before, row[0] = row[0], count
+        for place, wanted in enumerate(other, 1):
+            cost = before + (letter != wanted)
+            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, cost)
+    return row[-1]

@@ -7,9 +7,6 @@ makes no such promise, a stable sort does.
 
 import torch
 
-PROMPT_RULES = ("density", "gated", "centred")
-MODES = ("ablate", "augment", "both")
-
 
 def prompt_weights(counts, lengths, rule, k_prompt, tau, gate_mean, gate):
     """Weight of every prompt latent in the vote, float64 [rows, d_in].

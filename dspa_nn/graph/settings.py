@@ -1,7 +1,8 @@
 # pyright: basic
-"""The settings of one `apply`: filled in from preset or paper, checked, made plain values.
+"""The settings of a fit and of a run: what each may be, and what it is where nobody says.
 
-Here and not above, because on NDIF `apply` is called where only this room exists.
+One table, from which the command line, the documentation and every list of names are made. It is
+part of the code that travels, because on NDIF `apply` fills in and checks its settings there.
 """
 
 import math
@@ -9,36 +10,150 @@ from typing import Any
 
 import torch
 
-from dspa_nn.graph.refusals import MapRefusal, SteeringRefusal, refuse
-from dspa_nn.graph.select import MODES, PROMPT_RULES
+from dspa_nn.graph.refusals import SteeringRefusal, did_you_mean, refuse
 
-# arXiv 2603.21461, section "Published settings" of the method page.
-PAPER: dict[str, Any] = {
-    "percentile": 90,
-    "k_diff": 16,
-    "alpha": 0.2,
-    "k_prompt": 32,
-    "mode": "ablate",
-    "prompt_rule": "density",
-    "prompt_tokens": "content",
-}
+MODES = ("ablate", "augment", "both")
+PROMPT_RULES = ("density", "gated", "centred")
 POSITIONS = ("response", "all")
-# What a map must share with the model and the SAEs that it is used with, in words.
-OF_MAPS = {
-    "model_id": "model",
-    "model_revision": "model revision",
-    "input_layer": "input layer",
-    "output_layer": "output layer",
-    "input_sae_sha256": "input SAE with SHA-256",
-    "output_sae_sha256": "output SAE with SHA-256",
-}
+PROMPT_TOKENS = ("content", "all")
+GATES = ("active", "literal")
+SPARSIFICATIONS = ("paper", "rows", "none")
+
+
+class Setting:
+    """One setting of a fit or of a run.
+
+    Attributes:
+        name: the keyword. text: what it decides, in one sentence.
+        calls: the calls that take it: "fit", "plan", "apply", and "apply a plan" for what may still
+            be chosen once the latents are.
+        default: its value where neither the call, the map nor the preset gives one.
+        published: whether the default is the paper's (arXiv 2603.21461) or ours.
+        kind: "number", "count" (a whole number of at least 1) or "choice".
+        choices: the words that a choice may be.
+        limits: least and greatest value of a number.
+    """
+
+    def __init__(
+        self, name, text, calls, default, published, kind, choices=(), limits=(0, math.inf)
+    ):
+        self.name = name
+        self.text = text
+        self.calls = calls
+        self.default = default
+        self.published = published
+        self.kind = kind
+        self.choices = choices
+        self.limits = limits
+
+    def check(self, value):
+        """Refuse a value out of range; the sentence names the setting, the value and the range."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        least, most = self.limits
+        if self.kind == "choice":
+            right = value in self.choices
+            words = f"one of {', '.join(self.choices)}{did_you_mean(value, self.choices)}"
+        elif self.kind == "count":
+            right = number and isinstance(value, int) and value >= 1
+            words = "a whole number of at least 1"
+        elif most == math.inf:
+            right = number and least <= value < math.inf
+            words = f"a finite number of at least {least}"
+        else:
+            right = number and least <= value <= most
+            words = f"a number from {least} to {most}"
+        if not right:
+            raise refuse(SteeringRefusal, f"{self.name} is {value!r}, and must be {words}")
+
+
+SETTINGS = (
+    Setting(
+        "alpha",
+        "Size of an edit, in units of the largest latent of the token.",
+        ("plan", "apply", "apply a plan"), 0.2, True, "number",
+    ),
+    Setting(
+        "k_prompt",
+        "How many of the prompt's densest latents vote, with prompt_rule='density'.",
+        ("plan", "apply"), 32, True, "count",
+    ),
+    Setting(
+        "k_diff",
+        "In a run, the most latents that are edited in each direction; in a fit, the most entries "
+        "that one triple adds to a row of the map.",
+        ("fit", "plan", "apply"), 16, True, "count",
+    ),
+    Setting(
+        "mode",
+        "Whether latents are turned down (ablate), raised (augment), or both.",
+        ("plan", "apply"), "ablate", True, "choice", MODES,
+    ),
+    Setting(
+        "prompt_rule",
+        "Which prompt latents vote: the densest (density), those whose gate is open (gated), or "
+        "gates less their mean over the fitting prompts (centred).",
+        ("plan", "apply"), "density", False, "choice", PROMPT_RULES,
+    ),
+    Setting(
+        "prompt_tokens",
+        "Which prompt tokens are counted: those of the messages (content), or the chat template's "
+        "too (all).",
+        ("fit",), "content", False, "choice", PROMPT_TOKENS,
+    ),
+    Setting(
+        "positions",
+        "Which tokens are steered: from the last prompt token on (response), or all of them.",
+        ("apply", "apply a plan"), "response", False, "choice", POSITIONS,
+    ),
+    Setting(
+        "percentile",
+        "Percentile of a prompt latent's density above which its gate is open.",
+        ("fit",), 90, False, "number", (), (0, 100),
+    ),
+    Setting(
+        "gate",
+        "Whether a gate also needs its latent to be active (active), or only a density at the "
+        "threshold (literal).",
+        ("fit",), "active", False, "choice", GATES,
+    ),
+    Setting(
+        "sparsify",
+        "Which entries of the map are kept.",
+        ("fit",), "paper", False, "choice", SPARSIFICATIONS,
+    ),
+    Setting(
+        "max_entries",
+        "The most entries that a map keeps, or None for no limit.",
+        ("fit",), None, False, "count",
+    ),
+)  # fmt: skip
+
+
+def names_of(call):
+    """Names of the settings that a call takes: "fit", "plan", "apply" or "apply a plan"."""
+    return tuple(setting.name for setting in SETTINGS if call in setting.calls)
+
+
+FIT_SETTINGS = names_of("fit")
+PLAN_SETTINGS = names_of("plan")
+APPLY_SETTINGS = names_of("apply")
+APPLY_PLAN_SETTINGS = names_of("apply a plan")
+# What a run was made with, the map's prompt_tokens included: shown by its log.
+LOGGED_SETTINGS = tuple(
+    setting.name
+    for setting in SETTINGS
+    if "apply" in setting.calls or setting.name == "prompt_tokens"
+)
+# What the paper published, and what everything falls back to.
+PAPER: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS if setting.published}
+DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
 
 
 def fill(given, *fallbacks):
-    """`given` with every None replaced from the first fallback that has the key."""
+    """`given` with every None replaced from the first fallback that has the key, or `DEFAULTS`."""
     filled = {}
     for key, value in given.items():
-        for fallback in (*fallbacks, PAPER):
+        for fallback in (*fallbacks, DEFAULTS):
             if value is None:
                 value = fallback.get(key)
         # numpy's and torch's scalars are numbers too.
@@ -47,25 +162,22 @@ def fill(given, *fallbacks):
     return filled
 
 
-def check_options(options):
-    """Refuse settings out of range; the message names the setting, its value and its range."""
-    alpha = options["alpha"]
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 <= alpha < math.inf:
+def check_names(call, given, known):
+    """Refuse keywords that a call does not take; the sentence names the nearest right one."""
+    unknown = sorted(name for name in given if name not in known)
+    if unknown:
+        near = "".join(did_you_mean(name, known) for name in unknown[:1])
         raise refuse(
-            SteeringRefusal, f"alpha is {alpha!r}, and must be a finite number of at least 0"
+            SteeringRefusal,
+            f"{call} takes no {', '.join(unknown)}{near}; it takes {', '.join(known)}",
         )
-    for name in ("k_prompt", "k_diff"):
-        value = options[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise refuse(
-                SteeringRefusal, f"{name} is {value!r}, and must be a whole number of at least 1"
-            )
-    for name, known in (("mode", MODES), ("prompt_rule", PROMPT_RULES), ("positions", POSITIONS)):
-        if options[name] not in known:
-            raise refuse(
-                SteeringRefusal,
-                f"{name} is {options[name]!r}, and must be one of {', '.join(known)}",
-            )
+
+
+def check_options(options):
+    """Refuse settings of a run that are out of range."""
+    for setting in SETTINGS:
+        if "apply" in setting.calls:
+            setting.check(options[setting.name])
 
 
 def allowed_latents(only, never, d_out):
@@ -102,52 +214,3 @@ def listed(name, latents):
 def kind_of(value):
     """The name of a value's type, or of its dtype where it has one."""
     return str(getattr(value, "dtype", type(value).__name__))
-
-
-def check_map(arrays, widths, prompt_rule):
-    """Refuse a map that is not of these two SAEs, or that cannot serve the prompt rule."""
-    shape = arrays["d_in"], arrays["d_out"]
-    if shape != widths:
-        raise refuse(
-            MapRefusal,
-            f"this map is {shape[0]} x {shape[1]}, and the two SAEs have {widths[0]} and "
-            f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these",
-        )
-    needed = {"gated": ("tau",), "centred": ("tau", "gate_mean")}.get(prompt_rule, ())
-    missing = [name.replace("_", " ") for name in needed if arrays[name] is None]
-    if missing:
-        raise refuse(
-            MapRefusal,
-            f"prompt_rule={prompt_rule!r} needs the map's {' and '.join(missing)}, which this map "
-            "does not hold; fit the map from counts, or use prompt_rule='density'",
-        )
-
-
-def contradicting(one, other, keys):
-    """(name, one value, other value) of the first key on which two origins differ, or None.
-
-    A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
-    no hash of an SAE, the SAEs' names are compared instead.
-    """
-    for key, name in keys.items():
-        mine, theirs = one.get(key), other.get(key)
-        if key.endswith("sae_sha256") and (mine is None or theirs is None):
-            key = key.removesuffix("_sha256")
-            name = name.removesuffix(" with SHA-256")
-            mine, theirs = one.get(key), other.get(key)
-        if mine is not None and theirs is not None and mine != theirs:
-            short = 12 if key.endswith("sha256") else None
-            return name, str(mine)[:short], str(theirs)[:short]
-    return None
-
-
-def check_origin(fitted, here, words):
-    """Refuse a map whose origin contradicts what it is used with; both are named."""
-    found = contradicting(fitted, here, OF_MAPS)
-    if found is not None:
-        name, one, other = found
-        raise refuse(
-            MapRefusal,
-            f"this map was fitted with {name} {one}, but {words} {name} {other}; use the one it "
-            "was fitted with, or fit a map for this one.",
-        )

@@ -10,21 +10,19 @@ from nnsight import save
 from nnsight.util import from_import_path
 
 from dspa_nn.graph.apply import apply
+from dspa_nn.graph.origin import check_map, check_origin
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.settings import (
+    APPLY_PLAN_SETTINGS,
+    APPLY_SETTINGS,
+    DEFAULTS,
     allowed_latents,
-    check_map,
+    check_names,
     check_options,
-    check_origin,
     fill,
 )
 from dspa_nn.graph.steer import Steerer
 from dspa_nn.graph.trace import current_call
-
-# What `apply` takes besides the map, and what it falls back to: None is filled in by `fill`.
-NAMES = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "positions")
-# Of these, what may still be chosen for a plan that is already made.
-OPEN = ("alpha", "positions")
 
 
 class RemoteMap:
@@ -116,7 +114,7 @@ class RemoteDSPA:
         options = dict(plans[0].options)
         for plan in plans:
             check_origin(plan.options["origin"], self.identity, "it is used with")
-            for name in NAMES:
+            for name in APPLY_SETTINGS:
                 if plan.options[name] != options[name]:
                     raise refuse(
                         SteeringRefusal,
@@ -124,13 +122,15 @@ class RemoteDSPA:
                         f"{plan.options[name]!r}; plan the batch with the same settings",
                     )
         for name, value in given.items():
-            if value is not None and name not in OPEN:
+            if value is not None and name not in APPLY_PLAN_SETTINGS:
                 raise refuse(
                     SteeringRefusal,
                     f"{name}= came with a plan, which is already made; give it to dspa.plan "
-                    f"instead ({' and '.join(OPEN)} may be given here)",
+                    f"instead ({' and '.join(APPLY_PLAN_SETTINGS)} may be given here)",
                 )
-        options.update({name: given[name] for name in OPEN if given[name] is not None})
+        options.update(
+            {name: given[name] for name in APPLY_PLAN_SETTINGS if given[name] is not None}
+        )
         options["allowed"] = None
         check_options(options)
         return Steerer(self.encoders, self.decoder, self.editable, None, options, plans=plans)
@@ -138,13 +138,9 @@ class RemoteDSPA:
     def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):
         """`DSPA.apply`, on the server; the log is read where the toolkit is installed."""
         planner = given.pop("planner", None)
-        given = {"positions": "response", **given}
-        unknown = sorted(set(given) - set(NAMES))
-        if unknown:
-            raise refuse(
-                SteeringRefusal, f"apply takes no {', '.join(unknown)}; it takes {', '.join(NAMES)}"
-            )
-        given = {name: given.get(name) for name in NAMES}
+        check_names("apply", given, APPLY_SETTINGS)
+        given = {"positions": DEFAULTS["positions"], **given}
+        given = {name: given.get(name) for name in APPLY_SETTINGS}
         map = as_portable(map)
         envoy = current_call()[1].envoy
         config = getattr(envoy._module, "config", None)

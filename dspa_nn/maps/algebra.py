@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dspa_nn.errors import MapError
-from dspa_nn.graph.settings import check_origin
+from dspa_nn.graph.origin import check_origin
 from dspa_nn.maps.rows import compressed
 
 # How a map was fitted: what its files and the maps made from it carry on.

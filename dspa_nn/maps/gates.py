@@ -12,11 +12,8 @@ import numpy as np
 
 from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
+from dspa_nn.graph.settings import GATES, PROMPT_TOKENS, SPARSIFICATIONS
 from dspa_nn.shapes import SparseTable
-
-GATES = ("active", "literal")
-PROMPT_TOKENS = ("content", "all")
-SPARSIFICATIONS = ("paper", "rows", "none")
 
 # Entries of a table that are sorted or compared together.
 _PIECE = 1 << 22

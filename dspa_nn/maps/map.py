@@ -10,8 +10,8 @@ import torch
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import MapError
 from dspa_nn.files import on_disk, read_pair, write_pair
+from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.select import prompt_weights, scores
-from dspa_nn.graph.settings import check_origin
 from dspa_nn.graph.stand_ins import RemoteMap
 from dspa_nn.maps import gates as fitting
 from dspa_nn.maps.algebra import OPTIONS, difference, restricted

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
-from dspa_nn.graph.select import PROMPT_RULES
+from dspa_nn.graph.settings import PROMPT_RULES
 
 
 def check_counts(counts: Any, d_in: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dspa_nn.errors import MapError, SteeringError
-from dspa_nn.graph.settings import check_origin
+from dspa_nn.graph.origin import check_origin
 from dspa_nn.ndif.sizes import (
     LEVEL,
     MAX_REQUEST_BYTES,

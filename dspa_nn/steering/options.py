@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from dspa_nn.graph import settings
-from dspa_nn.graph.settings import PAPER, POSITIONS
+from dspa_nn.graph.settings import DEFAULTS, PAPER, POSITIONS
 
-__all__ = ["PAPER", "POSITIONS", "allowed_latents", "check_options", "fill"]
+__all__ = ["DEFAULTS", "PAPER", "POSITIONS", "allowed_latents", "check_options", "fill"]
 
 
 def fill(given: Mapping[str, Any], *fallbacks: Mapping[str, Any]) -> dict[str, Any]:

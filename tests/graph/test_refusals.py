@@ -58,6 +58,7 @@ from nnsight.intervention.serialization import loads
 dspa, map = loads(open(sys.argv[1], 'rb').read())
 for call in (
     lambda: dspa.apply(map),
+    lambda: dspa.apply(map, alpa=3),
     lambda: dspa.steerer(map, {'alpha': -1, 'k_prompt': None, 'k_diff': None, 'mode': None,
                                'prompt_rule': None, 'positions': 'all'}, None, None, None),
     lambda: dspa.steerer(map, {'alpha': 1, 'k_prompt': None, 'k_diff': None, 'mode': None,
@@ -80,5 +81,7 @@ def test_a_refusal_is_raised_where_the_toolkit_is_not_installed(tmp_path: Path) 
         [sys.executable, "-c", HIDDEN, str(tmp_path / "blob")],
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""},
     )  # fmt: skip
-    kinds = [line.split()[0] for line in done.stdout.splitlines()]
-    assert kinds == ["SteeringRefusal", "SteeringRefusal", "MapRefusal"], done.stderr
+    lines = done.stdout.splitlines()
+    kinds = [line.split()[0] for line in lines]
+    assert kinds == [*["SteeringRefusal"] * 3, "MapRefusal"], done.stderr
+    assert "apply takes no alpa (did you mean 'alpha'?); it takes alpha, k_prompt" in lines[1]

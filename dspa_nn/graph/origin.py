@@ -1,0 +1,63 @@
+# pyright: basic
+"""Whether a map belongs to this model and these SAEs: docs/method.md 5."""
+
+from dspa_nn.graph.refusals import MapRefusal, refuse
+
+# What a map must share with the model and the SAEs that it is used with, in words.
+OF_MAPS = {
+    "model_id": "model",
+    "model_revision": "model revision",
+    "input_layer": "input layer",
+    "output_layer": "output layer",
+    "input_sae_sha256": "input SAE with SHA-256",
+    "output_sae_sha256": "output SAE with SHA-256",
+}
+
+
+def check_map(arrays, widths, prompt_rule):
+    """Refuse a map that is not of these two SAEs, or that cannot serve the prompt rule."""
+    shape = arrays["d_in"], arrays["d_out"]
+    if shape != widths:
+        raise refuse(
+            MapRefusal,
+            f"this map is {shape[0]} x {shape[1]}, and the two SAEs have {widths[0]} and "
+            f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these",
+        )
+    needed = {"gated": ("tau",), "centred": ("tau", "gate_mean")}.get(prompt_rule, ())
+    missing = [name.replace("_", " ") for name in needed if arrays[name] is None]
+    if missing:
+        raise refuse(
+            MapRefusal,
+            f"prompt_rule={prompt_rule!r} needs the map's {' and '.join(missing)}, which this map "
+            "does not hold; fit the map from counts, or use prompt_rule='density'",
+        )
+
+
+def contradicting(one, other, keys):
+    """(name, one value, other value) of the first key on which two origins differ, or None.
+
+    A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
+    no hash of an SAE, the SAEs' names are compared instead.
+    """
+    for key, name in keys.items():
+        mine, theirs = one.get(key), other.get(key)
+        if key.endswith("sae_sha256") and (mine is None or theirs is None):
+            key = key.removesuffix("_sha256")
+            name = name.removesuffix(" with SHA-256")
+            mine, theirs = one.get(key), other.get(key)
+        if mine is not None and theirs is not None and mine != theirs:
+            short = 12 if key.endswith("sha256") else None
+            return name, str(mine)[:short], str(theirs)[:short]
+    return None
+
+
+def check_origin(fitted, here, words):
+    """Refuse a map whose origin contradicts what it is used with; both are named."""
+    found = contradicting(fitted, here, OF_MAPS)
+    if found is not None:
+        name, one, other = found
+        raise refuse(
+            MapRefusal,
+            f"this map was fitted with {name} {one}, but {words} {name} {other}; use the one it "
+            "was fitted with, or fit a map for this one.",
+        )
