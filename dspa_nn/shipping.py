@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from dspa_nn.graph.stand_ins import (
-    RemoteDSPA,
-    RemoteMap,
-    RemotePlan,
-    RemotePrompt,
+    PortableDSPA,
+    PortableMap,
+    PortablePlan,
+    PortablePrompt,
     Returned,
     arrive,
 )
@@ -38,7 +38,7 @@ class ShippableDSPA(Protocol):
 
     model: Any
 
-    def portable(self, columns: Tensor | None = None) -> RemoteDSPA:
+    def portable(self, columns: Tensor | None = None) -> PortableDSPA:
         """The tensors that travel, with these decoder rows."""
         ...
 
@@ -51,7 +51,7 @@ class ShippableMap(Protocol):
         """The output latents that it can edit, ascending."""
         ...
 
-    def portable(self) -> RemoteMap:
+    def portable(self) -> PortableMap:
         """The arrays that travel."""
         ...
 
@@ -60,7 +60,7 @@ class ShippableMap(Protocol):
 class ShippablePlan(Protocol):
     """A plan, as far as sending it is concerned."""
 
-    made: RemotePlan
+    made: PortablePlan
 
     @property
     def latents(self) -> list[int]:
@@ -117,7 +117,7 @@ def shipping(shipment: Shipment) -> Iterator[Shipment]:
 
 
 def reduce_dspa(dspa: ShippableDSPA) -> Reduced:
-    """Reduce a `DSPA` to a `graph.stand_ins.RemoteDSPA`."""
+    """Reduce a `DSPA` to a `graph.stand_ins.PortableDSPA`."""
     shipment = _noted(dspa, "dspas")
     parts = vars(dspa.portable(None if shipment is None else shipment.columns))
     # The server has devices of its own, and puts them beside its model.
@@ -127,11 +127,11 @@ def reduce_dspa(dspa: ShippableDSPA) -> Reduced:
         if shipment.planned:
             parts["encoders"] = (None, parts["encoders"][1])
         parts["model"] = dspa.model  # by reference: nnsight's pickler knows models by name
-    return registered(RemoteDSPA), tuple(parts.values())
+    return registered(PortableDSPA), tuple(parts.values())
 
 
 def reduce_map(map: ShippableMap) -> Reduced:
-    """Reduce a map to itself where the toolkit is installed, elsewhere to a `RemoteMap`."""
+    """Reduce a map to itself where the toolkit is installed, elsewhere to a `PortableMap`."""
     _noted(map, "maps")
     return _either(map, map.portable())
 
@@ -144,7 +144,7 @@ def reduce_plan(plan: ShippablePlan) -> Reduced:
 
 def reduce_prompt(prompt: object, prompt_ids: Tensor, content: Tensor) -> Reduced:
     """Reduce a `Rendered` to itself where the toolkit is installed, elsewhere to its ids."""
-    return _either(prompt, RemotePrompt(prompt_ids.clone(), content))
+    return _either(prompt, PortablePrompt(prompt_ids.clone(), content))
 
 
 def reduce_log(log: object, record: object) -> Reduced:

@@ -25,7 +25,7 @@ from dspa_nn.graph.steer import Steerer
 from dspa_nn.graph.trace import current_call
 
 
-class RemoteMap:
+class PortableMap:
     """A conditional-difference map as its arrays: see `ConditionalDifferenceMap`."""
 
     def __init__(self, arrays, prompt_tokens, origin, defaults):
@@ -35,7 +35,7 @@ class RemoteMap:
         self.defaults = defaults
 
 
-class RemotePlan:
+class PortablePlan:
     """What was counted, scored and chosen for one prompt, and with which settings: see `Plan`.
 
     ids: int64 [tokens], the prompt's; counts: int32 [d_in]; lengths: int64 [], counted tokens;
@@ -54,12 +54,12 @@ class RemotePlan:
 
 
 def as_portable(value):
-    """A map as a `RemoteMap`, or plans (one, or one a row) as a list of `RemotePlan`."""
+    """A map as a `PortableMap`, or plans (one, or one a row) as a list of `PortablePlan`."""
     batch = value if isinstance(value, (list, tuple)) else [value]
     batch = [own.portable() if hasattr(own, "portable") else own for own in batch]
-    if batch and all(isinstance(own, RemotePlan) for own in batch):
+    if batch and all(isinstance(own, PortablePlan) for own in batch):
         return batch
-    if isinstance(value, (list, tuple)) or not isinstance(batch[0], RemoteMap):
+    if isinstance(value, (list, tuple)) or not isinstance(batch[0], PortableMap):
         raise refuse(
             SteeringRefusal,
             f"apply was given a {type(value).__name__} for its map; pass what fit or "
@@ -68,7 +68,7 @@ def as_portable(value):
     return batch[0]
 
 
-class RemotePrompt:
+class PortablePrompt:
     """A rendered prompt as its ids and what of them is content: int64 and bool, one a token."""
 
     def __init__(self, prompt_ids, content):
@@ -76,7 +76,7 @@ class RemotePrompt:
         self.content = content
 
 
-class RemoteDSPA:
+class PortableDSPA:
     """A `DSPA` as its tensors: what a steered run needs of the two SAEs, and who they are."""
 
     def __init__(self, paths, encoders, decoder, editable, identity, defaults, tokens, model=None):
@@ -93,7 +93,7 @@ class RemoteDSPA:
     def steerer(self, map, given, only, never, planner):
         """The steerer of one `apply`, its settings filled in and checked.
 
-        map: a `RemoteMap`, or plans, which were made with one.
+        map: a `PortableMap`, or plans, which were made with one.
         """
         if isinstance(map, list):
             chosen = {"only": only, "never": never, "planner": planner}

@@ -12,7 +12,7 @@ from dspa_nn.errors import MapError
 from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.select import prompt_weights, scores
-from dspa_nn.graph.stand_ins import RemoteMap
+from dspa_nn.graph.stand_ins import PortableMap
 from dspa_nn.maps import gates as fitting
 from dspa_nn.maps.algebra import OPTIONS, difference, restricted
 from dspa_nn.maps.queries import check_counts, check_lengths, check_rule
@@ -227,7 +227,7 @@ class ConditionalDifferenceMap(MapRows):
         }
         check_origin(self.provenance, here, "it is used with")
 
-    def portable(self) -> RemoteMap:
+    def portable(self) -> PortableMap:
         """What travels to NDIF in the map's place: its sparse arrays and what they are of."""
         arrays = {
             "rows": self.rows,
@@ -240,7 +240,7 @@ class ConditionalDifferenceMap(MapRows):
             "gate_mean": self.gate_mean,
             "gate": self.gate,
         }
-        return RemoteMap(arrays, self.prompt_tokens, self.provenance, self.defaults)
+        return PortableMap(arrays, self.prompt_tokens, self.provenance, self.defaults)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_map(self)

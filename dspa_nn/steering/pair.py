@@ -174,14 +174,14 @@ class ModelAndSAEs:
 
         columns: output latents, ascending, whose decoder rows are taken; None takes every row.
         """
-        from dspa_nn.graph.stand_ins import RemoteDSPA
+        from dspa_nn.graph.stand_ins import PortableDSPA
 
         decoder = self.output_sae.decoder
         tokens = {
             "bos_id": self.facts.bos_id,
             "markup_ids": self.facts.special_ids,
         }
-        return RemoteDSPA(
+        return PortableDSPA(
             self.paths,
             self._encoders(),
             decoder if columns is None else decoder[columns.to(decoder.device)],

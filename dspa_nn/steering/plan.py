@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from dspa_nn.graph.stand_ins import RemotePlan
+from dspa_nn.graph.stand_ins import PortablePlan
 from dspa_nn.graph.steer import Record
 from dspa_nn.shipping import reduce_plan
 
@@ -28,7 +28,7 @@ class Plan:
             a run steers by.
     """
 
-    def __init__(self, made: RemotePlan) -> None:
+    def __init__(self, made: PortablePlan) -> None:
         self.made = made
 
     @property
@@ -62,7 +62,7 @@ class Plan:
         """s(x) before any selection (docs/method.md 4.2)."""
         return self.made.scores
 
-    def portable(self) -> RemotePlan:
+    def portable(self) -> PortablePlan:
         """Return what travels in this plan's place."""
         return self.made
 
@@ -99,4 +99,6 @@ def plan_of(record: Record, row: int) -> Plan:
     ids = record.ids[row, : record.mask.shape[1]][record.mask[row]]
     planned = {name: getattr(record, name)[row].detach().cpu().clone() for name in _PLANNED}
     options = {name: value for name, value in record.options.items() if name != "allowed"}
-    return Plan(RemotePlan(ids[: int(record.prompt_length[row])].cpu(), **planned, options=options))
+    return Plan(
+        PortablePlan(ids[: int(record.prompt_length[row])].cpu(), **planned, options=options)
+    )

@@ -214,7 +214,7 @@ def test_what_is_sent_opens_where_the_toolkit_is_not(pair: tuple[Any, Any], tmp_
         [sys.executable, "-c", code, str(tmp_path / "blob")],
         capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""},
     )  # fmt: skip
-    assert done.stdout.split() == ["RemoteDSPA", "RemoteMap", "RemotePrompt"], done.stderr
+    assert done.stdout.split() == ["PortableDSPA", "PortableMap", "PortablePrompt"], done.stderr
 
 
 def test_maps_and_prompts_are_themselves_where_the_toolkit_is(pair: tuple[Any, Any]) -> None:
