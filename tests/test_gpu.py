@@ -95,7 +95,7 @@ def test_layers_on_two_gpus() -> None:
     names = ("embed_tokens", "layers.0", "layers.1", "layers.2", "layers.3", "norm", "rotary_emb")
     places = {f"model.{name}": int(name in ("layers.2", "layers.3", "norm")) for name in names}
     dispatch_model(lab.hf, device_map={**places, "lm_head": 1})
-    lab.dspa.settle()
+    lab.dspa.place_saes()
     encoders = lab.dspa.input_sae.encoder, lab.dspa.output_sae.encoder
     assert [own.device.index for own in encoders] == [0, 1]
     here = steer_zoo.by_nnsight(steer_zoo.lab("llama", "add"), prompts(lab))

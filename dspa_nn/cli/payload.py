@@ -31,4 +31,5 @@ def payload(
         typer.echo(from_shapes(shape.config.hidden_size, *widths, columns=columns))
         return
     fitted = ConditionalDifferenceMap.load(map_folder)
-    typer.echo(DSPA.unloaded(preset, payload_dtype=payload_dtype).payload(fitted))
+    dspa = DSPA.from_preset(preset, dispatch=False, payload_dtype=payload_dtype)
+    typer.echo(dspa.payload(fitted))

@@ -121,7 +121,7 @@ class CountRun:
         model, budget = self.dspa.model, self.provenance["batch_plan"]["token_budget"]
         paths = [f"{model.path}.{path}" for path in self.dspa.paths]
         if not remote:
-            self.dspa.settle()
+            self.dspa.place_saes()
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
         with show_progress("counting", sum(map(len, batches)), "triples", progress) as advance:
             if remote:

@@ -158,7 +158,7 @@ def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
     for triple in triples:
         prompt = dspa.render(triple.prompt)
         rendered += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
-    model, encoders = dspa.model, dspa._encoders()
+    model, encoders = dspa.model, dspa.encoders
     blocks = [model.get(path) for path in dspa.paths]
     counts = {
         kind: torch.zeros(len(triples), encoders[0].width, dtype=torch.int32)

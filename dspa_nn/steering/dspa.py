@@ -44,7 +44,15 @@ class DSPA(ModelAndSAEs):
     """
 
     @classmethod
-    def from_preset(cls, name: str, model: Any = None, *, sae_device: Any = None) -> "DSPA":
+    def from_preset(
+        cls,
+        name: str,
+        model: Any = None,
+        *,
+        dispatch: bool = True,
+        payload_dtype: str | None = None,
+        sae_device: Any = None,
+    ) -> "DSPA":
         """Build from published or tuned settings.
 
         Example:
@@ -52,22 +60,17 @@ class DSPA(ModelAndSAEs):
 
         Args:
             name: smollm2-135m-instruct (embedded), gemma-2-2b, gemma-2-9b or qwen3-8b.
-            model: an nnsight model to use in place of the preset's own.
-            sae_device: as for `DSPA`.
+            model: an nnsight model to use in place of the one that the preset names.
+            dispatch: load the model's weights; without them bytes can be counted (`payload`), and
+                a model with a hub id can be run on NDIF.
+            payload_dtype, sae_device: as for `DSPA`.
 
         Raises:
             DSPAError: no such preset.
         """
         preset = get_preset(name)
-        built = load_model(preset) if model is None else model
-        return cls(built, sae_device=sae_device, **preset.settings())
-
-    @classmethod
-    def unloaded(cls, name: str, payload_dtype: str | None = None) -> "DSPA":
-        """Build from a preset whose weights are not needed: to count bytes, say."""
-        preset = get_preset(name)
-        model = load_model(preset, dispatch=False)
-        return cls(model, payload_dtype=payload_dtype, **preset.settings())
+        built = load_model(preset, dispatch=dispatch) if model is None else model
+        return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
 
     def count(
         self,
@@ -211,7 +214,7 @@ class DSPA(ModelAndSAEs):
             never,
             planner,
         )
-        prompts = self._prompts(prompt)
+        prompts = None if prompt is None else self.prompt_batch(prompt)
         record = apply(steerer, self.paths, prompts, prompt_length, warn_if_unsteered)
         return save(EditLog(record))
 

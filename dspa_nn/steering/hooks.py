@@ -46,7 +46,7 @@ class Attachment(EditLog):
         given = {name: options.get(name) for name in _OPTIONS} | {"positions": positions}
         self.logs: list[EditLog] = []
         self._dspa, self._model = dspa, as_local(model)
-        dspa.settle(self._model)
+        dspa.place_saes(self._model)
         self._steerer = dspa.steerer(map, given, *extra)
         super().__init__(Record(self._steerer.options))
         self._blocks = [self._model.get_submodule(path) for path in dspa.paths]
@@ -82,7 +82,7 @@ class Attachment(EditLog):
     def _begin(self, ids: Any, mask: Any, generating: bool) -> None:
         mask = torch.ones_like(ids) if mask is None else mask
         length = None if generating else self.prompt_length
-        prompts = self._dspa._prompts(self.prompt)
+        prompts = None if self.prompt is None else self._dspa.prompt_batch(self.prompt)
         self._run = begin(
             self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered
         )
@@ -169,11 +169,11 @@ def attach(dspa: Any, model: Any, map: Any, **options: Any) -> Attachment:
         SteeringError: another model than the DSPA's, or what `apply` refuses.
         MapError: a map of another model or SAE.
     """
-    own = read_facts(model, dspa.facts.tokenizer)
-    if (own.n_layers, own.d_model) != (dspa.facts.n_layers, dspa.facts.d_model):
+    given, known = read_facts(model, dspa.facts.tokenizer), dspa.facts
+    if (given.n_layers, given.d_model) != (known.n_layers, known.d_model):
         raise SteeringError(
-            f"attach was given a model of {own.n_layers} layers of width {own.d_model}, and the "
-            f"DSPA is of {dspa.facts.model_id} with {dspa.facts.n_layers} of {dspa.facts.d_model}; "
-            "give a model of the same kind"
+            f"attach was given a model of {given.n_layers} layers of width {given.d_model}, and "
+            f"the DSPA is of {known.model_id} with {known.n_layers} of {known.d_model}; give a "
+            "model of the same kind"
         )
     return Attachment(dspa, model, map, dict(options))

@@ -8,6 +8,7 @@ import torch
 
 from dspa_nn._version import __version__
 from dspa_nn.errors import SteeringError
+from dspa_nn.graph.encode import Encoder
 from dspa_nn.models.facts import ModelFacts, read_facts
 from dspa_nn.ndif.payload import Payload, payload_of
 from dspa_nn.prompts.rendered import is_batch
@@ -62,7 +63,7 @@ class ModelAndSAEs:
         self.output_sae = self._load(output_sae, output_layer, "output")
         # An SAE that was put on a GPU by hand stays there.
         self._follows = tuple(sae.encoder.device.type == "cpu" for sae in self._saes)
-        self.settle()
+        self.place_saes()
         if hasattr(model, "interleaver"):
             from dspa_nn.ndif.backend import adopt
 
@@ -90,11 +91,11 @@ class ModelAndSAEs:
     def _saes(self) -> tuple[LoadedSAE, LoadedSAE]:
         return self.input_sae, self.output_sae
 
-    def settle(self, model: Any = None) -> None:
+    def place_saes(self, model: Any = None) -> None:
         """Put each SAE beside the layer that it reads, or on `sae_device`.
 
         Every run begins with it, since a model may have been loaded, or moved, in between.
-        model: another one of the same kind, which is steered in place of the own one.
+        model: another one of the same kind, which is steered in place of `self.model`.
         """
         model = self.model if model is None else model
         devices = [
@@ -154,7 +155,7 @@ class ModelAndSAEs:
         """
         from dspa_nn.graph.stand_ins import as_portable
 
-        self.settle()
+        self.place_saes()
         portable = as_portable(map)
         return self.portable().steerer(portable, given, only, never, planner)
 
@@ -183,7 +184,7 @@ class ModelAndSAEs:
         }
         return PortableDSPA(
             self.paths,
-            self._encoders(),
+            self.encoders,
             decoder if columns is None else decoder[columns.to(decoder.device)],
             columns,
             self.provenance(),
@@ -194,13 +195,22 @@ class ModelAndSAEs:
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_dspa(self)
 
-    def _encoders(self) -> tuple[Any, Any]:
+    @property
+    def encoders(self) -> tuple[Encoder, Encoder]:
+        """Encoders of the input and of the output SAE."""
         return self.input_sae.encoder, self.output_sae.encoder
 
-    def _prompts(self, prompt: Any) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return (ids, content or every token) of each prompt of a batch."""
-        if prompt is None:
-            return None
+    def prompt_batch(self, prompt: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Render a prompt or a list of them; return (ids, whether content) of each.
+
+        Example:
+            >>> [(ids, content)] = dspa.prompt_batch("Hello")
+            >>> bool(content.all())
+            True
+
+        Returns:
+            int64 [tokens] and bool [tokens] for each prompt; a response is left out.
+        """
         batch: Any = prompt if is_batch(prompt) else [prompt]
-        rendered = [self.render(own) for own in batch]
-        return [(own.prompt_ids, own.content) for own in rendered]
+        rendered = [self.render(item) for item in batch]
+        return [(item.prompt_ids, item.content) for item in rendered]

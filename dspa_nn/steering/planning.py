@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from dspa_nn.counts.passes import takes_positions
 from dspa_nn.errors import SteeringError
@@ -35,8 +36,10 @@ def plan(
     steerer = dspa.steerer(map, given, *extra)
     if steerer.plans is not None:
         raise SteeringError("plan was given a plan for its map; pass what fit returned")
-    prompts = dspa._prompts(prompt)
-    ids, mask = padded([own for own, _ in prompts])
+    prompts = dspa.prompt_batch(prompt)
+    if not prompts:
+        raise SteeringError("plan was given an empty list of prompts; pass at least one prompt")
+    ids, mask = padded([ids for ids, _ in prompts])
     steering = begin(steerer, ids, mask.bool(), prompts, None, True)
     inputs = {"input_ids": ids, "attention_mask": mask}
     if len(prompts) > 1 and takes_positions(dspa.model):
@@ -54,12 +57,8 @@ def plan(
 
 def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of ids padded on the left with 0, and their mask: int64 [rows, tokens] each."""
-    width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):
-        ids[place, width - len(row) :] = row
-        mask[place, width - len(row) :] = 1
+    ids = pad_sequence(rows, batch_first=True, padding_side="left")
+    mask = pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
     return ids, mask
 
 
@@ -70,10 +69,10 @@ def _read(model: Any, reader: PromptReader, inputs: dict[str, Any], remote: Any)
     from dspa_nn.shipping import TRAVELS
 
     if not remote:
-        found: list[torch.Tensor] = []
+        counts: list[torch.Tensor] = []
         with torch.no_grad(), model.trace(inputs, use_cache=False):
-            reader.read(found)
-        return found[0]
+            reader.read(counts)
+        return counts[0]
     register(TRAVELS)
     with model.session(remote=remote):
         read = save([])

@@ -197,7 +197,7 @@ def test_payload_counts_what_a_run_would_send(
 ) -> None:
     assert dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50).exit_code == 0
     built = DSPA.from_preset("smollm2-135m-instruct")
-    monkeypatch.setattr(DSPA, "unloaded", lambda name, payload_dtype: built)
+    monkeypatch.setattr(DSPA, "from_preset", lambda name, dispatch, payload_dtype: built)
     fitted = ConditionalDifferenceMap.load(tmp_path / "map")
     told = dspa("payload", tmp_path / "map")
     assert told.exit_code == 0, told.output

@@ -76,3 +76,13 @@ def test_a_folder_is_loaded_when_it_is_first_run(without_weights: Any) -> None:
     assert not dspa.model.dispatched
     assert len(dspa.count(own)) == 1
     assert dspa.model.dispatched
+
+
+def test_a_preset_is_built_without_weights_and_in_another_dtype(embedded: str) -> None:
+    dspa = dn.DSPA.from_preset(
+        "smollm2-135m-instruct", dispatch=False, payload_dtype="bfloat16", sae_device="cpu"
+    )
+    assert not dspa.model.dispatched
+    assert dspa.input_sae.encoder.dtype is torch.bfloat16
+    assert dspa.payload_dtype == "bfloat16"
+    assert not hasattr(dn.DSPA, "unloaded")

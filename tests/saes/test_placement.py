@@ -105,7 +105,7 @@ def test_saes_follow_each_layer_of_a_device_map() -> None:
     assert dspa.input_sae.encoder.device.type == "cpu"
     own.model.layers[2]._hf_hook = SimpleNamespace(execution_device="meta:0")
     own.model.layers[1]._hf_hook = SimpleNamespace(execution_device="cpu")
-    dspa.settle()
+    dspa.place_saes()
     assert dspa.output_sae.encoder.device.type == "cpu"  # a layer on meta is nowhere
     moved = placed(dspa.output_sae, torch.device("meta"), decoder=True)
     assert (moved.encoder.device.type, moved.decoder.device.type) == ("meta", "meta")

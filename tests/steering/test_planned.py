@@ -156,3 +156,8 @@ def test_what_is_refused(llama: Lab) -> None:
     assert "fitted with input layer 0, but it is used with input layer 1" in refused(
         llama, one, plan
     )
+
+
+def test_planning_an_empty_list_is_refused(llama: Lab) -> None:
+    with pytest.raises(dn.SteeringError, match="plan was given an empty list of prompts; pass at"):
+        llama.dspa.plan(llama.map, [])
