@@ -27,7 +27,7 @@ from dspa_nn.costs.fit import speed_up
 from dspa_nn.counts.batches import TOKEN_BUDGET, Job
 from dspa_nn.counts.passes import prepare, run_batch
 from dspa_nn.counts.run import CountRun
-from dspa_nn.graph import count, steer
+from dspa_nn.graph import active, count
 
 # The gap, as a share of the token's strongest latent, that counts as near.
 NEAR = 1e-5
@@ -77,13 +77,13 @@ def watched() -> Iterator[list[tuple[Any, torch.Tensor, torch.Tensor]]]:
     def count_active(encoder: Any, hidden: Any, target: Any, size: int) -> torch.Tensor:
         latents, _ = encoder.encode(hidden[target >= 0])
         found.append((encoder, target[target >= 0], latents > 0))
-        return steer.count_active(encoder, hidden, target, size)
+        return active.count_active(encoder, hidden, target, size)
 
     count.count_active = count_active
     try:
         yield found
     finally:
-        count.count_active = steer.count_active
+        count.count_active = active.count_active
 
 
 def by_ours(dspa: dn.DSPA, triples: Any) -> Iterator[tuple[Job, dict[str, torch.Tensor]]]:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.teacher_forcing import mean_by, plan_batches
+from dspa_nn.graph.active import count_active
 from dspa_nn.graph.count import stop
 from dspa_nn.graph.edit import edit_latents
+from dspa_nn.graph.record import Record
 from dspa_nn.graph.select import select
-from dspa_nn.graph.steer import Record, count_active
 from dspa_nn.graph.trace import first
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.steering.dspa import DSPA

@@ -8,8 +8,8 @@ and nnsight alone: on NDIF the encoding happens beside the model, and only count
 import torch
 from nnsight.intervention.interleaver import EarlyStopException, Mediator
 
+from dspa_nn.graph.active import NOT_FINITE, count_active, finite, read_counts
 from dspa_nn.graph.refusals import CountsRefusal, refuse
-from dspa_nn.graph.steer import NOT_FINITE, count_active, finite, read_counts
 from dspa_nn.graph.trace import exact, first
 
 

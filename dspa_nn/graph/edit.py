@@ -2,9 +2,10 @@
 """The edit of arXiv 2603.21461: planned latents that are active move by alpha * M_t."""
 
 import torch
+from torch import Tensor
 
 
-def edit_latents(latents, strongest, signs, alpha):
+def edit_latents(latents: Tensor, strongest: Tensor, signs: Tensor, alpha: float) -> Tensor:
     """Planned latents after the edit, same shape and dtype.
 
     latents: [rows, positions, k], values of the planned latents; strongest: [rows, positions, 1],
@@ -16,7 +17,7 @@ def edit_latents(latents, strongest, signs, alpha):
     return torch.where(latents > 0, moved.clamp_(min=0), latents)
 
 
-def add_change(hidden, change, changed):
+def add_change(hidden: Tensor, change: Tensor, changed: Tensor) -> Tensor:
     """The residual stream with `change` added where `changed` is True, elsewhere bit for bit.
 
     hidden: [rows, positions, d_model]; change: the same shape, any float dtype or device;

@@ -6,9 +6,12 @@ makes no such promise, a stable sort does.
 """
 
 import torch
+from torch import Tensor
 
 
-def prompt_weights(counts, lengths, rule, k_prompt, tau, gate_mean, gate):
+def prompt_weights(
+    counts: Tensor, lengths: Tensor, rule: str, k_prompt: int, tau, gate_mean, gate: str
+) -> Tensor:
     """Weight of every prompt latent in the vote, float64 [rows, d_in].
 
     counts: int [rows, d_in], counted tokens on which a latent is active; lengths: int [rows];
@@ -33,7 +36,9 @@ def prompt_weights(counts, lengths, rule, k_prompt, tau, gate_mean, gate):
     return weights
 
 
-def scores(weights, rows, indptr, columns, values, d_out):
+def scores(
+    weights: Tensor, rows: Tensor, indptr: Tensor, columns: Tensor, values: Tensor, d_out: int
+) -> Tensor:
     """Scores s = A^T w, float64 [rows, d_out], from the map's stored float32 entries.
 
     The map is given as compressed rows: `rows` [r] are the input latents that have entries,
@@ -62,7 +67,14 @@ def scores(weights, rows, indptr, columns, values, d_out):
     return total
 
 
-def select(score, k_diff, mode, allowed):
+def choose(record, options, planner=None):
+    """Latents to augment and to ablate, from the scores of a record: by `planner`, or `select`."""
+    if planner is not None:
+        return planner(record, options)
+    return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
+
+
+def select(score: Tensor, k_diff: int, mode: str, allowed):
     """Latents to augment and to ablate, two int64 [rows, k] padded with -1.
 
     The `k_diff` highest scores that are above 0 are augmented, the `k_diff` lowest below 0 ablated;
@@ -74,12 +86,21 @@ def select(score, k_diff, mode, allowed):
     )
 
 
-def _best(score, k, allowed):
+def with_signs(augment: Tensor, ablate: Tensor):
+    """All planned latents, int64 [rows, k], and their signs, int8: 1, -1, or 0 for padding."""
+    both = torch.cat([augment, ablate], -1)
+    signs = torch.ones_like(both, dtype=torch.int8)
+    signs[:, augment.shape[1] :] = -1
+    signs[both < 0] = 0
+    return both, signs
+
+
+def _best(score: Tensor, k: int, allowed) -> Tensor:
     if allowed is not None:
         score = score.masked_fill(~allowed.to(score.device), 0.0)
     order = torch.sort(score, dim=-1, descending=True, stable=True)
     k = min(k, score.shape[-1])
     chosen = torch.where(order.values[..., :k] > 0, order.indices[..., :k], -1)
-    # No wider than the fullest row: what follows costs by the column.
+    # As wide as the fullest row and no wider: every later step pays for each column.
     used = int((chosen >= 0).sum(-1).max()) if chosen.numel() else 0
     return chosen[..., :used]

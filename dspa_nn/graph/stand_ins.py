@@ -11,6 +11,7 @@ from nnsight.util import from_import_path
 
 from dspa_nn.graph.apply import apply
 from dspa_nn.graph.origin import check_map, check_origin
+from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.settings import (
     APPLY_PLAN_SETTINGS,
@@ -21,7 +22,6 @@ from dspa_nn.graph.settings import (
     check_options,
     fill,
 )
-from dspa_nn.graph.steer import Steerer
 from dspa_nn.graph.trace import current_call
 
 

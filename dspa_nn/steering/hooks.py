@@ -10,7 +10,8 @@ import torch
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
-from dspa_nn.graph.steer import Record, Steering
+from dspa_nn.graph.record import Record
+from dspa_nn.graph.steer import Steering
 from dspa_nn.graph.trace import (
     check_padding,
     check_settings,

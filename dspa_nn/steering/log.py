@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from dspa_nn.errors import DSPAWarning
-from dspa_nn.graph.steer import Record
+from dspa_nn.graph.record import Record
 from dspa_nn.shipping import reduce_log
 from dspa_nn.steering.plan import Plan, plan_of
 

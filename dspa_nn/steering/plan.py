@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from dspa_nn.graph.record import Record
 from dspa_nn.graph.stand_ins import PortablePlan
-from dspa_nn.graph.steer import Record
 from dspa_nn.shipping import reduce_plan
 
 _PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")

@@ -15,7 +15,7 @@ from dspa_nn.counts import remote as remote_counting
 from dspa_nn.counts.batches import Job, plan_batches, plan_passes
 from dspa_nn.counts.run import CountRun
 from dspa_nn.counts.shards import merge_shards
-from dspa_nn.graph import steer
+from dspa_nn.graph import active
 from dspa_nn.graph.count import Counter
 from tests import steer_zoo, tiny
 from tests.steer_zoo import Lab
@@ -299,7 +299,7 @@ def test_a_model_without_a_cache_of_layers_is_refused() -> None:
 def test_encoding_in_small_blocks_changes_nothing(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steer, "BLOCK", 3 * tiny.WIDTH_IN)
+    monkeypatch.setattr(active, "BLOCK", 3 * tiny.WIDTH_IN)
     again = count(lab)
     for name in ("content", "markup", "chosen", "rejected"):
         assert (getattr(again, name) != getattr(lab.counts, name)).nnz == 0

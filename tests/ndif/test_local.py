@@ -17,7 +17,7 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.errors import CountsError, DSPAError, MapError, NDIFError, SteeringError
-from dspa_nn.graph.steer import Record
+from dspa_nn.graph.record import Record
 from dspa_nn.graph.trace import exact
 from dspa_nn.ndif.backend import Backend
 from dspa_nn.ndif.messages import explain

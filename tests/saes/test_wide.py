@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from dspa_nn.graph import steer
+from dspa_nn.graph import active
 
 WIDTH = 131_072
 D_MODEL = 4
@@ -39,8 +39,8 @@ def test_counting_holds_one_block_at_a_time() -> None:
     encoder, states = Wide(scaled=False), hidden(3, 100)
     target = torch.arange(3).unsqueeze(1).repeat(1, 100)
     target[:, :7] = -1
-    counts = steer.count_active(encoder, states, target, 3)
-    assert encoder.largest <= steer.BLOCK < 300 * WIDTH
+    counts = active.count_active(encoder, states, target, 3)
+    assert encoder.largest <= active.BLOCK < 300 * WIDTH
     assert encoder.tokens == 3 * 93
     wanted = torch.zeros(3, WIDTH, dtype=torch.int64)
     for row in range(3):
@@ -54,9 +54,9 @@ def test_counting_holds_one_block_at_a_time() -> None:
 def test_steering_holds_one_block_at_a_time(shape: tuple[int, int], scaled: bool) -> None:
     encoder, states = Wide(scaled), hidden(*shape)
     planned = states[:, 0, [0, 2]].long()
-    found: Any = steer.planned_latents(encoder, states, planned)
+    found: Any = active.planned_latents(encoder, states, planned)
     latents, strongest, scale = found
-    assert encoder.largest <= steer.BLOCK
+    assert encoder.largest <= active.BLOCK
     assert encoder.tokens == shape[0] * shape[1]
     assert torch.equal(strongest[..., 0], torch.maximum(states[..., 1], states[..., 3]))
     # At the first position of each row its own two latents, whichever rows share a block.

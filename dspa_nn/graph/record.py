@@ -1,0 +1,71 @@
+# pyright: basic
+"""What goes into one steered run (`Steerer`) and what comes out of it (`Record`)."""
+
+from typing import Any
+
+
+class Steerer:
+    """What one `apply` needs, as plain tensors and values.
+
+    Attributes:
+        input_encoder, output_encoder: the two `Encoder`s; no input encoder where plans are made.
+        decoder: [d_out, d_model], or the rows of the latents in `editable` alone.
+        editable: int64, ascending: the output latents whose decoder rows are here; None for all.
+        map: the arrays of a `PortableMap`, or None where plans are made.
+        options: the settings in force.
+        planner: planner(record, options) -> (augment, ablate), in place of `select`; or None.
+        plans: plans that were made before, one per prompt, in place of input encoder and map.
+    """
+
+    def __init__(
+        self, encoders, decoder, editable, map_arrays, options, planner=None, plans=None
+    ):  # fmt: skip
+        self.input_encoder, self.output_encoder = encoders
+        self.decoder = decoder
+        self.editable = editable
+        self.map = map_arrays
+        self.options = options
+        self.planner = planner
+        self.plans = plans
+
+
+class Record:
+    """What was planned and what was edited, as tensors until somebody reads it.
+
+    Attributes:
+        options: the settings in force.
+        ids: int64 [rows, tokens], of the prompt; of the whole run once `generate` has ended.
+        mask: bool [rows, tokens], real tokens of the prompt pass.
+        prompt_length: int64 [rows], in real tokens.
+        counts: int32 [rows, d_in], prompt tokens on which each input latent is active.
+        lengths: int64 [rows], counted prompt tokens.
+        weights: float64 [rows, d_in]. scores: float64 [rows, d_out].
+        augment, ablate: int64 [rows, k] each, padded with -1.
+        steps: a dict per pass of the model, or None where nothing was planned or steered: `start`,
+            the first position that it tells of; `before` and `after`, the planned latents [rows,
+            positions, k]; `strongest` and `norm` [rows, positions], the token's largest latent and
+            the norm of the change; `steered`, bool [rows, positions].
+        markup: bool [rows], whether special tokens were counted as content.
+        generating: whether this is `generate`, not a single forward.
+        eos_ids: token ids after which `generate` feeds padding to a row.
+        beams: whether rows change places within a prompt.
+        finished: whether the run is over.
+    """
+
+    def __init__(self, options):
+        self.options = options
+        self.ids: Any = None
+        self.mask: Any = None
+        self.prompt_length: Any = None
+        self.counts: Any = None
+        self.lengths: Any = None
+        self.weights: Any = None
+        self.scores: Any = None
+        self.augment: Any = None
+        self.ablate: Any = None
+        self.steps = []
+        self.markup: Any = None
+        self.generating = False
+        self.eos_ids = []
+        self.beams = False
+        self.finished = False
