@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 import dspa_nn as dn
 from dspa_nn.models.embedded import model_path
-from dspa_nn.triples.demo import read_rows, take
+from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
 
@@ -25,13 +25,13 @@ class Scene:
     def __init__(self, batch: int, fit: int = 60, map: str | None = None) -> None:
         self.dspa = dn.DSPA.from_preset(PRESET)
         self.tokenizer = self.dspa.model.tokenizer
-        rows = read_rows()
+        rows = read_demo_rows()
         self.map = (
-            self.dspa.fit([row.triple for row in take(rows, "fit", fit)], progress=False)
+            self.dspa.fit([row.triple for row in take_demo_rows(rows, "fit", fit)], progress=False)
             if map is None
             else dn.ConditionalDifferenceMap.load(map)
         )
-        held_out = [row.triple.prompt for row in take(rows, "test", None)]
+        held_out = [row.triple.prompt for row in take_demo_rows(rows, "test", None)]
         self.texts = held_out[:batch]
         self.take(batch)
 

@@ -162,7 +162,7 @@ def sizing(lengths: Lengths | None, bytes_a_triple: float | None) -> Rows:
 def measured(source: Path, triples: int, counted: int) -> tuple[Lengths, dict[str, float]]:
     """Lengths of UltraFeedback's first triples, and bytes a triple of the first few's counts."""
     import dspa_nn as dn
-    from dspa_nn.triples.splits import ultrafeedback_rows
+    from dspa_nn.triples import ultrafeedback_rows
 
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
     rows = dn.load_triples(source, chat=True, limit=len(ultrafeedback_rows("fit")))[:triples]

@@ -33,7 +33,7 @@ from nnsight import CONFIG, save
 import dspa_nn as dn
 from benchmarks._report import options, write
 from dspa_nn.steering.planning import padded
-from dspa_nn.triples.demo import read_rows, take
+from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -49,9 +49,9 @@ class Both:
     def __init__(self, prompts: int) -> None:
         self.here = dn.DSPA.from_preset(PRESET)
         self.there = dn.DSPA.from_preset(PRESET, model=remote())
-        rows = read_rows()
-        self.triples = [row.triple for row in take(rows, "fit", 64)]
-        held_out = [row.triple.prompt for row in take(rows, "test", prompts)]
+        rows = read_demo_rows()
+        self.triples = [row.triple for row in take_demo_rows(rows, "fit", 64)]
+        held_out = [row.triple.prompt for row in take_demo_rows(rows, "test", prompts)]
         self.prompts = [self.here.render(prompt) for prompt in held_out]
         self.route = self.there.model._remote_backend
 
@@ -254,7 +254,7 @@ CHILD = """
 import sys, torch
 import benchmarks.ndif as own, dspa_nn as dn
 from dspa_nn.counts import remote as remote_counting
-from dspa_nn.triples.demo import read_rows, take
+from dspa_nn.triples import read_demo_rows, take_demo_rows
 torch.set_num_threads(1)
 submit = remote_counting.Run._submit
 def watched(run, number):
@@ -262,7 +262,7 @@ def watched(run, number):
     submit(run, number)
 remote_counting.Run._submit = watched
 dspa = dn.DSPA.from_preset(own.PRESET, model=own.remote())
-triples = [row.triple for row in take(read_rows(), "fit", own.KILLED)]
+triples = [row.triple for row in take_demo_rows(read_demo_rows(), "fit", own.KILLED)]
 counts = dspa.count(
     triples, remote=True, token_budget=own.BUDGET, checkpoint=sys.argv[1], progress=False
 )

@@ -13,8 +13,9 @@ _HOMES = {
     "DSPA": "dspa_nn.steering.dspa",
     "ConditionalDifferenceMap": "dspa_nn.maps.map",
     "ActivationCounts": "dspa_nn.counts.table",
-    "PreferenceTriple": "dspa_nn.triples.triple",
-    "load_triples": "dspa_nn.triples.sources",
+    "PreferenceTriple": "dspa_nn.triples",
+    "load_triples": "dspa_nn.triples",
+    "demo_triples": "dspa_nn.triples",
     "Plan": "dspa_nn.steering.plan",
     "EditLog": "dspa_nn.steering.log",
     "DSPAError": "dspa_nn.errors",
@@ -51,8 +52,7 @@ if TYPE_CHECKING:
     from dspa_nn.steering.dspa import DSPA
     from dspa_nn.steering.log import EditLog
     from dspa_nn.steering.plan import Plan
-    from dspa_nn.triples.sources import load_triples
-    from dspa_nn.triples.triple import PreferenceTriple
+    from dspa_nn.triples import PreferenceTriple, demo_triples, load_triples
 
 __all__ = [
     "DSPA",
@@ -71,6 +71,7 @@ __all__ = [
     "SAEError",
     "SteeringError",
     "TripleError",
+    "demo_triples",
     "doctor",
     "load_triples",
     "remote_model",

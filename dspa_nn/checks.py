@@ -20,10 +20,11 @@ def check_type(name: str, value: object, hint: Any, error: type[DSPAError]) -> N
     Traceback (most recent call last):
     dspa_nn.errors.DSPAError: layers is '7', of type str; expected list[int].
 
-    `hint` is any annotation, such as `str | Sequence[Mapping[str, str]]`. Only annotations that are
-    no plain class load beartype.
+    `hint` is any annotation, such as `str | Sequence[Mapping[str, str]]`. Classes and unions of
+    classes are checked without beartype, which takes a moment to load.
     """
-    if isinstance(hint, type):
+    classes = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if all(isinstance(part, type) for part in classes):
         fits = isinstance(value, hint)
     else:
         fits = late("beartype.door").is_bearable(value, hint)

@@ -33,7 +33,7 @@ from dspa_nn.evaluation.ranking import accuracy
 from dspa_nn.evaluation.statistics import bootstrap
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.progress import show_progress
-from dspa_nn.triples.demo import Row, read_rows, take
+from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
 PERCENTILES = (50, 75, 90, 95)
@@ -113,7 +113,7 @@ def figures(found: Margins, setting: Setting, kinds: Sequence[str]) -> dict[str,
 
 
 def check_answers(
-    dspa: dn.DSPA, maps: Maps, rows: Sequence[Row], best: list[dict[str, Any]]
+    dspa: dn.DSPA, maps: Maps, rows: Sequence[DemoRow], best: list[dict[str, Any]]
 ) -> None:
     """Add the perplexity ratio and the change of style of greedy answers, in place."""
     prompts = [dspa.render(row.triple.prompt) for row in rows]
@@ -128,11 +128,13 @@ def check_answers(
         own["style_change"] = float(np.mean(np.array(now) - style))
 
 
-def tune(dspa: dn.DSPA, rows: Sequence[Row], options: argparse.Namespace) -> list[dict[str, Any]]:
+def tune(
+    dspa: dn.DSPA, rows: Sequence[DemoRow], options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Score the grid for one pair of SAEs; the best allowed setting comes first."""
     start = time.perf_counter()
-    fitting_rows = take(rows, "fit", options.fit)
-    development = take(rows, "dev", options.dev)
+    fitting_rows = take_demo_rows(rows, "fit", options.fit)
+    development = take_demo_rows(rows, "dev", options.dev)
     fitting = dspa.count([row.triple for row in fitting_rows])
     held_out = dspa.count([row.triple for row in development])
     triples = [row.triple for row in development]
@@ -227,7 +229,7 @@ def main() -> None:
     for folders in options.pair or [None]:
         dspa = pair_of(folders)
         print(dspa, flush=True)
-        found = tune(dspa, read_rows(), options)
+        found = tune(dspa, read_demo_rows(), options)
         results.append({"saes": folders, "dspa": dspa.provenance(), "settings": found})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1))

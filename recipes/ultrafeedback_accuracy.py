@@ -33,9 +33,7 @@ from dspa_nn.evaluation.ranking import (
     selected,
 )
 from dspa_nn.evaluation.statistics import bootstrap
-from dspa_nn.triples.demo import read_rows
-from dspa_nn.triples.layouts import Skipped, read_row
-from dspa_nn.triples.splits import ultrafeedback_rows
+from dspa_nn.triples import Skipped, read_demo_rows, read_row, ultrafeedback_rows
 
 PRESET = "smollm2-135m-instruct"
 PERCENTILES = (50, 75, 90, 95, 99)
@@ -72,7 +70,7 @@ def count(options: argparse.Namespace) -> None:
     found = numbered(options.source, options.longest, tokens)
     split_of = {row: split for split in ("fit", "dev", "test") for row in ultrafeedback_rows(split)}
     rows = [row for row in split_of if row in found]
-    demo = read_rows()
+    demo = read_demo_rows()
     tables = {
         "demo": ([row.triple for row in demo], [row.split for row in demo]),
         "ultrafeedback": (

@@ -1,6 +1,7 @@
 """What every test relies on: import order, shape checks by room, offline mode, data, skips."""
 
 import os
+from collections.abc import Iterator
 
 # Before anything else: nnsight 0.8.1 mounts `.save` on every object, and beartype cannot be
 # imported after that. Nothing above this line may import nnsight, nor any pytest plugin here.
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 # Every room whose shapes are checked while the tests run: all but `graph/`, which travels and so
 # must stay as written. The hook takes a name and whatever lies below it, hence no bare "dspa_nn".
@@ -45,6 +46,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_gpu)
         if item.get_closest_marker("ndif") and not ndif:
             item.add_marker(no_ndif)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked, as where users run the code: what is refused, it refuses itself.
+
+    For tests that hand in what annotations rule out.
+    """
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

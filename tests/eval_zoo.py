@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 import dspa_nn as dn
-from dspa_nn.triples.demo import Row
+from dspa_nn.triples import DemoRow
 from tests import tiny
 from tests.conftest import REPOSITORY as REPOSITORY
 
@@ -44,7 +44,7 @@ def counts(count: int = 20, family: str = "llama") -> dn.ActivationCounts:
     return dspa(family).count(triples(count))
 
 
-def rows(count: int = 60) -> list[Row]:
+def rows(count: int = 60) -> list[DemoRow]:
     """Demo rows of both kinds in turn, a third of them in each split."""
     kinds = (("personal", "warm"), ("factual", "formal"))
     made = []
@@ -53,6 +53,6 @@ def rows(count: int = 60) -> list[Row]:
         kind, style = kinds[place % 2]
         split = ("fit", "dev", "test")[place // 2 % 3]
         made.append(
-            Row(kind, split, style, dn.PreferenceTriple(prompt, triple.chosen, triple.rejected))
+            DemoRow(kind, split, style, dn.PreferenceTriple(prompt, triple.chosen, triple.rejected))
         )
     return made

@@ -401,6 +401,7 @@ def test_a_prompt_length_that_is_no_number_of_tokens(lab: Lab, length: Any) -> N
     )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_prompt_that_is_none(lab: Lab) -> None:
     assert sentence(generated, lab, prompt=5, error=TripleError) == (
         "a prompt of type int came, where a string or a list of chat messages was expected: give "

@@ -25,7 +25,7 @@ from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.fit import fit_merged
-from dspa_nn.triples.sources import load_triples
+from dspa_nn.triples import load_triples
 
 
 def fit(

@@ -15,7 +15,7 @@ from dspa_nn.errors import CountsError, TripleError
 from dspa_nn.graph.count import Counter
 from dspa_nn.prompts.rendering import render
 from dspa_nn.provenance import unequal
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple
 
 # Batches to a file of a checkpoint: what is done again after an interruption is at most this.
 BATCHES_PER_CHUNK = 2

@@ -13,7 +13,7 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.count import Counter
 from dspa_nn.models.facts import require_weights
 from dspa_nn.progress import show_progress
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple
 
 
 class CountRun:

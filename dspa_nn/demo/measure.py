@@ -13,7 +13,7 @@ from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.steering.dspa import DSPA
-from dspa_nn.triples.demo import Row
+from dspa_nn.triples import DemoRow
 
 # Figures of the margin passes, and of the generated answers, by the names they have in the report.
 MARGIN_FIGURES = ("margin", "change", "kl", "edits", "norm")
@@ -32,7 +32,7 @@ class Outcome:
     answers: Answers | None = None
     by_latent: Mapping[int, int] = field(default_factory=dict)
 
-    def interval(self, figure: str, seed: int, rows: Sequence[Row], kind: str = "") -> Interval:
+    def interval(self, figure: str, seed: int, rows: Sequence[DemoRow], kind: str = "") -> Interval:
         """The mean of a figure over the triples of one kind, or of all."""
         values = self.values.get(figure, np.zeros(0))
         own = [kind in ("", row.kind) for row in rows[: len(values)]]
@@ -45,7 +45,7 @@ def margin_values(own: Margins) -> dict[str, Float64[np.ndarray, " n"]]:
 
 
 def answer_values(
-    dspa: DSPA, rows: Sequence[Row], answers: Answers
+    dspa: DSPA, rows: Sequence[DemoRow], answers: Answers
 ) -> dict[str, Float64[np.ndarray, " n"]]:
     """The figures of `ANSWER_FIGURES`; style is signed so that more is what is preferred."""
     prompts = [dspa.render(row.triple.prompt) for row in rows]
@@ -61,7 +61,7 @@ def answer_values(
 
 def measure(
     dspa: DSPA,
-    rows: Sequence[Row],
+    rows: Sequence[DemoRow],
     conditions: Sequence[tuple[Condition, int]],
     max_new_tokens: int,
     advance: Callable[[str, float], Any] = lambda *_: None,

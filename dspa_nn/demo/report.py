@@ -10,7 +10,7 @@ import numpy as np
 
 from dspa_nn.demo.measure import Outcome
 from dspa_nn.evaluation.methods import Condition
-from dspa_nn.triples.demo import Row
+from dspa_nn.triples import DemoRow
 
 PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")
 
@@ -34,7 +34,7 @@ def settings(condition: Condition) -> dict[str, Any]:
     return own | {"planner": "planner" in condition.options, "entries": len(map.values)}
 
 
-def figures(own: Outcome, rows: Sequence[Row], seed: int) -> dict[str, Any]:
+def figures(own: Outcome, rows: Sequence[DemoRow], seed: int) -> dict[str, Any]:
     """Every figure with its interval, over all triples and for each kind, and its values."""
     kinds = ("", *sorted({row.kind for row in rows}))
     return {
@@ -44,7 +44,7 @@ def figures(own: Outcome, rows: Sequence[Row], seed: int) -> dict[str, Any]:
     }
 
 
-def answers(outcomes: Sequence[Outcome], rows: Sequence[Row]) -> list[dict[str, Any]]:
+def answers(outcomes: Sequence[Outcome], rows: Sequence[DemoRow]) -> list[dict[str, Any]]:
     """Every prompt with what was answered under each condition."""
     said = []
     for place, row in enumerate(rows):
@@ -57,7 +57,7 @@ def answers(outcomes: Sequence[Outcome], rows: Sequence[Row]) -> list[dict[str, 
     return said
 
 
-def edits_by_kind(own: Outcome, rows: Sequence[Row]) -> dict[str, dict[int, int]]:
+def edits_by_kind(own: Outcome, rows: Sequence[DemoRow]) -> dict[str, dict[int, int]]:
     """Kind of prompt -> output latent -> how often it was edited in the answers."""
     found: dict[str, dict[int, int]] = {kind: {} for kind in sorted({row.kind for row in rows})}
     if own.answers is None:

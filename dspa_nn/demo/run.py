@@ -17,7 +17,7 @@ from dspa_nn.demo.verdict import differences, verdicts
 from dspa_nn.evaluation.latents import encode
 from dspa_nn.files import write_atomically
 from dspa_nn.steering.dspa import DSPA
-from dspa_nn.triples.demo import Row, read_rows, take
+from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
 CONTROL_ANSWERS = 20
@@ -32,7 +32,7 @@ def run_demo(
     seed: int = 0,
     console: Any = None,
     dspa: DSPA | None = None,
-    rows: Sequence[Row] | None = None,
+    rows: Sequence[DemoRow] | None = None,
 ) -> dict[str, Any]:
     """Fit a map on embedded triples, steer held-out prompts, and print the measured effect.
 
@@ -56,9 +56,9 @@ def run_demo(
     )
     with clock(seconds, "load"):
         dspa = DSPA.from_preset(PRESET) if dspa is None else dspa
-        rows = read_rows() if rows is None else rows
-        fitting, test = take(rows, "fit", n_fit), take(rows, "test", n_test)
-        development = take(rows, "dev")
+        rows = read_demo_rows() if rows is None else rows
+        fitting, test = take_demo_rows(rows, "fit", n_fit), take_demo_rows(rows, "test", n_test)
+        development = take_demo_rows(rows, "dev")
         console.print(str(dspa), highlight=False)
     with clock(seconds, "fit"):
         counts = dspa.count([row.triple for row in fitting])

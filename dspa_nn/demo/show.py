@@ -14,7 +14,7 @@ from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.verdict import Verdict
 from dspa_nn.evaluation.statistics import Interval
 from dspa_nn.evaluation.strength import Match
-from dspa_nn.triples.demo import Row
+from dspa_nn.triples import DemoRow
 
 EXAMPLES = 3
 NARROWEST = 80  # columns of a console: every table fits in so many
@@ -45,7 +45,9 @@ def grid(*headers: str, name: str = "", **options: Any) -> Table:
     return made
 
 
-def examples(console: Console, rows: Sequence[Row], unsteered: Outcome, steered: Outcome) -> None:
+def examples(
+    console: Console, rows: Sequence[DemoRow], unsteered: Outcome, steered: Outcome
+) -> None:
     """Prompts with both answers side by side, words that differ highlighted."""
     assert unsteered.answers is not None
     assert steered.answers is not None
@@ -110,7 +112,9 @@ def latents(
     console.print(made)
 
 
-def tables(console: Console, outcomes: Sequence[Outcome], rows: Sequence[Row], seed: int) -> None:
+def tables(
+    console: Console, outcomes: Sequence[Outcome], rows: Sequence[DemoRow], seed: int
+) -> None:
     """The measured effect: teacher-forced margins, then what can be read off the answers."""
     kinds = ("", *sorted({row.kind for row in rows}))
     section(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dspa_nn.demo.measure import Outcome
 from dspa_nn.evaluation.statistics import Interval, bootstrap
-from dspa_nn.triples.demo import Row
+from dspa_nn.triples import DemoRow
 
 HIGHEST_PERPLEXITY_RATIO = 1.3
 
@@ -29,7 +29,7 @@ def differences(map: Outcome, controls: Mapping[str, Outcome], seed: int) -> dic
 def verdicts(
     map: Outcome,
     controls: Mapping[str, Outcome],
-    rows: Sequence[Row],
+    rows: Sequence[DemoRow],
     seed: int,
 ) -> list[Verdict]:
     """Judge the map against nothing, against each control, for each kind, and by fluency."""

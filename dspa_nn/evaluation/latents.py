@@ -22,7 +22,7 @@ from dspa_nn.graph.trace import first
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.options import allowed_latents, fill
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.
 _BUDGET = 4096

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, Forced, force
 from dspa_nn.steering.dspa import DSPA
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ in the real rendering is then arithmetic on lengths, never a search (docs/method
 
 import warnings
 from itertools import groupby, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -20,15 +20,12 @@ from dspa_nn.prompts.templates import (
     overlaps,
     piecewise,
 )
-from dspa_nn.triples.triple import Message, Prompt, Text, as_messages
+from dspa_nn.triples import Message, Prompt, as_messages
 
-if TYPE_CHECKING:
-    Renderable = Prompt | Rendered
-else:
-    Renderable = object
+Renderable: TypeAlias = Prompt | Rendered
 
 
-def render(tokenizer: Any, prompt: Renderable, response: Text | None = None) -> Rendered:
+def render(tokenizer: Any, prompt: Renderable, response: str | None = None) -> Rendered:
     """Render a prompt, and a response joined to it, into exactly what the model sees.
 
     ```python

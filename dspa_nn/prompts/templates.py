@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from dspa_nn.errors import TripleError
-from dspa_nn.triples.triple import Message
+from dspa_nn.triples import Message
 
 # For models whose tokenizer has no chat template. It ends in a newline, so that a response needs
 # no leading space, and it is tokenised with the default special tokens, as any plain text is.

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts.rendering import render
-from dspa_nn.triples.triple import PreferenceTriple, as_messages
+from dspa_nn.triples import PreferenceTriple, as_messages
 
 How = Literal["truncate", "skip", "error"]
 

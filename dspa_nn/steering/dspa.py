@@ -11,7 +11,7 @@ from dspa_nn.steering.hooks import Attachment, attach
 from dspa_nn.steering.log import EditLog, warn_if_unsteered
 from dspa_nn.steering.pair import ModelAndSAEs, Planner
 from dspa_nn.steering.plan import Plan
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple
 
 
 class DSPA(ModelAndSAEs):

@@ -10,7 +10,7 @@ from dspa_nn.errors import CountsError
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.presets import preset_of
 from dspa_nn.steering.options import fill
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple
 
 
 def fit_triples(

@@ -1,1 +1,29 @@
-"""Preference triples: prompt, chosen, rejected."""
+"""Preference triples: prompt, chosen, rejected; read from files, data sets or rows."""
+
+from dspa_nn.triples.demo import DemoRow, demo_triples, read_demo_rows, take_demo_rows
+from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL, Skipped, read_row
+from dspa_nn.triples.sources import Source, Triples, load_triples
+from dspa_nn.triples.splits import SPLITS, Split, ultrafeedback_rows
+from dspa_nn.triples.triple import Message, PreferenceTriple, Prompt, as_messages
+
+__all__ = [
+    "DIVERGED",
+    "EMPTY",
+    "EQUAL",
+    "SPLITS",
+    "DemoRow",
+    "Message",
+    "PreferenceTriple",
+    "Prompt",
+    "Skipped",
+    "Source",
+    "Split",
+    "Triples",
+    "as_messages",
+    "demo_triples",
+    "load_triples",
+    "read_demo_rows",
+    "read_row",
+    "take_demo_rows",
+    "ultrafeedback_rows",
+]

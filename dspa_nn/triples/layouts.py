@@ -1,8 +1,8 @@
 """One row of preference data, in any layout in use, to one triple."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from dspa_nn.errors import TripleError
 from dspa_nn.triples.triple import Message, PreferenceTriple, as_messages
@@ -30,9 +30,8 @@ class Skipped(Exception):
 def read_row(row: Any, chat: bool) -> PreferenceTriple:
     """Turn one row into a triple, or say why not.
 
-    ```python
-    read_row({"prompt": "Is it raining?", "chosen": "Yes.", "rejected": "eh"}, chat=True)
-    ```
+    >>> read_row({"prompt": "Is it raining?", "chosen": "Yes.", "rejected": "eh"}, chat=True)
+    PreferenceTriple(prompt=({'role': 'user', 'content': 'Is it raining?'},), chosen='Yes.', ...)
 
     Args:
         row: a mapping, a (prompt, chosen, rejected) tuple or list, or a triple.
@@ -42,15 +41,17 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
         TripleError: a row of no known layout, or with an empty or wrongly typed field.
         Skipped: chosen equals rejected; what precedes the responses differs; a last turn is empty.
     """
+    kind = type(row).__name__
     if isinstance(row, PreferenceTriple):
         prompt, chosen, rejected = row.prompt, row.chosen, row.rejected
-    elif isinstance(row, (tuple, list)) and len(row) == 3:
-        prompt, chosen, rejected = _read_fields(dict(zip(_KEYS, row, strict=True)))
+    elif isinstance(row, (tuple, list)) and len(cast(Sequence[Any], row)) == 3:
+        fields: dict[str, Any] = dict(zip(_KEYS, cast(Sequence[Any], row), strict=True))
+        prompt, chosen, rejected = _read_fields(fields)
     elif isinstance(row, Mapping):
-        prompt, chosen, rejected = _read_fields(row)
+        prompt, chosen, rejected = _read_fields(cast(Mapping[str, Any], row))
     else:
         raise TripleError(
-            f"a row of type {type(row).__name__} came, where a dict, a (prompt, chosen, rejected) "
+            f"a row of type {kind} came, where a dict, a (prompt, chosen, rejected) "
             "tuple or a PreferenceTriple was expected: convert it first"
         )
     if chat and isinstance(prompt, str):
@@ -61,7 +62,7 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
     return triple
 
 
-_KEYS = ("prompt", "chosen", "rejected")
+_KEYS: tuple[str, ...] = ("prompt", "chosen", "rejected")
 
 
 def _read_fields(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
@@ -76,7 +77,7 @@ def _read_fields(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
             f"or leave the row out (known layouts: {KNOWN})"
         )
     prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
-    kinds = {type(chosen), type(rejected)}
+    kinds: set[type] = {type(chosen), type(rejected)}
     if kinds == {list}:
         return _read_lists(row, prompt, chosen, rejected)
     if kinds != {str}:
@@ -106,7 +107,7 @@ def _read_lists(row: Mapping[str, Any], prompt: Any, *ends: list[Any]) -> tuple[
     if before[0] != before[1]:
         raise Skipped(DIVERGED)
     if isinstance(prompt, list):
-        given = as_messages(prompt)
+        given = as_messages(cast(object, prompt))
         # Some data sets give the prompt alone, and once more in front of each response.
         if before[0] not in ((), given):
             raise _unknown(row, "and 'chosen' holds messages before its last that are no 'prompt'")

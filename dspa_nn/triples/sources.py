@@ -6,29 +6,28 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import Any, SupportsIndex, TypeAlias, cast, overload
 
+from dspa_nn.checks import check_type
 from dspa_nn.errors import TripleError
+from dspa_nn.imports import untyped
 from dspa_nn.triples.layouts import Skipped, read_row
 from dspa_nn.triples.triple import PreferenceTriple
 
 _LINES = (".jsonl", ".json", ".ndjson")
 _FILES = "a .jsonl, .json, .jsonl.gz or .parquet file"
 
-if TYPE_CHECKING:
-    Source = str | os.PathLike[str] | Iterable[Any]
-else:
-    Source = object  # anything may come, and is refused in one sentence
+Source: TypeAlias = str | os.PathLike[str] | Iterable[Any]
 
 
 class Triples(list[PreferenceTriple]):
     """A list of triples that knows where it came from; a slice of it does too.
 
-    ```python
-    triples = load_triples("preferences.jsonl")
-    fit, test = triples[:250], triples[250:]
-    triples.skipped        # {'chosen equals rejected': 3}
-    ```
+    >>> triples = load_triples([("Is it raining?", "Yes.", "eh"), ("Is it?", "eh", "eh")])
+    >>> triples
+    Triples: 1 from the list (left out: 1 chosen equals rejected)
+    >>> triples[:1].skipped
+    {'chosen equals rejected': 1}
 
     Attributes:
         skipped: how many rows of the source were left out, by reason.
@@ -59,11 +58,11 @@ class Triples(list[PreferenceTriple]):
     def __getitem__(self, index: SupportsIndex) -> PreferenceTriple: ...
     @overload
     def __getitem__(self, index: slice) -> "Triples": ...
-    def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
+    def __getitem__(self, index: SupportsIndex | slice) -> "PreferenceTriple | Triples":
         if isinstance(index, slice):
-            return Triples(found, skipped=self.skipped, source=self.source)  # pyright: ignore[reportArgumentType]
-        return found
+            some = super().__getitem__(index)
+            return Triples(some, skipped=self.skipped, source=self.source)
+        return super().__getitem__(index)
 
     def __repr__(self) -> str:
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
@@ -81,11 +80,14 @@ def load_triples(
 ) -> Triples:
     """Read preference triples from whatever holds them.
 
-    ```python
-    load_triples("triples.jsonl", chat=True)                       # a file
-    load_triples("argilla/ultrafeedback-binarized-preferences-cleaned", limit=250)   # the hub
-    load_triples([("Is it raining?", "Yes, take a coat.", "eh")])  # rows
-    ```
+    >>> rows = [("Is it raining?", "Yes, take a coat.", "eh")]
+    >>> load_triples(rows)
+    Triples: 1 from the list
+    >>> load_triples(rows, chat=True)[0].prompt
+    ({'role': 'user', 'content': 'Is it raining?'},)
+    >>> load_triples("argilla/ultrafeedback-binarized-preferences-cleaned",
+    ...              limit=250)                        # doctest: +SKIP
+    Triples: 250 from argilla/ultrafeedback-binarized-preferences-cleaned (train)
 
     Rows may have an explicit prompt (strings or lists of chat messages), no prompt but responses
     that are message lists opening alike, or whole dialogues as in HH-RLHF, which are cut at their
@@ -109,6 +111,10 @@ def load_triples(
         TripleError: an empty source, a file that is missing, damaged or of another kind, a line
             that is not JSON, a row of no known layout, an empty response.
     """
+    check_type("chat", chat, bool, TripleError)
+    check_type("split", split, str, TripleError)
+    check_type("strict", strict, bool, TripleError)
+    check_type("limit", limit, int | None, TripleError)
     if limit is not None and limit < 1:
         raise TripleError(
             f"limit={limit} came, where at least 1 or None was expected: give how many triples "
@@ -117,18 +123,18 @@ def load_triples(
     name, rows = _open(source, split)
     triples: list[PreferenceTriple] = []
     skipped: Counter[str] = Counter()
-    for place, row in rows:
+    for where, row in rows:
         try:
             triples.append(read_row(row, chat))
         except Skipped as reason:
             if strict:
                 raise TripleError(
-                    f"{name}, {place}: {reason}, where a preference was expected and strict=True "
+                    f"{name}, {where}: {reason}, where a preference was expected and strict=True "
                     "refuses the rest: mend the row, or leave strict out to skip and count it"
                 ) from None
             skipped[str(reason)] += 1
         except TripleError as error:
-            raise TripleError(f"{name}, {place}: {error}") from None
+            raise TripleError(f"{name}, {where}: {error}") from None
         if limit is not None and len(triples) == limit:
             break
     if not triples:
@@ -141,11 +147,11 @@ def load_triples(
 
 
 def _open(source: Any, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
-    """Return what to call the source, and its rows, each with its place."""
+    """Return what to call the source, and its rows, each with where it stands."""
     if isinstance(source, Triples):
         return source.source or "the triples", _numbered(source)
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = Path(cast("str | os.PathLike[str]", source))
         if path.is_file():
             return path.name, _read_file(path)
         if path.is_dir():
@@ -161,14 +167,16 @@ def _open(source: Any, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
     # `datasets` takes a second to import, and whoever holds one of its objects has imported it.
     if type(source).__module__.startswith("datasets."):
         if isinstance(source, Mapping):
-            return f"data set ({split})", _numbered(_pick(source, split))
+            splits = cast(Mapping[Any, Any], source)
+            return f"data set ({split})", _numbered(_pick(splits, split))
         return "data set", _numbered(source)
+    kind = type(source).__name__
     if isinstance(source, (Mapping, bytes)) or not isinstance(source, Iterable):
         raise TripleError(
-            f"a source of type {type(source).__name__} came, where a path, a data set or an "
+            f"a source of type {kind} came, where a path, a data set or an "
             "iterable of rows was expected: put a single row in a list"
         )
-    return f"the {type(source).__name__}", _numbered(source)
+    return f"the {kind}", _numbered(cast(Iterable[Any], source))
 
 
 def _numbered(rows: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -185,10 +193,8 @@ def _pick(splits: Mapping[Any, Any], split: str) -> Iterable[Any]:
 
 
 def _from_hub(name: str, split: str) -> Iterable[Any]:
-    from datasets import load_dataset
-
     try:
-        return load_dataset(name, split=split)
+        return untyped("datasets").load_dataset(name, split=split)
     except Exception as error:  # noqa: BLE001 - its errors are of a dozen unrelated classes
         raise TripleError(
             f"{name!r} is neither a file here nor a data set with a split {split!r} that could be "
@@ -210,9 +216,7 @@ def _read_file(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_parquet(path: Path) -> Iterator[Any]:
-    import pyarrow
-    from pyarrow import parquet
-
+    pyarrow, parquet = untyped("pyarrow"), untyped("pyarrow.parquet")
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():

@@ -1,10 +1,11 @@
-"""Which rows may be used for what: house rule 11, in one place."""
+"""Which rows may be used for what: nothing is tuned or tested on what it was fitted on."""
 
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 from dspa_nn.errors import DSPAError
 
-Split = Literal["fit", "dev", "test"]
+Split: TypeAlias = Literal["fit", "dev", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
 
 # UltraFeedback, by row of the source: rows 0-399 fit maps and train SAEs, 400-499 tune, 500-799
 # test. Rows that `load_triples` skips keep their number.
@@ -20,6 +21,6 @@ def ultrafeedback_rows(split: str) -> range:
     Raises:
         DSPAError: no such split.
     """
-    if split not in get_args(Split):
-        raise DSPAError(f"there is no split {split!r}; the splits are {', '.join(get_args(Split))}")
+    if split not in SPLITS:
+        raise DSPAError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
     return range(*_ULTRAFEEDBACK[split])

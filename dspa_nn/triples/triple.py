@@ -2,25 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from dspa_nn.errors import TripleError
 
-if TYPE_CHECKING:
-    Text = str
-    Prompt = str | Sequence[Mapping[str, Any]]
-else:
-    # At run time anything may come from a user's file, and is refused here, in one sentence;
-    # a shape checker that looks at annotations must not get there first.
-    Text = Prompt = object
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 
 
 class Message(dict[str, str]):
     """One chat message: a dict with `role` and `content` that can be hashed and not be changed.
 
-    ```python
-    Message("user", "What is a comma for?")["content"]   # 'What is a comma for?'
-    ```
+    >>> Message("user", "What is a comma for?")["content"]
+    'What is a comma for?'
 
     It stays a dict so that chat templates, JSON and `datasets` take it as it is.
     """
@@ -28,6 +21,7 @@ class Message(dict[str, str]):
     def __init__(self, role: str, content: str) -> None:
         super().__init__(role=role, content=content)
 
+    # A dict says that it has no hash, since it can be changed; this one cannot.
     def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return hash((self["role"], self["content"]))
 
@@ -37,7 +31,7 @@ class Message(dict[str, str]):
     def _refuse(self, *_: object, **__: object) -> Any:
         raise TypeError("a Message cannot be changed: make a new one")
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # to a type checker they keep the signatures that dict gives them
         __setitem__ = __delitem__ = __ior__ = _refuse
         clear = pop = popitem = setdefault = update = _refuse
 
@@ -46,10 +40,10 @@ class Message(dict[str, str]):
 class PreferenceTriple:
     """A prompt with a chosen and a rejected response.
 
-    ```python
-    PreferenceTriple("Is it raining?", "Yes, take a coat.", "no idea")
-    PreferenceTriple([{"role": "user", "content": "Is it raining?"}], "Yes.", "no idea")
-    ```
+    >>> PreferenceTriple("Is it raining?", "Yes, take a coat.", "no idea").is_chat
+    False
+    >>> PreferenceTriple([{"role": "user", "content": "Is it raining?"}], "Yes.", "no").prompt
+    ({'role': 'user', 'content': 'Is it raining?'},)
 
     A *string* prompt is shown to the model as it stands; a *list of chat messages* goes through
     the tokenizer's chat template (docs/method.md 5). Messages are kept as a tuple of immutable
@@ -62,8 +56,8 @@ class PreferenceTriple:
     """
 
     prompt: Prompt
-    chosen: Text
-    rejected: Text
+    chosen: str
+    rejected: str
 
     def __post_init__(self) -> None:
         if isinstance(self.prompt, str):
@@ -88,9 +82,8 @@ class PreferenceTriple:
 def as_messages(value: object) -> tuple[Message, ...]:
     """Return chat messages as an immutable tuple, or say what is wrong with them.
 
-    ```python
-    as_messages([{"role": "user", "content": "Hello"}])
-    ```
+    >>> as_messages([{"role": "user", "content": "Hello"}])
+    ({'role': 'user', 'content': 'Hello'},)
 
     Raises:
         TripleError: not a list of dicts with a string `role` and a string `content`.
@@ -105,13 +98,14 @@ def as_messages(value: object) -> tuple[Message, ...]:
             "the prompt is an empty list of messages, where at least one was expected: "
             "give a message, or leave this triple out"
         )
-    messages = []
-    for number, item in enumerate(value):
-        if not isinstance(item, Mapping):
+    messages: list[Message] = []
+    for number, entry in enumerate(cast(Sequence[object], value)):
+        if not isinstance(entry, Mapping):
             raise TripleError(
-                f"message {number} of the prompt is of type {type(item).__name__}, where a dict "
+                f"message {number} of the prompt is of type {type(entry).__name__}, where a dict "
                 "with 'role' and 'content' was expected: write it as one"
             )
+        item = cast(Mapping[Any, Any], entry)
         for key in ("role", "content"):
             if not isinstance(item.get(key), str):
                 came = f"is of type {type(item[key]).__name__}" if key in item else "is missing"

@@ -16,7 +16,7 @@ from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.answers import answer
 from dspa_nn.evaluation.margin import margins
 from dspa_nn.evaluation.style import warmth
-from dspa_nn.triples.demo import read_rows, take
+from dspa_nn.triples import read_demo_rows, take_demo_rows
 from tests import eval_zoo
 
 CONTROLS = ("(a) rows permuted", "(b) same density", "(c) swapped", "(d) global difference")
@@ -60,7 +60,7 @@ def test_every_figure_is_in_the_report(demo):
 
 def test_figures_are_those_of_the_parts(demo):
     _, report, _ = demo
-    rows = take(eval_zoo.rows(), "test", 10)
+    rows = take_demo_rows(eval_zoo.rows(), "test", 10)
     plain = margins(eval_zoo.dspa(), [row.triple for row in rows], [])[0]
     own = report["conditions"]["unsteered"]
     assert own["margin"]["values"] == pytest.approx(plain.margin, abs=1e-5)
@@ -104,7 +104,7 @@ def outcome(name, change, style=0.1, log_ratio=0.0):
 
 @pytest.fixture
 def rows():
-    return take(eval_zoo.rows(), "test", 10)
+    return take_demo_rows(eval_zoo.rows(), "test", 10)
 
 
 def judged(rows, map, **controls):
@@ -155,12 +155,12 @@ def test_words_that_differ_are_highlighted():
 def test_an_empty_split_is_refused_in_one_sentence():
     rows = [replace(row, split="fit") for row in eval_zoo.rows(6)]
     with pytest.raises(DSPAError) as caught:
-        take(rows, "dev")
+        take_demo_rows(rows, "dev")
     assert str(caught.value) == ("the demo's triples hold none for 'dev'; write the file again")
 
 
 def test_embedded_triples_are_read_and_signed():
-    rows = read_rows()
+    rows = read_demo_rows()
     assert {row.sign for row in rows if row.kind == "personal"} == {1}
     assert {row.sign for row in rows if row.kind == "factual"} == {-1}
     assert all(row.triple.is_chat and row.text for row in rows)

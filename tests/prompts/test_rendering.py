@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from dspa_nn.errors import DSPAWarning, TripleError
 from dspa_nn.prompts.rendering import Rendered, render
 from dspa_nn.prompts.templates import PLAIN_TEMPLATE
-from dspa_nn.triples.sources import load_triples
-from dspa_nn.triples.triple import PreferenceTriple
+from dspa_nn.triples import PreferenceTriple, load_triples
 from tests.chat_zoo import (
     CHATML,
     DROPPING,
@@ -288,6 +287,7 @@ def test_several_templates_and_no_default() -> None:
     )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_responses_and_prompts() -> None:
     tokenizer = byte_level()
     assert sentence(render, tokenizer, "the", "") == (

@@ -7,7 +7,7 @@ import pytest
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts.rendering import render
 from dspa_nn.prompts.truncation import SKIPPED, TRUNCATED, fit_to_context
-from dspa_nn.triples.triple import PreferenceTriple, as_messages
+from dspa_nn.triples import PreferenceTriple, as_messages
 from tests.chat_zoo import CHATML, GEMMA, byte_level
 
 SYSTEM = {"role": "system", "content": "Be kind."}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dspa_nn.evaluation.ranking import accuracy, global_accuracy, scores, selected
-from dspa_nn.triples.splits import ultrafeedback_rows
+from dspa_nn.triples import ultrafeedback_rows
 from tests import eval_zoo
 
 

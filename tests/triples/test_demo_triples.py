@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import dspa_nn as dn
 from dspa_nn.evaluation.style import warmth
 
 FILE = Path(__file__).parents[2] / "dspa_nn" / "assets" / "demo_triples.jsonl"
@@ -83,3 +84,27 @@ def test_length_of_the_prompt_does_not_give_its_kind_away(triples):
         for kind in PREFERRED
     ]
     assert 0.85 < mean[0] / mean[1] < 1.18
+
+
+def test_the_public_function_gives_each_split(triples, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # wherever the package is installed
+    assert list(dn.demo_triples()) == list(dn.demo_triples("fit"))
+    for split in ("fit", "dev", "test"):
+        wanted = [
+            dn.PreferenceTriple(row["prompt"], row["chosen"], row["rejected"])
+            for row in triples
+            if row["split"] == split
+        ]
+        given = dn.demo_triples(split)
+        assert list(given) == wanted
+        assert repr(given) == f"Triples: {len(wanted)} from demo_triples.jsonl ({split})"
+        assert given.sha256 == dn.load_triples(wanted).sha256
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_another_split_of_the_demo_is_refused():
+    with pytest.raises(dn.TripleError) as refused:
+        dn.demo_triples("tset")  # pyright: ignore[reportArgumentType]
+    assert str(refused.value) == (
+        "split is 'tset'; expected one of 'fit', 'dev', 'test' (did you mean 'test'?)."
+    )

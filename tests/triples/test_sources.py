@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from dspa_nn.errors import TripleError
-from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL
-from dspa_nn.triples.sources import Triples, load_triples
-from dspa_nn.triples.triple import Message, PreferenceTriple
+from dspa_nn.triples import (
+    DIVERGED,
+    EMPTY,
+    EQUAL,
+    Message,
+    PreferenceTriple,
+    Triples,
+    as_messages,
+    load_triples,
+)
 
 ROWS = [
     {"prompt": "Is it raining?", "chosen": "Yes, take a coat.", "rejected": "eh"},
@@ -277,6 +284,7 @@ def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> No
     assert message.endswith("): fetch it again")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_source_of_another_type() -> None:
     for source in (3, None, ROWS[0], b"rows"):
         assert sentence(source) == (
@@ -291,6 +299,8 @@ def test_a_source_of_another_type() -> None:
         "limit=0 came, where at least 1 or None was expected: give how many triples are wanted at "
         "most"
     )
+    assert sentence(ROWS, limit="2") == "limit is '2', of type str; expected int or None."
+    assert sentence(ROWS, chat="yes") == "chat is 'yes', of type str; expected bool."
 
 
 LAYOUTS = (
@@ -399,7 +409,7 @@ def test_hh_rlhf(data: Path) -> None:
         assert plain.prompt + plain.chosen in whole
         assert turns.chosen == plain.chosen.strip()
         names = {"user": "Human:", "assistant": "Assistant:"}
-        said = [f"{names[m['role']]} {m['content']}" for m in turns.prompt]  # pyright: ignore[reportArgumentType]
+        said = [f"{names[m['role']]} {m['content']}" for m in as_messages(turns.prompt)]
         # Turns are stripped, and nothing else is lost.
         assert " ".join(" ".join(said).split()) == " ".join(plain.prompt.split()[:-1])
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.triples.splits import ultrafeedback_rows
+from dspa_nn.triples import ultrafeedback_rows
 
 
 def test_rule_11_splits_are_the_agreed_rows_and_disjoint():

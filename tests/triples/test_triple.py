@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dspa_nn.errors import TripleError
-from dspa_nn.triples.triple import Message, PreferenceTriple, as_messages
+from dspa_nn.triples import Message, PreferenceTriple, as_messages
 
 CHAT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
 
@@ -107,6 +107,7 @@ def test_other_keys_of_a_message_are_left_out() -> None:
         ),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_triple_is_refused_in_a_sentence(fields: Any, message: str) -> None:
     with pytest.raises(TripleError) as caught:
         PreferenceTriple(*fields)
