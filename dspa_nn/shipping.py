@@ -154,10 +154,21 @@ def reduce_log(log: object, record: object) -> Reduced:
 
 def registered(code: Any) -> Any:
     """The same code, which from now on travels as source."""
+    travels_by_value(TRAVELS)
+    return code
+
+
+def travels_by_value(module: str) -> None:
+    """Let the functions and classes of a module, and of those below it, travel as source.
+
+    >>> travels_by_value("dspa_nn.graph")
+
+    What is written in a notebook or a script (`__main__`) always does.
+    """
     from nnsight import register
 
-    register(TRAVELS)
-    return code
+    if module != "__main__":
+        register(module)
 
 
 def _either(item: object, portable: object) -> Reduced:

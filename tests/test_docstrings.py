@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests import eval_zoo
+from tests import eval_zoo, tiny
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "dspa_nn"
@@ -57,7 +57,7 @@ def as_params(example: Example) -> Any:
 
 
 @pytest.fixture(scope="module")
-def scene() -> dict[str, Any]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What examples take as given: a tiny model and what is made from it."""
     import numpy as np
     import torch
@@ -66,6 +66,8 @@ def scene() -> dict[str, Any]:
 
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(20)
     counts = eval_zoo.counts(20)
+    folder = tmp_path_factory.mktemp("saes") / "sae"
+    tiny.saes(dspa.model._module, "topk")[0].save_model(folder)
     public = {name: getattr(dn, name) for name in dn.__all__}
     return public | {
         "dn": dn,
@@ -77,6 +79,7 @@ def scene() -> dict[str, Any]:
         "tokenizer": dspa.facts.tokenizer,
         "triples": triples,
         "counts": counts,
+        "folder": folder,  # of an SAE that SAELens saved
         "map": counts.fit(percentile=50),
         "prompt": dspa.render(triples[0].prompt),
     }

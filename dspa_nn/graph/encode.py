@@ -1,53 +1,81 @@
 # pyright: basic
-"""A sparse autoencoder's inference-time encode, as plain tensors and a rule.
+"""A sparse autoencoder's inference-time encode: plain tensors, a rule, and one function.
 
-Each rule repeats SAELens' own operations in SAELens' own order, so that the latents are equal to
-the last bit on the same device. Plain classes and functions: this module is rebuilt from its
-source where the package is not installed.
+Each function repeats SAELens' operations in SAELens' order, so that the latents are equal to the
+last bit on the same device. Plain classes and functions: this module is rebuilt from its source
+where the package is not installed.
 """
 
 import torch
 
 
+class SAEType:
+    """All that is particular to one type of SAE; `saes.register_sae_type` adds one.
+
+    Attributes:
+        name: what SAELens calls it (`cfg.architecture()`).
+        latents: `latents(x, tensors, rule) -> [..., width]`; `x` `[..., d_model]` is normalised,
+            in the SAE's dtype and on its device, and less `b_dec` where the config says so.
+        tensors: names of the weights that `latents` reads, as SAELens' `state_dict` has them.
+        settings: names of the config values that it reads, in `rule`.
+        trained_as: types that exist in training only, and that SAELens saves as this one.
+        tied: whether it also reads the decoder, as `tensors["dictionary"]`.
+    """
+
+    def __init__(self, name, latents, tensors=(), settings=(), trained_as=(), tied=False):
+        self.name: str = name
+        self.latents = latents
+        self.tensors: tuple[str, ...] = tuple(tensors)
+        self.settings: tuple[str, ...] = tuple(settings)
+        self.trained_as: tuple[str, ...] = tuple(trained_as)
+        self.tied: bool = tied
+
+
 class Encoder:
-    """Tensors and rule of one SAE's inference-time encode.
+    """One SAE's inference-time encode.
 
     Example:
-        >>> encoder = load_sae("folder/of/an/sae").encoder
-        >>> latents, scale = encoder.encode(hidden)  # [batch, tokens, d_model]
+        >>> encoder = dspa.input_sae.encoder
+        >>> latents, scale = encoder.encode(torch.randn(2, 7, encoder.d_model))
+        >>> latents.shape == (2, 7, encoder.width)
+        True
 
     Args:
         rule: JSON-able values: architecture, width, d_model, dtype, normalize_activations,
             apply_b_dec_to_input, and what the architecture needs besides.
-        tensors: name -> tensor, only those that the rule reads.
+        tensors: name -> tensor, only those that the type reads.
+        latents: `latents(x, tensors, rule)`, the `SAEType.latents` of the SAE's type. It travels
+            with the encoder, so a type that is registered by a user runs on a server too. None
+            takes that of the type of this module which the rule names.
 
     Attributes:
         width: number of latents.
         d_model: width of the residual stream.
-        dtype: the SAE's own dtype, in which everything runs.
+        dtype: that of the SAE, in which everything runs.
         device: where the tensors lie.
     """
 
-    def __init__(self, rule: dict, tensors: dict):
+    def __init__(self, rule: dict, tensors: dict[str, torch.Tensor], latents=None):
         self.rule = rule
-        self.tensors = tensors
+        self.tensors: dict[str, torch.Tensor] = tensors
+        self.latents = SAE_TYPES[rule["architecture"]].latents if latents is None else latents
         self.width: int = rule["width"]
         self.d_model: int = rule["d_model"]
         self.dtype: torch.dtype = getattr(torch, rule["dtype"])
         self.device: torch.device = next(iter(tensors.values())).device
 
-    def to(self, device) -> "Encoder":
+    def to(self, device: torch.device | str) -> "Encoder":
         """Move the tensors to `device`, in place as `torch.nn.Module.to` does; return self."""
         self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
         self.device = next(iter(self.tensors.values())).device
         return self
 
-    def on(self, device) -> "Encoder":
+    def on(self, device: torch.device | str) -> "Encoder":
         """The same encoder on `device`: itself where it is there already, else a copy."""
         tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
         if all(tensors[name] is self.tensors[name] for name in tensors):
             return self
-        return type(self)(self.rule, tensors)
+        return type(self)(self.rule, tensors, self.latents)
 
     def encode(self, hidden):
         """Encode hidden states `[..., d_model]` of any float dtype and device.
@@ -61,7 +89,7 @@ class Encoder:
         x, scale = _normalise(x, self.rule["normalize_activations"])
         if self.rule["apply_b_dec_to_input"]:
             x = x - self.tensors["b_dec"]
-        return _LATENTS[self.rule["architecture"]](x, self.tensors, self.rule), scale
+        return self.latents(x, self.tensors, self.rule), scale
 
 
 def _normalise(x, how):
@@ -142,11 +170,23 @@ def _matching_pursuit(x, tensors, rule):
     return latents.reshape(*x.shape[:-1], latents.shape[-1])
 
 
-_LATENTS = {
-    "standard": _standard,
-    "jumprelu": _jumprelu,
-    "gated": _gated,
-    "topk": _topk,
-    "abstopk": _abstopk,
-    "matching_pursuit": _matching_pursuit,
+_TOP_K = ("k", "rescale_acts_by_decoder_norm")
+_PURSUIT = ("residual_threshold", "max_iterations", "stop_on_duplicate_support")
+
+# The types of SAELens that can be steered with, by name.
+SAE_TYPES = {
+    sae_type.name: sae_type
+    for sae_type in (
+        SAEType("standard", _standard, ("W_enc", "b_enc")),
+        SAEType("gated", _gated, ("W_enc", "b_gate", "r_mag", "b_mag")),
+        SAEType(
+            "jumprelu",
+            _jumprelu,
+            ("W_enc", "b_enc", "threshold"),
+            trained_as=("batchtopk", "matryoshka_batchtopk"),
+        ),
+        SAEType("topk", _topk, ("W_enc", "b_enc"), _TOP_K),
+        SAEType("abstopk", _abstopk, ("W_enc", "b_enc"), _TOP_K),
+        SAEType("matching_pursuit", _matching_pursuit, (), _PURSUIT, tied=True),
+    )
 }

@@ -1,1 +1,29 @@
 """Sparse autoencoders as plain tensors."""
+
+from dspa_nn.graph.encode import SAE_TYPES, Encoder, SAEType
+from dspa_nn.saes.compatibility import check_sae, residual_layer, same_model
+from dspa_nn.saes.loaded import LoadedSAE, cast
+from dspa_nn.saes.loading import load_sae
+from dspa_nn.saes.placement import layer_device, placed, read_device
+from dspa_nn.saes.sources import split_release
+from dspa_nn.saes.types import REFUSED, register_sae_type, sae_types, saved_as
+
+__all__ = [
+    "REFUSED",
+    "SAE_TYPES",
+    "Encoder",
+    "LoadedSAE",
+    "SAEType",
+    "cast",
+    "check_sae",
+    "layer_device",
+    "load_sae",
+    "placed",
+    "read_device",
+    "register_sae_type",
+    "residual_layer",
+    "sae_types",
+    "same_model",
+    "saved_as",
+    "split_release",
+]

@@ -1,24 +1,10 @@
-"""What an SAE's metadata says, and whether it contradicts the model: pure functions of names."""
+"""What an SAE's metadata says, and whether it contradicts the model."""
 
 import re
 from pathlib import Path
 
 from dspa_nn.errors import SAEError
-
-# The encode of these is carried out by `graph/encode.py`.
-HANDLED = ("standard", "gated", "jumprelu", "topk", "abstopk", "matching_pursuit")
-
-# Types that exist in training only: SAELens saves them as the type on the right, and so do we.
-SAVED_AS = {"batchtopk": "jumprelu", "matryoshka_batchtopk": "jumprelu"}
-
-_TRANSCODES = "it writes elsewhere than it reads, so its decode is no change of what it read"
-REFUSED = {
-    "temporal": "its latents depend on the tokens before, through attention",
-    "transcoder": _TRANSCODES,
-    "skip_transcoder": _TRANSCODES,
-    "jumprelu_transcoder": _TRANSCODES,
-    "jumprelu_skip_transcoder": _TRANSCODES,
-}
+from dspa_nn.saes.loaded import LoadedSAE
 
 _RESIDUAL_HOOK = re.compile(r"blocks\.(\d+)\.hook_(resid_post|resid_pre|out|in)")
 # Hugging Face's name of a whole decoder block, whose output is the residual stream.
@@ -29,19 +15,11 @@ _VARIANT_WORDS = {"it", "instruct", "chat", "pt", "base", "hf", "meta"}
 _ALIASES = {"gpt2-small": "gpt2"}
 
 
-def check_architecture(architecture: str, hook_name: str | None, sae_id: str) -> None:
-    """Refuse, by name and hook, an SAE type whose encode or decode is not carried out here."""
-    if architecture in HANDLED or architecture in SAVED_AS:
-        return
-    reason = REFUSED.get(architecture, "this type is not known to dspa_nn")
-    raise SAEError(
-        f"the SAE {sae_id} at hook {hook_name!r} is of type {architecture!r}, which cannot be "
-        f"steered with ({reason}): use one of type {', '.join(HANDLED)}, {', '.join(SAVED_AS)}"
-    )
-
-
 def residual_layer(hook_name: str | None, sae_id: str) -> int | None:
     """Return the decoder block whose output the hook reads, 0-based (docs/method.md 5).
+
+    >>> residual_layer("blocks.9.hook_resid_post", "sae"), residual_layer("model.layers.3", "sae")
+    (9, 3)
 
     `hook_resid_post` L is block L; `hook_resid_pre` L is block L - 1; no hook name is None.
 
@@ -50,12 +28,12 @@ def residual_layer(hook_name: str | None, sae_id: str) -> int | None:
     """
     if hook_name is None:
         return None
-    if found := _RESIDUAL_HOOK.fullmatch(hook_name):
-        layer = int(found[1]) - (found[2] in ("resid_pre", "in"))
+    if hook := _RESIDUAL_HOOK.fullmatch(hook_name):
+        layer = int(hook[1]) - (hook[2] in ("resid_pre", "in"))
         if layer >= 0:
             return layer
-    elif found := _BLOCK_PATH.fullmatch(hook_name):
-        return int(found[1])
+    elif hook := _BLOCK_PATH.fullmatch(hook_name):
+        return int(hook[1])
     raise SAEError(
         f"the SAE {sae_id} reads {hook_name!r}, which is not the output of a decoder block: "
         "use an SAE of the residual stream, such as 'blocks.9.hook_resid_post'"
@@ -65,8 +43,11 @@ def residual_layer(hook_name: str | None, sae_id: str) -> int | None:
 def model_words(name: str) -> tuple[set[str], set[str]]:
     """Split a model's name into the words that identify it and its version words.
 
-    Organisation, case, URL and the words that tell base from instruct are dropped:
-    `model_words("google/gemma-2-2b-it") == ({"gemma", "2", "2b"}, set())`.
+    >>> words, versions = model_words("mistralai/Mistral-7B-Instruct-v0.1")
+    >>> sorted(words), versions
+    (['7b', 'mistral'], {'v0.1'})
+
+    Organisation, case, URL and the words that tell base from instruct are dropped.
     """
     if cached := re.search(r"models--(?:[^/]*?--)?([^/]+)", name):
         name = cached[1]
@@ -78,6 +59,9 @@ def model_words(name: str) -> tuple[set[str], set[str]]:
 
 def same_model(one: str, other: str) -> bool:
     """Tell whether two names may mean the same model, or a base model and its instruct version.
+
+    >>> same_model("google/gemma-2-2b", "gemma-2-2b-it"), same_model("gpt2", "gpt2-medium")
+    (True, False)
 
     A version such as v0.1 contradicts only another version. A local folder's name says nothing,
     unless it lies in the hub's cache.
@@ -91,3 +75,56 @@ def same_model(one: str, other: str) -> bool:
 
 def _is_folder(name: str) -> bool:
     return "models--" not in name and (name.startswith((".", "/", "~")) or Path(name).is_dir())
+
+
+def check_sae(
+    sae: LoadedSAE,
+    *,
+    layer: int | None,
+    n_layers: int,
+    d_model: int,
+    model_name: str | None,
+    role: str,
+) -> None:
+    """Refuse an SAE whose metadata contradicts the model or the layer asked for.
+
+    Example:
+        >>> from dspa_nn.saes import load_sae
+        >>> sae = load_sae(folder)  # of layer 1, 32 wide
+        >>> check_sae(sae, layer=1, n_layers=4, d_model=32, model_name="tiny-llama",
+        ...           role="input")
+
+    Metadata that is absent is accepted (docs/method.md 5). Model names are compared without
+    organisation and case, and a base model's SAE may be used with its instruct version.
+
+    Args:
+        layer: the decoder block asked for, 0-based; None takes the one that the SAE names.
+        role: "input" or "output", for the message.
+
+    Raises:
+        SAEError: wrong width, layer or model; the sentence names both sides.
+    """
+    name = f"the {role} SAE {sae.id}"
+    if sae.d_model != d_model:
+        raise SAEError(
+            f"{name} reads vectors of width {sae.d_model}, but the model's residual stream has "
+            f"width {d_model}: use an SAE of this model"
+        )
+    if layer is None and sae.layer is None:
+        raise SAEError(f"{name} does not say which layer it reads: pass {role}_layer=")
+    asked = sae.layer if layer is None else layer
+    if asked is None or not 0 <= asked < n_layers:
+        raise SAEError(
+            f"{name} is to read layer {asked}, but the model's layers are 0 to {n_layers - 1}: "
+            f"pass an {role}_layer of this model"
+        )
+    if sae.layer is not None and sae.layer != asked:
+        raise SAEError(
+            f"{name} reads the output of layer {sae.layer} (hook {sae.hook_name}), but layer "
+            f"{asked} was asked for: pass {role}_layer={sae.layer}, or another SAE"
+        )
+    if sae.model_name and model_name and not same_model(sae.model_name, model_name):
+        raise SAEError(
+            f"{name} was trained on {sae.model_name!r}, but the model is {model_name!r}: use an "
+            "SAE of this model"
+        )

@@ -2,20 +2,66 @@
 
 import difflib
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from dspa_nn.errors import SAEError
-from dspa_nn.saes.compatibility import SAVED_AS, check_architecture
+from dspa_nn.saes.types import check_architecture, saved_as
 
 
-def open_source(source: Any) -> tuple[str, Any, dict[str, Tensor]]:
-    """Return an id to show, SAELens' inference config and the named weights of that config."""
-    from sae_lens import SAE
+@runtime_checkable
+class SAEMetadata(Protocol):
+    """What SAELens notes of an SAE beside its config; a name that is not known is None."""
 
-    if isinstance(source, SAE):
+    hook_name: str | None
+    hf_hook_name: str | None
+    hook_name_out: str | None
+    hook_head_index: int | None
+    model_name: str | None
+
+
+@runtime_checkable
+class SAEConfig(Protocol):
+    """SAELens' config of an SAE for inference, as far as it is read here."""
+
+    d_in: int
+    d_sae: int
+    reshape_activations: str
+    normalize_activations: str
+    apply_b_dec_to_input: bool
+    metadata: SAEMetadata
+
+    def architecture(self) -> str:
+        """The name of the type."""
+        ...
+
+
+@runtime_checkable
+class SAELensSAE(Protocol):
+    """An SAE of SAELens, as far as it is read here."""
+
+    cfg: SAEConfig
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The named weights."""
+        ...
+
+
+def open_source(source: object) -> tuple[str, SAEConfig, dict[str, Tensor]]:
+    """Return an id to show, SAELens' inference config and the named weights of that config.
+
+    >>> sae_id, config, weights = open_source(folder)
+    >>> sae_id, config.architecture(), sorted(weights)
+    ('sae', 'topk', ['W_dec', 'W_enc', 'b_dec', 'b_enc'])
+
+    Raises:
+        SAEError: it cannot be found or read, or is of a type that cannot be steered with.
+    """
+    sae: SAELensSAE
+    if isinstance(source, _saelens("SAE")) and isinstance(source, SAELensSAE):
         sae_id = f"{type(source).__name__}@{source.cfg.metadata.hook_name or 'no hook name'}"
         sae = source
     elif isinstance(source, Path) or (isinstance(source, str) and Path(source).is_dir()):
@@ -31,37 +77,39 @@ def open_source(source: Any) -> tuple[str, Any, dict[str, Tensor]]:
     return sae_id, *_inference_parts(sae)
 
 
-def _inference_parts(sae: Any) -> tuple[Any, dict[str, Tensor]]:
-    from sae_lens import TrainingSAE
-    from sae_lens.registry import get_sae_class
+def _saelens(name: str, module: str = "sae_lens") -> Any:
+    """A name of SAELens, which has no types of its own and loads when an SAE is first opened."""
+    return getattr(import_module(module), name)
 
+
+def _inference_parts(sae: Any) -> tuple[SAEConfig, dict[str, Tensor]]:
     state = sae.state_dict()  # detached, and sharing the SAE's memory
-    if not isinstance(sae, TrainingSAE):
+    if not isinstance(sae, _saelens("TrainingSAE")):
         return sae.cfg, state
     # What SAELens writes when it saves a trained SAE for inference, without the disk.
     sae.process_state_dict_for_saving_inference(state)
-    config = sae.cfg.get_inference_sae_cfg_dict()
+    config: dict[str, Any] = sae.cfg.get_inference_sae_cfg_dict()
+    get_sae_class = _saelens("get_sae_class", "sae_lens.registry")
     return get_sae_class(config["architecture"])[1].from_dict(config), state
 
 
-def _from_folder(folder: Path) -> Any:
-    from sae_lens import SAE, TrainingSAE
-    from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
-
-    for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
+def _from_folder(folder: Path) -> SAELensSAE:
+    config_name = _saelens("SAE_CFG_FILENAME", "sae_lens.constants")
+    weights_name = _saelens("SAE_WEIGHTS_FILENAME", "sae_lens.constants")
+    for name in (config_name, weights_name):
         if not (folder / name).is_file():
             raise SAEError(
                 f"the folder {str(folder)!r} holds no {name}: pass a folder that SAELens' "
                 "save_model or save_inference_model wrote"
             )
     try:
-        config = json.loads((folder / SAE_CFG_FILENAME).read_text())
+        config = json.loads((folder / config_name).read_text())
         architecture = config.get("architecture", "standard")
     except (ValueError, AttributeError) as error:
         raise _unreadable(folder, error) from error
     hook_name = (config.get("metadata") or config).get("hook_name")
     check_architecture(architecture, hook_name, folder.name)
-    loader = TrainingSAE if architecture in SAVED_AS else SAE
+    loader = _saelens("TrainingSAE" if architecture in saved_as() else "SAE")
     try:
         return loader.load_from_disk(folder)
     except Exception as error:  # whatever a damaged file makes SAELens or safetensors raise
@@ -83,15 +131,17 @@ def _first_line(error: Exception) -> str:
 def split_release(source: str) -> tuple[str, str]:
     """Split "release/sae_id"; a release that SAELens does not list is a hub id, "org/name".
 
+    >>> split_release("gemma-scope-2b-pt-res-canonical/layer_7/width_16k/canonical")
+    ('gemma-scope-2b-pt-res-canonical', 'layer_7/width_16k/canonical')
+
     Raises:
         SAEError: neither a listed release nor "org/name/sae_id", or the release lacks the id.
     """
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    directory = get_pretrained_saes_directory()
+    listed = "sae_lens.loading.pretrained_saes_directory"
+    directory: dict[str, Any] = _saelens("get_pretrained_saes_directory", listed)()
     release, _, sae_id = source.partition("/")
     if release in directory:
-        known = directory[release].saes_map
+        known: dict[str, str] = directory[release].saes_map
         if sae_id not in known:
             near = difflib.get_close_matches(sae_id, known, n=3, cutoff=0) or list(known)[:3]
             raise SAEError(
@@ -110,7 +160,7 @@ def split_release(source: str) -> tuple[str, str]:
     )
 
 
-def _from_release(source: str) -> Any:
+def _from_release(source: str) -> SAELensSAE:
     release, sae_id = split_release(source)
     try:
         return _download(release, sae_id)
@@ -122,20 +172,19 @@ def _from_release(source: str) -> Any:
         ) from error
 
 
-def _download(release: str, sae_id: str) -> Any:
+def _download(release: str, sae_id: str) -> SAELensSAE:
     from huggingface_hub.errors import EntryNotFoundError
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_sae_loaders import (
-        dictionary_learning_sae_huggingface_loader_1 as dictionary_learning,
-    )
 
+    from_pretrained = _saelens("SAE").from_pretrained
     try:
-        return SAE.from_pretrained(release, sae_id)
+        return from_pretrained(release, sae_id)
     except EntryNotFoundError as no_config:
         if "/" not in release:
             raise
         # A repository that SAELens does not list may be in dictionary_learning's layout.
+        loaders = "sae_lens.loading.pretrained_sae_loaders"
+        converter = _saelens("dictionary_learning_sae_huggingface_loader_1", loaders)
         try:
-            return SAE.from_pretrained(release, sae_id, converter=dictionary_learning)
+            return from_pretrained(release, sae_id, converter=converter)
         except EntryNotFoundError:
             raise no_config from None

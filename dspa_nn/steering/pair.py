@@ -13,8 +13,15 @@ from dspa_nn.models.facts import ModelFacts, read_facts
 from dspa_nn.ndif.payload import Payload, payload_of
 from dspa_nn.prompts.rendered import is_batch
 from dspa_nn.prompts.rendering import Rendered, render
-from dspa_nn.saes.loaded import LoadedSAE, cast, check_sae, load_sae
-from dspa_nn.saes.placement import layer_device, placed, read_device
+from dspa_nn.saes import (
+    LoadedSAE,
+    cast,
+    check_sae,
+    layer_device,
+    load_sae,
+    placed,
+    read_device,
+)
 from dspa_nn.shipping import reduce_dspa
 
 Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]

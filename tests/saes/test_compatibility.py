@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from dspa_nn.errors import SAEError
-from dspa_nn.saes.compatibility import residual_layer, same_model
-from dspa_nn.saes.loaded import check_sae, load_sae
+from dspa_nn.saes import check_sae, load_sae, residual_layer, same_model
 from tests import sae_zoo as zoo
 from tests.sae_zoo import said
 

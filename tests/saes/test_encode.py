@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from dspa_nn.graph import encode as module
 from dspa_nn.graph.encode import Encoder
-from dspa_nn.saes.compatibility import HANDLED
-from dspa_nn.saes.loaded import load_sae
+from dspa_nn.saes import load_sae, sae_types
 from tests import sae_zoo as zoo
 from tests.tiny import NORMALISATIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore:the SAE .* was not folded:UserWarning")
 
+HANDLED = tuple(sae_types())
 RESCALED = [(name, True) for name in ("topk", "abstopk")]
 TYPES = [(name, False) for name in HANDLED] + RESCALED
 

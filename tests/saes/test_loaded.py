@@ -5,10 +5,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dspa_nn.errors import DSPAWarning, SAEError
-from dspa_nn.saes.compatibility import HANDLED, REFUSED, SAVED_AS
-from dspa_nn.saes.loaded import load_sae
+from dspa_nn.saes import REFUSED, load_sae, sae_types, saved_as
 from tests import sae_zoo as zoo
 from tests.sae_zoo import assert_one_sentence, said
+
+HANDLED, SAVED_AS = tuple(sae_types()), saved_as()
 
 # --- every type of SAELens' registry -------------------------------------------------------------
 

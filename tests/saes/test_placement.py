@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dspa_nn import DSPA, SAEError
-from dspa_nn.saes.placement import layer_device, placed, read_device
+from dspa_nn.saes import layer_device, placed, read_device
 from tests import steer_zoo, tiny
 
 TABLES = ("content", "markup", "chosen", "rejected")

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from dspa_nn.errors import SAEError
-from dspa_nn.saes.loaded import load_sae
-from dspa_nn.saes.sources import split_release
+from dspa_nn.saes import load_sae, split_release
 from tests import sae_zoo as zoo
 from tests.sae_zoo import assert_one_sentence, said
 
