@@ -11,7 +11,7 @@ from dspa_nn.costs.table import preset_costs
 from dspa_nn.models.configs import known_shapes
 from tests.conftest import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "costs.md"
+PAGE = REPOSITORY / "docs" / "appendix" / "costs.md"
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_the_page_shows_what_is_counted():
     page = PAGE.read_text()
     tables = {name: preset_costs(name, [costs.PAPER]) for name in known_shapes()}
     for rows in (
-        costs.reach(tables),
+        costs.formula_over_count(tables),
         costs.side_by_side(tables),
         costs.from_account_to_count(tables[costs.SIZED]),
     ):
@@ -36,7 +36,7 @@ def test_without_data_the_script_reports_what_needs_none(monkeypatch, tmp_path, 
     assert any("no table of real lengths" in note for note in kept["notes"])
     (sizing,) = [rows for heading, rows in kept["rows"].items() if "Sizing" in heading]
     assert sizing[0]["hours on 8"] == pytest.approx(sizing[0]["GPU hours"] / 8)
-    assert [row["model"] for row in kept["rows"]["Reach"]] == ["gemma-2-9b", "qwen3-8b"]
+    assert [row["model"] for row in kept["rows"]["RAHF-SCIT by the paper's formula"]] == ["gemma-2-9b", "qwen3-8b"]
 
 
 @pytest.mark.data
@@ -46,5 +46,5 @@ def test_lengths_and_bytes_are_measured(data):
     assert len(lengths) == 6
     assert all(min(triple) > 0 for triple in lengths)
     # Every entry is a column and a count, 4 bytes each; the rest is what a table holds besides.
-    assert 8 * found["entries a triple"] < found["bytes a triple"]
-    assert found["bytes a triple"] < 8 * found["entries a triple"] + 4096
+    assert 8 * found["entries per triple"] < found["bytes per triple"]
+    assert found["bytes per triple"] < 8 * found["entries per triple"] + 4096

@@ -1,0 +1,275 @@
+"""Draws the figures of the documentation from the tables of its appendix.
+
+    python -m benchmarks.figures [--out docs/figures]
+
+Every figure reads the table that stands in `docs/appendix/`, so that the two cannot disagree. The
+background is transparent and the colours are of middle lightness: legible on white and on black.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+BLUE, ORANGE, GREEN, GREY = "#3b8ad8", "#d9772b", "#2a9d7c", "#828282"
+Table = list[dict[str, str]]
+
+
+def tables(page: str) -> list[Table]:
+    """The Markdown tables of an appendix page in order, each row by its headings."""
+    text = (DOCS / "appendix" / f"{page}.md").read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        head, _, *rows = [
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for line in block.splitlines()
+        ]
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+def numbers(cell: str) -> list[float]:
+    """The numbers of a cell: "+0.197 [+0.170, +0.223]" is a mean and its interval.
+
+    >>> numbers("+0.197 [+0.170, +0.223]")
+    [0.197, 0.17, 0.223]
+    """
+    return [float(part.replace(",", "")) for part in re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?", cell)]
+
+
+def value(cell: str) -> float:
+    """The first number of a cell."""
+    return numbers(cell)[0]
+
+
+def panels(columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
+    """A figure and a row of axes in the style of the documentation."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    mpl.rcParams.update(
+        {
+            "svg.fonttype": "none",  # text stays text: the file is a quarter of the size
+            "svg.hashsalt": "dspa_nn",
+            "font.size": 10.5,
+            "lines.linewidth": 2,
+            "savefig.transparent": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": GREY,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "legend.labelcolor": GREY,
+            **dict.fromkeys(
+                ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+                GREY,
+            ),
+        }
+    )
+    figure, axes = pyplot.subplots(
+        1, columns, figsize=size, layout="constrained", squeeze=False, **options
+    )
+    return figure, axes[0]
+
+
+def intervals(axis: Any, names: Sequence[str], cells: Sequence[str], colours: Sequence[str]) -> None:
+    """One line per name, first on top: a mean as a dot, its interval as a bar."""
+    for line, (cell, colour) in enumerate(zip(cells, colours, strict=True)):
+        mean, *interval = numbers(cell)
+        if interval:
+            axis.plot(interval[:2], [line, line], color=colour, solid_capstyle="round")
+        axis.plot([mean], [line], "o", color=colour, markersize=7)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    axis.spines["left"].set_visible(False)
+
+
+def margins() -> Any:
+    """Change of the margin under the map and its controls, by kind of prompt."""
+    rows = tables("results")[0]
+    figure, axes = panels(3, (8, 3), sharex=True, sharey=True)
+    names = [row["condition"] for row in rows]
+    colours = [BLUE, ORANGE] + [GREY] * (len(rows) - 2)
+    for axis, kind, title in zip(
+        axes, ("all", "factual", "personal"),
+        ("all prompts", "factual prompts", "personal prompts"), strict=True,
+    ):  # fmt: skip
+        intervals(axis, names, [row[kind] for row in rows], colours)
+        axis.axvline(0, color=GREY, linewidth=1)
+        axis.set_title(title, fontsize=11)
+    axes[1].set_xlabel("change of the margin, nats per token (95 % interval)")
+    return figure
+
+
+def layers() -> Any:
+    """Change of the margin against divergence, for every pair of layers that was tried."""
+    figure, (axis,) = panels(1, (6.5, 3.4))
+    rows = tables("results")[3]
+    for row in rows:
+        mean, low, high = numbers(row["change of the margin"])
+        pair, across = row["input / output layer"], value(row["KL per token"])
+        output = pair.rpartition(" ")[2]
+        colour = BLUE if output == "24" else GREY
+        axis.plot([across, across], [low, high], color=colour, alpha=0.6)
+        axis.plot([across], [mean], "o", color=colour, markersize=7)
+        if output != "24":
+            axis.annotate(pair, (across, mean), (8, -4), textcoords="offset points")
+    pairs = [row["input / output layer"].split(" / ") for row in rows]
+    inputs = sorted(int(first) for first, output in pairs if output == "24")
+    axis.annotate(f"{', '.join(map(str, inputs))} / 24", (0.0345, 0.235), color=BLUE)
+    axis.set(
+        xlabel="KL(unsteered || steered), nats per token", ylabel="change of the margin",
+        xlim=(0.03, 0.065), ylim=(0, 0.26),
+    )  # fmt: skip
+    axis.grid()
+    return figure
+
+
+def ranking() -> Any:
+    """Held-out ranking on UltraFeedback, for all pairs and for pairs of like length."""
+    baselines, settings = tables("ranking")[:2]
+    kept = [
+        row for row in settings
+        if (row["sparsify"], row["prompt tokens"], row["gate"], row["p"])
+        == ("none", "content", "active", "90")
+    ]  # fmt: skip
+    names = ["longer wins", "one global difference", *(f"map, {row['rule']}" for row in kept)]
+    baselines = baselines[:2]
+    figure, axes = panels(2, (8, 2.8), sharey=True)
+    colours = [GREY, GREY] + [BLUE] * len(kept)
+    for axis, title, first, second in (
+        (axes[0], "all 300 held-out pairs", "all pairs", "full"),
+        (axes[1], "40 pairs of like length", "of like length", "full, like length"),
+    ):
+        cells = [row[first] for row in baselines] + [row[second] for row in kept]
+        intervals(axis, names, cells, colours)
+        axis.axvline(0.5, color=GREY, linewidth=1, linestyle="--")
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel("share ranked correctly")
+    return figure
+
+
+def costs() -> Any:
+    """FLOPs of every way of alignment, as multiples of `DSPA.count`."""
+    rows = {row["way"]: row for row in tables("costs")[0]}
+    ways = {
+        "DSPA.count": ("DSPA.count: prompt once, to the output layer", BLUE),
+        "three plain passes": ("plain: three passes, all blocks, LM head", GREY),
+        "DPO, one epoch": ("DPO", ORANGE),
+        "RAHF-SCIT": ("RAHF-SCIT", GREEN),
+    }
+    models = [name for name in next(iter(rows.values())) if name not in ("way", "")]
+    figure, (axis,) = panels(1, (8, 3.4))
+    height = 0.8 / len(ways)
+    for place, (label, (way, colour)) in enumerate(ways.items()):
+        times = [numbers(rows[way][model])[-1] for model in models]
+        lines = [line + (place - (len(ways) - 1) / 2) * height for line in range(len(models))]
+        bars = axis.barh(lines, times, height * 0.85, color=colour, label=label)
+        axis.bar_label(bars, [f"{value:g}" for value in times], padding=4, fontsize=9)
+    axis.set_yticks(range(len(models)), models)
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel("FLOPs, as multiples of DSPA.count")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def scale() -> Any:
+    """CPU time and memory of a fit over the number of triples."""
+    figure, axes = panels(2, (8, 3.6))
+    narrow, wide = tables("scale")[:2]
+    rows = {
+        ("width 16,384", BLUE): [row for row in narrow if row["rule"] == "rows"],
+        ("width 131,072", ORANGE): wide,
+    }
+    for (label, colour), own in rows.items():
+        n = [value(row["triples"]) for row in own]
+        seconds = [value(row["CPU s"]) for row in own]
+        axes[0].loglog(n, seconds, "o-", color=colour, label=label)
+        for key, style, suffix in (("peak GB", "o-", "peak"), ("private GB", "o--", "private")):
+            memory = [value(row[key]) for row in own]
+            axes[1].semilogx(n, memory, style, color=colour, label=f"{label}, {suffix}")
+    ticks = [250, 1000, 4000, 16_000, 61_000]
+    for axis, name in zip(axes, ("CPU seconds of a fit", "memory, GB"), strict=True):
+        axis.set(xlabel="triples", ylabel=name)
+        axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
+        axis.minorticks_off()
+        axis.grid()
+        axis.legend(loc="lower right" if axis is axes[0] else "upper left")
+    axes[0].set_yticks([10, 100, 1000], ["10", "100", "1,000"])
+    axes[1].set_ylim(0)
+    return figure
+
+
+def speed() -> Any:
+    """Speed of every library's nearest edit, relative to the unsteered model."""
+    rows = tables("speed")[5][1:]
+    rows = sorted(rows, key=lambda row: -value(row["speed relative to HF unsteered"]))
+    figure, (axis,) = panels(1, (8, 2.8))
+    names = [row["contender"].replace("`", "") for row in rows]
+    names = [f"dspa_nn, {name}" if name in ("apply", "attach") else name for name in names]
+    colours = [BLUE if name.startswith("dspa_nn") else GREY for name in names]
+    intervals(axis, names, [row["speed relative to HF unsteered"] for row in rows], colours)
+    axis.axvline(1, color=GREY, linewidth=1, linestyle="--")
+    axis.set_xlabel("speed relative to the unsteered model (95 % interval)")
+    return figure
+
+
+def growth() -> Any:
+    """Milliseconds per step over SAE width, batch and length, steered and unsteered."""
+    figure, axes = panels(3, (8, 3))
+    across = (("width", "latents in each SAE"), ("rows", "rows in a batch"),
+              ("new tokens", "new tokens so far"))  # fmt: skip
+    for axis, rows, (key, label) in zip(axes, tables("speed")[6:9], across, strict=True):
+        x = [value(row[key]) for row in rows]
+        for name, colour in (("unsteered", GREY), ("steered", BLUE)):
+            axis.plot(x, [value(row[name]) for row in rows], "o-", color=colour, label=name)
+        axis.set_xscale("log", base=2)
+        # Labels of the wide SAEs would touch: every second one, from the widest down.
+        named = x[::-2] if key == "width" else x
+        axis.set_xticks(named, [f"{v / 1024:.0f}k" if v >= 1024 else f"{v:.0f}" for v in named])
+        axis.minorticks_off()
+        axis.set_ylim(0, 1.08 * axis.dataLim.ymax)
+        axis.set_xlabel(label)
+        axis.grid(axis="y")
+    axes[0].set_ylabel("milliseconds per step")
+    axes[0].legend(loc="lower right")
+    return figure
+
+
+FIGURES: dict[str, Callable[[], Any]] = {
+    made.__name__: made for made in (margins, layers, ranking, costs, scale, speed, growth)
+}
+
+
+def save(name: str, folder: Path) -> Path:
+    """Draw one figure as SVG, the same bytes every time."""
+    path = folder / f"{name}.svg"
+    figure = FIGURES[name]()
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    """Draw every figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=DOCS / "figures", help="folder of the figures")
+    parser.add_argument("--quick", action="store_true", help="nothing: it takes seconds anyway")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in FIGURES:
+        print(save(name, given.out))
+
+
+if __name__ == "__main__":
+    main()
