@@ -1,7 +1,7 @@
 """Counts that look like those of preference triples, of any size, on disk.
 
 A latent's rate (the share of tokens on which it fires) is log-normal over latents, at most 0.5, and
-the rates add up to the latents active on a token. In a text a latent fires in bursts: a text of L
+the rates add up to the number of latents active per token. In a text a latent fires in bursts: a text of L
 tokens has L * active / BURST draws of a latent, each of BURST tokens on average. Lengths follow the
 quantiles of UltraFeedback's prompts, chosen and rejected responses, with their correlation.
 

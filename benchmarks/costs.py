@@ -83,7 +83,7 @@ def formula_over_count(tables: dict[str, CostTable]) -> Rows:
 
 
 def from_account_to_count(table: CostTable) -> Rows:
-    """How the account's figures become the counted ones, one correction per row (TFLOP per triple)."""
+    """How the account's figures become the counted ones: TFLOP per triple, a correction each."""
     parameters, cost = table.parameters, ours(table.model, [PAPER])
     step_1 = 48 * parameters * STEP_1_TOKENS
     rows = [
@@ -96,7 +96,7 @@ def from_account_to_count(table: CostTable) -> Rows:
         ("... as counted, with attention", table["RAHF-SCIT step 1"].flops),
         ("RAHF-SCIT step 2: account, 12 P (B L2) 0.02", account_rahf(parameters) - step_1),
         (
-            "... as counted: no gradients of frozen weights, no blocks after the last regressed one",
+            "... as counted: no gradients of frozen weights, no blocks after the regressed ones",
             table["RAHF-SCIT step 2"].flops,
         ),
         (

@@ -36,7 +36,9 @@ def numbers(cell: str) -> list[float]:
     >>> numbers("+0.197 [+0.170, +0.223]")
     [0.197, 0.17, 0.223]
     """
-    return [float(part.replace(",", "")) for part in re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?", cell)]
+    return [
+        float(part.replace(",", "")) for part in re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?", cell)
+    ]
 
 
 def value(cell: str) -> float:
@@ -76,7 +78,9 @@ def panels(columns: int, size: tuple[float, float], **options: Any) -> tuple[Any
     return figure, axes[0]
 
 
-def intervals(axis: Any, names: Sequence[str], cells: Sequence[str], colours: Sequence[str]) -> None:
+def intervals(
+    axis: Any, names: Sequence[str], cells: Sequence[str], colours: Sequence[str]
+) -> None:
     """One line per name, first on top: a mean as a dot, its interval as a bar."""
     for line, (cell, colour) in enumerate(zip(cells, colours, strict=True)):
         mean, *interval = numbers(cell)

@@ -31,7 +31,7 @@ from dspa_nn.maps import sums as difference_map
 from dspa_nn.maps.sparsify import sparsify_map
 from dspa_nn.maps.sums import DifferenceMap
 
-# Width, latents active on a token, rule, and numbers of triples.
+# Width, active latents per token, rule, and numbers of triples.
 QUICK = [(4096, 32, "paper", (250, 500, 1000, 2000))]
 USUAL = [
     (16_384, 100, "rows", (250, 500, 1000, 2000, 4000)),
@@ -42,8 +42,8 @@ FULL = [
     (16_384, 100, "paper", (1000, 4000, 61_000)),
     (131_072, 100, "rows", (250, 500, 1000, 2000, 4000)),
 ]
-# What is predicted for each width.
-WANTED = {4096: 61_000, 16_384: 61_000, 131_072: 4000}
+# The number of triples for which the growth is extrapolated, by width.
+PREDICTED = {4096: 61_000, 16_384: 61_000, 131_072: 4000}
 
 
 def main() -> None:
@@ -261,10 +261,10 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for key in ("CPU seconds", "peak GB", "counts MB"):
             slope, at_one = np.polyfit(n, np.log([row[key] for row in upper]), 1)
             line[f"{key}: exponent"] = float(slope)
-            if WANTED[width] > upper[-1]["N"]:
-                wanted = WANTED[width]
-                predicted = float(np.exp(at_one + slope * np.log(wanted)))
-                line[f"{key}: at {wanted:,}"] = predicted
+            if PREDICTED[width] > upper[-1]["N"]:
+                largest = PREDICTED[width]
+                predicted = float(np.exp(at_one + slope * np.log(largest)))
+                line[f"{key}: at {largest:,}"] = predicted
         found.append(line)
     keys = dict.fromkeys(key for line in found for key in line)
     return [{key: line.get(key) for key in keys} for line in found]
@@ -301,7 +301,7 @@ def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
             "N": n,
             "way": way,
             "seconds, median": float(np.median(taken)),
-            "times the used one's": ratio(taken, seconds[used]),
+            "times the one used": ratio(taken, seconds[used]),
             "1e9 adds a second": adds / float(np.median(taken)) / 1e9,
         }
         for way, taken in seconds.items()
@@ -350,8 +350,6 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                     continue
                 label = f"width {width:,}, {rule}{suffix}"
                 axis.loglog(n, values, style, color=f"C{number}", label=label, markersize=4)
-    axes[1].axhline(8, color="0.6", linewidth=0.8)
-    axes[1].annotate("8 GB", (0.01, 7.6), xycoords=("axes fraction", "data"), va="top")
     for axis, name in zip(axes, ("seconds of a fit", "GB"), strict=True):
         axis.set(xlabel="triples", ylabel=name)
         axis.grid(which="major", color="0.9")

@@ -1,9 +1,9 @@
-"""How the cost of steering a token grows with SAE width, batch and length, and its plot.
+"""How the cost of steering per token grows with SAE width, batch and length, and its plot.
 
     python -m benchmarks.steer_growth [--quick] [--out benchmarks/results]
 
 Steered and unsteered generation run in turns. For the widths, both SAEs are random JumpReLU SAEs
-with about 100 active latents a token, and the map is random, over the 64 output latents that are
+with about 100 active latents per token, and the map is random, over the 64 output latents that are
 active most on the prompt, so that something is edited. Batches and lengths use the preset. A run of
 one token is taken off, the prompt's pass and planning, so that what is left is the cost of a step.
 """
@@ -104,8 +104,8 @@ def point(scene: Scene, batch: int, tokens: int, repeats: int) -> dict[str, Any]
     return {
         "width": scene.dspa.output_sae.width,
         "batch": batch,
-        "edits a token": scene.edits.total / scene.edits.tokens,
-        **{f"{name}, ms a step": sorted(own)[len(own) // 2] for name, own in step.items()},
+        "edits per token": scene.edits.total / scene.edits.tokens,
+        **{f"{name}, ms per step": sorted(own)[len(own) // 2] for name, own in step.items()},
         "steered over unsteered, speed of a step": ratio(step["unsteered"], step["steered"]),
         **{
             f"{name}, ms until the first token": min(seconds[f"{name}, once"]) * 1e3
@@ -149,7 +149,7 @@ def along(scene: Scene, longest: int, marks: tuple[int, ...], repeats: int) -> l
         rows.append(
             {
                 "new tokens": mark,
-                **{f"{name}, ms a step": sum(own) / len(own) for name, own in step.items()},
+                **{f"{name}, ms per step": sum(own) / len(own) for name, own in step.items()},
                 "steered over unsteered, speed up to there": ratio(
                     whole["unsteered"], whole["steered"]
                 ),
@@ -159,7 +159,7 @@ def along(scene: Scene, longest: int, marks: tuple[int, ...], repeats: int) -> l
 
 
 def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """A panel a table: milliseconds a step, both ways."""
+    """One panel per table: milliseconds per step, both ways."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -176,7 +176,7 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
         across = [row[axes_of[title]] for row in rows]
         for name, colour in zip(CONTENDERS, ("0.5", "C0"), strict=True):
             panel.plot(
-                across, [row[f"{name}, ms a step"] for row in rows], "o-", color=colour,
+                across, [row[f"{name}, ms per step"] for row in rows], "o-", color=colour,
                 markersize=4, label=name,
             )  # fmt: skip
         panel.set_xscale("log", base=2)
@@ -186,7 +186,7 @@ def plot(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
         panel.set_ylim(0, 1.08 * panel.dataLim.ymax)
         panel.set_xlabel(labels.get(title, title))
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel("milliseconds a step")
+    panels[0, 0].set_ylabel("milliseconds per step")
     panels[0, 0].legend(frameon=False, loc="lower right")
     figure.savefig(path, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=110)

@@ -50,7 +50,7 @@ def speeds(seconds: dict[str, list[float]], tokens: int, **at: int) -> list[dict
 
 
 def overhead(seconds: dict[str, list[float]], tokens: int, **at: int) -> dict[str, object]:
-    """Microseconds a step that nnsight adds to HF, and steering to each: medians of pairs."""
+    """Microseconds per step that nnsight adds to HF, and steering to each: medians of pairs."""
 
     def step(one: str, other: str) -> float:
         gaps = sorted(a - b for a, b in zip(seconds[one], seconds[other], strict=True))
@@ -99,7 +99,7 @@ def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
     middle = {name: sorted(own)[len(own) // 2] for name, own in taken.items()}
     return {
         **at,
-        "model, a step": middle["model"],
+        "model, per step": middle["model"],
         "edit": middle["edit"],
         "of it encoding": middle["encode"],
         "edit, encoder in the cache": middle["again"],
@@ -132,7 +132,7 @@ def measure(
             steps.append(per_step(scene, 10 if asked.quick else 30, **at))
     return {
         "Steered generation": speed,
-        "Overhead, microseconds a step": over,
+        "Overhead, microseconds per step": over,
         "Where a step goes, microseconds": steps,
     }
 
@@ -150,7 +150,7 @@ def main() -> None:
     notes = [
         f"{tokens} new tokens, greedy, contenders in turns; ratios are of "
         "pairs, with 95 % intervals.",
-        f"Ceiling at batch 1, weights read a token: {weights / (weights + encoder):.3f} (model "
+        f"Ceiling at batch 1, weights read per token: {weights / (weights + encoder):.3f} (model "
         f"{weights / 1e6:.0f} MB, output encoder {encoder / 1e6:.1f} MB).",
         "unsteered, by_hand and attached run a model that nnsight has never touched; by_hand is "
         "two forward hooks for this model alone, nothing checked and nothing logged; its tokens, "

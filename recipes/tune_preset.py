@@ -7,7 +7,7 @@ Maps are fitted on the demo's fitting triples, and every setting is scored on it
 triples; the test triples are never read. First the ways of counting and voting (percentile,
 prompt_tokens, prompt_rule, k_prompt) are ranked by held-out accuracy, which costs no run of the
 model; the best of each rule then meet every k_diff, mode and alpha, scored by the mean change of
-the margin a token. A setting that moves the model further than `--kl` nats a token, or that answers
+the margin per token. A setting that moves the model further than `--kl` nats per token, or that answers
 with a perplexity ratio above `--perplexity`, is out: strong edits buy margin with fluency.
 
 The model runs up to the output layer once for each batch, and for each setting from there on.
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--k-diff", type=int, nargs="+", default=K_DIFFS)
     parser.add_argument("--mode", nargs="+", default=MODES)
     parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS)
-    parser.add_argument("--kl", type=float, default=0.15, help="most nats a token")
+    parser.add_argument("--kl", type=float, default=0.15, help="most nats per token")
     parser.add_argument("--perplexity", type=float, default=1.25, help="highest ratio")
     parser.add_argument("--check", type=int, default=8, help="settings whose answers are looked at")
     parser.add_argument("--answers", type=int, default=30, help="prompts to answer for that")

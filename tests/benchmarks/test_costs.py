@@ -36,7 +36,10 @@ def test_without_data_the_script_reports_what_needs_none(monkeypatch, tmp_path, 
     assert any("no table of real lengths" in note for note in kept["notes"])
     (sizing,) = [rows for heading, rows in kept["rows"].items() if "Sizing" in heading]
     assert sizing[0]["hours on 8"] == pytest.approx(sizing[0]["GPU hours"] / 8)
-    assert [row["model"] for row in kept["rows"]["RAHF-SCIT by the paper's formula"]] == ["gemma-2-9b", "qwen3-8b"]
+    assert [row["model"] for row in kept["rows"]["RAHF-SCIT by the paper's formula"]] == [
+        "gemma-2-9b",
+        "qwen3-8b",
+    ]
 
 
 @pytest.mark.data
