@@ -7,8 +7,9 @@ Maps are fitted on the demo's fitting triples, and every setting is scored on it
 triples; the test triples are never read. First the ways of counting and voting (percentile,
 prompt_tokens, prompt_rule, k_prompt) are ranked by held-out accuracy, which costs no run of the
 model; the best of each rule then meet every k_diff, mode and alpha, scored by the mean change of
-the margin per token. A setting that moves the model further than `--kl` nats per token, or that answers
-with a perplexity ratio above `--perplexity`, is out: strong edits buy margin with fluency.
+the margin per token. A setting that moves the model further than `--kl` nats per token, or whose
+answers have a perplexity ratio above `--perplexity`, is left out: strong edits gain margin at the
+expense of fluency.
 
 The model runs up to the output layer once for each batch, and for each setting from there on.
 """
