@@ -3,7 +3,8 @@
 A latent's rate (the share of tokens on which it fires) is log-normal over latents, at most 0.5, and
 the rates add up to the number of latents active per token. In a text a latent fires in bursts: a
 text of L tokens has L * active / BURST draws of a latent, each of BURST tokens on average. Lengths
-follow the quantiles of UltraFeedback's prompts, chosen and rejected responses, with their correlation.
+follow the quantiles of UltraFeedback's prompts, chosen and rejected responses, with their
+correlation.
 
 SPREAD and BURST are such that a table of the embedded model's width (4,096, 32 active) agrees with
 its own counts on UltraFeedback; `python -m benchmarks.map_scale` prints both.
