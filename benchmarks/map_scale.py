@@ -26,10 +26,7 @@ import numpy as np
 
 from benchmarks import _synthetic
 from benchmarks._report import options, ratio, run_interleaved, write
-from dspa_nn.maps import gates as fitting
-from dspa_nn.maps import sums as difference_map
-from dspa_nn.maps.sparsify import sparsify_map
-from dspa_nn.maps.sums import DifferenceMap
+from dspa_nn.maps import DifferenceSums, densities, open_gates, sparsify_map, thresholds
 
 # Width, active latents per token, rule, and numbers of triples.
 QUICK = [(4096, 32, "paper", (250, 500, 1000, 2000))]
@@ -139,7 +136,7 @@ def measured(folder: Path, n: int, rule: str) -> dict[str, Any]:
 class Every:
     """Every k-th block of a map: a sample of its rows, from few open gates to many."""
 
-    def __init__(self, blocks: DifferenceMap, k: int) -> None:
+    def __init__(self, blocks: DifferenceSums, k: int) -> None:
         self.blocks, self.k = blocks, k
 
     def __len__(self) -> int:
@@ -153,10 +150,10 @@ def sampled(folder: Path, n: int, every: int) -> dict[str, Any]:
     """CPU seconds of a fit with sparsify="rows", predicted from one block in `every`."""
     counts = _synthetic.opened(folder, n)
     start = time.process_time()
-    rho = fitting.densities(*counts.prompt())
-    gates, always = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    rho = densities(*counts.prompt())
+    gates, always = open_gates(rho, thresholds(rho, 90)[1], "active")
     drho = counts.differences()
-    blocks = DifferenceMap(gates, always, lambda a, b: drho[a:b], counts.d_out)
+    blocks = DifferenceSums(gates, always, lambda a, b: drho[a:b], counts.d_out)
     before, start = time.process_time() - start, time.process_time()
     some = Every(blocks, every)
     kept = sparsify_map(some, "rows", 16)
@@ -188,28 +185,28 @@ def private_bytes() -> int:
 
 def work(counts: Any) -> tuple[int, int]:
     """Additions of a fit at percentile 90: of changed latents alone, and those that are done."""
-    rho = fitting.densities(*counts.prompt())
-    gates, always = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    rho = densities(*counts.prompt())
+    gates, always = open_gates(rho, thresholds(rho, 90)[1], "active")
     opened = np.diff(gates.indptr)
 
     def changed(start: int, stop: int) -> Any:
         return counts.differences(slice(start, stop))
 
-    blocks = DifferenceMap(gates, always, changed, counts.d_out)
-    step, adds, done = 250, 0, gates.nnz * blocks.often
+    blocks = DifferenceSums(gates, always, changed, counts.d_out)
+    step, adds, done = 250, 0, gates.nnz * blocks.n_dense
     for start in range(0, len(counts), step):
         some = changed(start, min(start + step, len(counts)))
         weight = np.repeat(opened[start : start + step], np.diff(some.indptr))
         adds += int(weight.sum())
-        done += int(weight[blocks.place[some.indices] >= blocks.often].sum())
+        done += int(weight[blocks.position[some.indices] >= blocks.n_dense].sum())
     return adds, done
 
 
 def described(folder: Path, n: int, active: int) -> dict[str, Any]:
     """Means over the first n triples of what decides the work."""
     counts = _synthetic.opened(folder, n)
-    rho = fitting.densities(*counts.prompt())
-    gates, _ = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    rho = densities(*counts.prompt())
+    gates, _ = open_gates(rho, thresholds(rho, 90)[1], "active")
     distinct = [getattr(counts, name).nnz / n for name in _synthetic.TABLES]
     return _means(
         f"drawn, width {counts.d_in:,}, {active} active", n, distinct, gates.nnz / n,
@@ -273,15 +270,15 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
     """One block of 512 rows, summed in several ways that give the same bytes."""
     counts = _synthetic.opened(folder, n)
-    rho = fitting.densities(*counts.prompt())
-    gates, always = fitting.open_gates(rho, fitting.thresholds(rho, 90)[1], "active")
+    rho = densities(*counts.prompt())
+    gates, always = open_gates(rho, thresholds(rho, 90)[1], "active")
     drho = counts.differences()
     chosen = np.random.default_rng(0).choice(counts.d_in, 512, replace=False)
     some = gates.tocsc()[:, np.sort(chosen)]
     by_row = some.T.tocsr()
-    made = partial(DifferenceMap, some, always[:512], lambda a, b: drho[a:b], counts.d_out)
+    made = partial(DifferenceSums, some, always[:512], lambda a, b: drho[a:b], counts.d_out)
     blocks = made()
-    with mock.patch.object(difference_map, "_OFTEN", n + 1):
+    with mock.patch("dspa_nn.maps.sums._DENSE_ABOVE_ONE_IN", n + 1):
         dense = made()
 
     ways = {

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -11,9 +11,8 @@ from dspa_nn.checks import check_choice
 from dspa_nn.counts.rows import LENGTHS, TABLES, Block, canonical, check_rows, sparse_rows, stack
 from dspa_nn.errors import CountsError, FileError, MapError
 from dspa_nn.files import read_pair, write_pair
-from dspa_nn.maps import gates as fitting
-from dspa_nn.maps.fit import fit_map
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.graph.settings import PROMPT_TOKENS
+from dspa_nn.maps import ConditionalDifferenceMap, FitOptions, differences, fit_map
 from dspa_nn.provenance import OF_COUNTS, contradiction, together
 from dspa_nn.shapes import SparseTable
 
@@ -140,7 +139,7 @@ class ActivationCounts:
 
     def prompt(self, tokens: str = "content") -> tuple[SparseTable, np.ndarray]:
         """Prompt counts [n, d_in] and lengths [n], of "content" tokens or of "all" of them."""
-        check_choice("prompt_tokens", tokens, fitting.PROMPT_TOKENS, MapError)
+        check_choice("prompt_tokens", tokens, PROMPT_TOKENS, MapError)
         if tokens == "content":
             return self.content, self.content_length
         return canonical(self.content + self.markup), self.content_length + self.markup_length
@@ -150,7 +149,7 @@ class ActivationCounts:
 
         rows: those of these rows of the table alone, as a slice or their numbers.
         """
-        return fitting.differences(
+        return differences(
             self.chosen[rows], self.chosen_length[rows],
             self.rejected[rows], self.rejected_length[rows],
         )  # fmt: skip
@@ -262,30 +261,25 @@ class ActivationCounts:
 
     # Fitting
 
-    def fit(
-        self,
-        *,
-        percentile: float | int | None = None,
-        k_diff: int | None = None,
-        gate: str = "active",
-        sparsify: str = "paper",
-        max_entries: int | None = None,
-        prompt_tokens: str | None = None,
-        strict: bool = False,
-    ) -> ConditionalDifferenceMap:
+    def fit(self, **options: Unpack[FitOptions]) -> ConditionalDifferenceMap:
         """The conditional-difference map of these triples (docs/method.md 3).
 
-        >>> map = counts.fit(percentile=95, sparsify="rows")             # doctest: +SKIP
+        >>> map = counts.fit(percentile=95, sparsify="rows")
+        >>> map.shape == (counts.d_in, counts.d_out)
+        True
 
-        None means percentile 90, k_diff 16, prompt_tokens "content". `gate`: "active" or
-        "literal"; `sparsify`: "paper", "rows" or "none"; `max_entries`: a budget of entries.
-        Triples in whose prompt no token counts are skipped and counted, or refused if `strict`.
-        Raises `MapError` for options out of range, `CountsError` if no triple is left.
+        Args:
+            options: those of `FitOptions`. None means percentile 90, k_diff 16 and prompt_tokens
+                "content", the paper's values. `gate`: "active" (by default) or "literal";
+                `sparsify`: "paper" (by default), "rows" or "none"; `max_entries`: a budget of
+                entries. Triples in whose prompt no token counts are skipped and counted, or
+                refused if `strict`.
+
+        Raises:
+            MapError: an option that there is none of, or one out of range.
+            CountsError: no triple is left.
         """
-        return fit_map(
-            self, percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
-            max_entries=max_entries, prompt_tokens=prompt_tokens, strict=strict,
-        )  # fmt: skip
+        return fit_map(self, **options)
 
 
 def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:

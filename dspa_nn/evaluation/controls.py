@@ -18,13 +18,7 @@ def with_entries(
     map: ConditionalDifferenceMap, indptr: Tensor, columns: Tensor, values: Tensor, control: str
 ) -> ConditionalDifferenceMap:
     """The same map with other entries in its rows; its gates stay what they are."""
-    return ConditionalDifferenceMap(
-        map.rows, indptr, columns, values, map.shape,
-        tau=map.tau, gate_mean=map.gate_mean, gate=map.gate, percentile=map.percentile,
-        k_diff=map.k_diff, sparsify=map.sparsify, max_entries=map.max_entries,
-        threshold=map.threshold, prompt_tokens=map.prompt_tokens, n_triples=map.n_triples,
-        provenance=map.provenance | {"control": control}, defaults=map.defaults,
-    )  # fmt: skip
+    return map.with_entries(map.rows, indptr, columns, values, control=control)
 
 
 def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDifferenceMap:

@@ -1,1 +1,36 @@
 """The conditional-difference map: fitted from counts, stored in sparse rows."""
+
+from dspa_nn.maps.fit import FittableCounts, fit_map
+from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps.options import (
+    FIT_OPTIONS,
+    FitOptions,
+    Gate,
+    PromptTokens,
+    Sparsification,
+)
+from dspa_nn.maps.rows import Entries, Entry, MapRows
+from dspa_nn.maps.sparsify import sparsify_map
+from dspa_nn.maps.sums import DifferenceSums
+
+__all__ = [
+    "FIT_OPTIONS",
+    "ConditionalDifferenceMap",
+    "DifferenceSums",
+    "Entries",
+    "Entry",
+    "FitOptions",
+    "FittableCounts",
+    "Gate",
+    "MapRows",
+    "PromptTokens",
+    "Sparsification",
+    "densities",
+    "differences",
+    "fit_map",
+    "gate_mean",
+    "open_gates",
+    "sparsify_map",
+    "thresholds",
+]

@@ -1,54 +1,59 @@
 """New maps from maps: the entries of some latents, and the difference of two."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Integer
 from torch import Tensor
 
 from dspa_nn.errors import MapError
 from dspa_nn.graph.origin import check_origin
-from dspa_nn.maps.rows import compressed
+from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps.rows import Array, compressed
 
-# How a map was fitted: what its files and the maps made from it carry on.
-OPTIONS = (
-    "gate", "percentile", "k_diff", "sparsify", "max_entries", "threshold", "prompt_tokens",
-    "n_triples",
-)  # fmt: skip
+Latents = Iterable[int] | Array
 
 
-def restricted(map: Any, rows: Any, columns: Any) -> Any:
+def restricted(
+    map: ConditionalDifferenceMap, rows: Latents | None, columns: Latents | None
+) -> ConditionalDifferenceMap:
     """The map with the entries of these latents only: `ConditionalDifferenceMap.restrict`."""
     row, column = map.row_of_each().numpy(), map.columns.numpy()
     keep = np.ones(len(column), dtype=bool)
-    note = dict(map.provenance.get("restricted", {}))
-    for name, wanted, have, width in (
+    note: dict[str, int] = dict(map.provenance.get("restricted", {}))
+    for name, wanted, latent, width in (
         ("rows", rows, row, map.shape[0]),
         ("columns", columns, column, map.shape[1]),
     ):
-        if wanted is None:
-            continue
-        listed = hasattr(wanted, "__array__") or not hasattr(wanted, "__iter__")
-        latents = np.unique(np.asarray(wanted if listed else list(wanted)))
-        if len(latents) and latents.dtype.kind not in "iu":
-            raise MapError(
-                f"{name} holds values of type {latents.dtype}; expected latents by number, as "
-                "[3, 17]."
-            )
-        if len(latents) and (latents[0] < 0 or latents[-1] >= width):
-            wrong = latents[0] if latents[0] < 0 else latents[-1]
-            raise MapError(f"{name} names latent {wrong}; expected latents from 0 to {width - 1}.")
-        keep &= np.isin(have, latents)
-        note[name] = len(latents)
-    return type(map)(
-        *compressed(row[keep], column[keep], map.values.numpy()[keep]), map.shape,
-        tau=map.tau, gate_mean=map.gate_mean, defaults=map.defaults,
-        provenance=map.provenance | {"restricted": note},
-        **{name: getattr(map, name) for name in OPTIONS},
-    )  # fmt: skip
+        if wanted is not None:
+            numbers = _latents(name, wanted, width)
+            keep &= np.isin(latent, numbers)
+            note[name] = len(numbers)
+    entries = compressed(row[keep], column[keep], map.values.numpy()[keep])
+    return map.with_entries(*entries, restricted=note)
 
 
-def difference(one: Any, other: Any) -> Any:
+def _latents(name: str, wanted: Latents, width: int) -> Integer[np.ndarray, " latents"]:
+    """Latents by number, ascending, each once; `MapError` for a mask or for one beyond the SAE."""
+    is_array = hasattr(wanted, "__array__") or not isinstance(wanted, Iterable)
+    numbers = np.unique(np.asarray(wanted if is_array else list(wanted)))
+    if not len(numbers):
+        return numbers.astype(np.int64)
+    if numbers.dtype.kind not in "iu":
+        raise MapError(
+            f"{name} holds values of type {numbers.dtype}; expected latents by number, as [3, 17]."
+        )
+    if numbers[0] < 0 or numbers[-1] >= width:
+        wrong = numbers[0] if numbers[0] < 0 else numbers[-1]
+        raise MapError(f"{name} names latent {wrong}; expected latents from 0 to {width - 1}.")
+    return numbers
+
+
+def difference(
+    one: ConditionalDifferenceMap, other: ConditionalDifferenceMap
+) -> ConditionalDifferenceMap:
     """One map less another, entry by entry: `ConditionalDifferenceMap.__sub__`."""
     if one.shape != other.shape:
         raise MapError(
@@ -65,19 +70,20 @@ def difference(one: Any, other: Any) -> Any:
     table.eliminate_zeros()
     table.sort_indices()
     row, column = table.tocoo().coords
-    both = {k: v for k, v in one.provenance.items() if other.provenance.get(k) == v}
-    vectors = {
-        name: getattr(one, name)
-        for name in ("tau", "gate_mean")
-        if _equal(getattr(one, name), getattr(other, name))
-    }
-    return type(one)(
-        *compressed(row, column, table.data), one.shape, **vectors,
+    return ConditionalDifferenceMap(
+        *compressed(row, column, table.data), one.shape,
+        tau=_common(one.tau, other.tau), gate_mean=_common(one.gate_mean, other.gate_mean),
         gate=one.gate, percentile=one.percentile, k_diff=one.k_diff,
         prompt_tokens=one.prompt_tokens, defaults=one.defaults,
-        provenance=both | {"difference": [one.provenance, other.provenance]},
+        provenance=_agreed(one.provenance, other.provenance)
+        | {"difference": [one.provenance, other.provenance]},
     )  # fmt: skip
 
 
-def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is not None and other is not None and torch.equal(one, other)
+def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in one.items() if other.get(key) == value}
+
+
+def _common(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """A vector that both maps hold alike, else None."""
+    return one if one is not None and other is not None and torch.equal(one, other) else None

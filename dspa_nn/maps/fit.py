@@ -1,37 +1,82 @@
 """From a table of counts to its conditional-difference map: docs/method.md 3.3 and 3.4."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int64
 
-from dspa_nn.errors import CountsError
-from dspa_nn.maps import gates as fitting
+from dspa_nn.checks import check_names
+from dspa_nn.errors import CountsError, MapError
+from dspa_nn.graph.settings import DEFAULTS
+from dspa_nn.maps.gates import densities, gate_mean, open_gates, thresholds
 from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps.options import FIT_OPTIONS, FitOptions, PromptTokens, check_options
 from dspa_nn.maps.sparsify import sparsify_map
-from dspa_nn.maps.sums import DifferenceMap
+from dspa_nn.maps.sums import DifferenceSums
 from dspa_nn.shapes import SparseTable
 
 
-def fit_map(
-    counts: Any,
-    *,
-    percentile: float | int | None = None,
-    k_diff: int | None = None,
-    gate: str = "active",
-    sparsify: str = "paper",
-    max_entries: int | None = None,
-    prompt_tokens: str | None = None,
-    strict: bool = False,
-) -> ConditionalDifferenceMap:
-    """The map of an `ActivationCounts`; keywords and errors are those of its `fit`."""
-    percentile = 90 if percentile is None else percentile
-    k_diff = 16 if k_diff is None else k_diff
-    tokens = "content" if prompt_tokens is None else prompt_tokens
-    fitting.check_options(percentile, k_diff, gate, sparsify, max_entries, tokens)
+@runtime_checkable
+class FittableCounts(Protocol):
+    """What a fit needs of a table of counts; `ActivationCounts` is one."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def d_in(self) -> int:
+        """The width of the input SAE."""
+        ...
+
+    @property
+    def d_out(self) -> int:
+        """The width of the output SAE."""
+        ...
+
+    @property
+    def index(self) -> Int64[np.ndarray, " n"]:
+        """The number of each triple in its source."""
+        ...
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Why triples of the source are not in the table, and how many."""
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What was counted with what."""
+        ...
+
+    def prompt(self, tokens: PromptTokens) -> tuple[SparseTable, Int64[np.ndarray, " n"]]:
+        """Counts of the prompts [n, d_in], and how many of their tokens were counted [n]."""
+        ...
+
+    def differences(self, rows: Int64[np.ndarray, " rows"]) -> SparseTable:
+        """Chosen less rejected densities of these rows of the table, [rows, d_out]."""
+        ...
+
+
+def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> ConditionalDifferenceMap:
+    """The map of an `ActivationCounts`; keywords and errors are those of its `fit`.
+
+    >>> fit_map(counts, percentile=50).shape == (counts.d_in, counts.d_out)
+    True
+    """
+    check_names("fit", options, FIT_OPTIONS, MapError)
+    percentile, k_diff = options.get("percentile"), options.get("k_diff")
+    percentile = DEFAULTS["percentile"] if percentile is None else percentile
+    k_diff = DEFAULTS["k_diff"] if k_diff is None else k_diff
+    gate = options.get("gate", DEFAULTS["gate"])
+    sparsify = options.get("sparsify", DEFAULTS["sparsify"])
+    max_entries = options.get("max_entries", DEFAULTS["max_entries"])
+    tokens = options.get("prompt_tokens")
+    tokens = DEFAULTS["prompt_tokens"] if tokens is None else tokens
+    check_options(percentile, k_diff, gate, sparsify, max_entries, tokens)
     table, lengths = counts.prompt(tokens)
     kept = np.flatnonzero(lengths > 0)
     without = len(counts) - len(kept)
-    if strict and without:
+    if options.get("strict") and without:
         first = counts.index[lengths == 0][0]
         raise CountsError(
             f"triple {first} has a prompt in which no token counts ({without} such with "
@@ -44,18 +89,18 @@ def fit_map(
         )
     if without:
         table, lengths = table[kept], lengths[kept]
-    rho = fitting.densities(table, lengths)
-    tau, cut = fitting.thresholds(rho, percentile)
-    gates, always = fitting.open_gates(rho, cut, gate)
-    mean = fitting.gate_mean(gates, always)
+    rho = densities(table, lengths)
+    tau, cut = thresholds(rho, percentile)
+    gates, always = open_gates(rho, cut, gate)
+    mean = gate_mean(gates, always)
     del rho, table  # as large as the gates and the sums that follow
 
     def differences(start: int, stop: int) -> SparseTable:
         return counts.differences(kept[start:stop])
 
-    blocks = DifferenceMap(gates, always, differences, counts.d_out)
-    del gates  # the blocks have their own, by latent
-    sparse = sparsify_map(blocks, sparsify, k_diff, max_entries)
+    sums = DifferenceSums(gates, always, differences, counts.d_out)
+    del gates  # the sums keep a copy in another order, by latent
+    sparse = sparsify_map(sums, sparsify, k_diff, max_entries)
     skipped = dict(counts.skipped)
     if without:
         skipped["no counted prompt token"] = without
@@ -64,5 +109,5 @@ def fit_map(
         tau=tau, gate_mean=mean, gate=gate, percentile=percentile,
         k_diff=k_diff, sparsify=sparsify, max_entries=max_entries, threshold=sparse.threshold,
         prompt_tokens=tokens, n_triples=len(kept),
-        provenance=counts.provenance | {"skipped": skipped},
+        provenance={**counts.provenance, "skipped": skipped},
     )  # fmt: skip

@@ -1,25 +1,23 @@
-"""From counts to the conditional-difference map: pure arithmetic on arrays, no model, no files.
+"""Densities, their thresholds and the gates that they open: arithmetic on arrays alone.
 
-docs/method.md 2, 3 and 11 (paper: arXiv 2603.21461). Tables are scipy's sparse rows, one a
-triple. Densities are float64 quotients of integers, so equal ratios are equal doubles; sums run in
-float64 in the order of the triples; the map is then stored as float32.
+docs/method.md 2, 3 and 11 (paper: arXiv 2603.21461). Tables are scipy's sparse rows, one per
+triple. Densities are float64 quotients of integers, so equal ratios are equal doubles.
 """
 
 import math
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool, Float64, Integer
 
-from dspa_nn.checks import check_choice, check_positive_int
-from dspa_nn.errors import MapError
-from dspa_nn.graph.settings import GATES, PROMPT_TOKENS, SPARSIFICATIONS
+from dspa_nn.maps.options import Gate
 from dspa_nn.shapes import SparseTable
 
-# Entries of a table that are sorted or compared together.
+# Entries of a table that are sorted or compared at a time, so that no second copy of it is made.
 _PIECE = 1 << 22
 
 
-def densities(counts: SparseTable, lengths: np.ndarray) -> SparseTable:
+def densities(counts: SparseTable, lengths: Integer[np.ndarray, " n"]) -> SparseTable:
     """rho: the fraction of a row's tokens on which each latent fired, [n, d] in [0, 1].
 
     >>> from scipy.sparse import csr_array
@@ -37,9 +35,9 @@ def densities(counts: SparseTable, lengths: np.ndarray) -> SparseTable:
 
 def differences(
     chosen: SparseTable,
-    chosen_lengths: np.ndarray,
+    chosen_lengths: Integer[np.ndarray, " n"],
     rejected: SparseTable,
-    rejected_lengths: np.ndarray,
+    rejected_lengths: Integer[np.ndarray, " n"],
 ) -> SparseTable:
     """drho: density in the chosen response less density in the rejected one, [n, d_out].
 
@@ -54,7 +52,9 @@ def differences(
     return table
 
 
-def thresholds(rho: SparseTable, percentile: float | int) -> tuple[np.ndarray, np.ndarray]:
+def thresholds(
+    rho: SparseTable, percentile: float | int
+) -> tuple[Float64[np.ndarray, " d_in"], Float64[np.ndarray, " d_in"]]:
     """tau, and the order statistic that decides the gates while fitting; both float64 [d_in].
 
     >>> from scipy.sparse import csr_array
@@ -76,7 +76,7 @@ def thresholds(rho: SparseTable, percentile: float | int) -> tuple[np.ndarray, n
         piece = ordered[first:last]
         ordered[first:last] = piece[np.lexsort((piece, latent))]
 
-    def order_statistic(k: int) -> np.ndarray:
+    def order_statistic(k: int) -> Float64[np.ndarray, " d_in"]:
         # Sorted, a column is its zeros and then its stored densities.
         position = k - (n - stored)
         inside = position >= 0
@@ -91,8 +91,10 @@ def thresholds(rho: SparseTable, percentile: float | int) -> tuple[np.ndarray, n
     return (cut - gap * (1 - share) if share >= 0.5 else low + gap * share), cut
 
 
-def open_gates(rho: SparseTable, cut: np.ndarray, gate: str) -> tuple[SparseTable, np.ndarray]:
-    """g: the gates that a latent's own firing opens, [n, d_in], and those that are always open.
+def open_gates(
+    rho: SparseTable, cut: Float64[np.ndarray, " d_in"], gate: Gate
+) -> tuple[SparseTable, Bool[np.ndarray, " d_in"]]:
+    """g: the gates that a firing latent opens, [n, d_in], and those that are always open.
 
     >>> from scipy.sparse import csr_array
     >>> gates, always = open_gates(csr_array([[0.2, 0.5], [0.4, 0.0]]), np.array([0.4, 0.0]),
@@ -133,7 +135,9 @@ def _pieces(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def gate_mean(gates: SparseTable, always: np.ndarray) -> np.ndarray:
+def gate_mean(
+    gates: SparseTable, always: Bool[np.ndarray, " d_in"]
+) -> Float64[np.ndarray, " d_in"]:
     """The mean of g over the fitting prompts, N_i / N, float64 [d_in].
 
     >>> from scipy.sparse import csr_array
@@ -142,27 +146,3 @@ def gate_mean(gates: SparseTable, always: np.ndarray) -> np.ndarray:
     """
     opened = np.bincount(gates.indices, minlength=gates.shape[1])
     return np.where(always, 1.0, opened / gates.shape[0])
-
-
-def check_options(
-    percentile: float | int,
-    k_diff: int,
-    gate: str,
-    sparsify: str,
-    max_entries: int | None,
-    tokens: str,
-) -> None:
-    """Refuse options of a fit that are out of range, each with one sentence (`MapError`).
-
-    >>> check_options(90, 16, "active", "paper", None, "content")
-    """
-    if isinstance(percentile, bool) or not isinstance(percentile, int | float | np.number):
-        raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
-    if not 0 <= percentile <= 100:
-        raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
-    check_positive_int("k_diff", k_diff, MapError)
-    if max_entries is not None:
-        check_positive_int("max_entries", max_entries, MapError)
-    check_choice("gate", gate, GATES, MapError)
-    check_choice("sparsify", sparsify, SPARSIFICATIONS, MapError)
-    check_choice("prompt_tokens", tokens, PROMPT_TOKENS, MapError)

@@ -1,32 +1,47 @@
 """The conditional-difference map A as the toolkit carries it: rows that know their origin."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_names
 from dspa_nn.errors import MapError
 from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
-from dspa_nn.graph.select import prompt_weights, scores
+from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
 from dspa_nn.graph.stand_ins import PortableMap
-from dspa_nn.maps import gates as fitting
-from dspa_nn.maps.algebra import OPTIONS, difference, restricted
-from dspa_nn.maps.queries import check_counts, check_lengths, check_rule
-from dspa_nn.maps.rows import MapRows, compressed
-from dspa_nn.shapes import PromptWeights, Scores
+from dspa_nn.maps.options import (
+    FITTED_WITH,
+    FittedWith,
+    Gate,
+    PromptTokens,
+    Sparsification,
+)
+from dspa_nn.maps.queries import ScoringRows
+from dspa_nn.maps.rows import Array, compressed
 from dspa_nn.shipping import reduce_map
 
 SCHEMA_VERSION = 1
-DEFAULT_K_PROMPT = 32
 
 _TENSORS = ("rows", "indptr", "columns", "values", "tau", "gate_mean")
 
 
-class ConditionalDifferenceMap(MapRows):
+class MapOptions(FittedWith, total=False):
+    """Keywords that make a map: how it was fitted, and what it carries besides its entries."""
+
+    tau: Array | None
+    gate_mean: Array | None
+    provenance: Mapping[str, Any] | None
+    defaults: Mapping[str, Any] | None
+    check_entries: bool
+
+
+class ConditionalDifferenceMap(ScoringRows):
     """A [d_in, d_out]: what chosen responses fire more than rejected ones, given the prompt.
 
     >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.0, -0.25]]))
@@ -34,69 +49,74 @@ class ConditionalDifferenceMap(MapRows):
     tensor([ 0.0000, -0.2500], dtype=torch.float64)
 
     docs/method.md 2 to 4 (paper: arXiv 2603.21461). The arrays `rows`, `indptr`, `columns` and
-    `values` are those of `MapRows`. `tau` and `gate_mean` (float64 [d_in], or None) serve the
-    prompt rules "gated" and "centred"; `defaults` holds tuned values of alpha, k_prompt, k_diff,
-    mode and prompt_rule that steering falls back to. Treat a map as immutable: `restrict` and `-`
-    make new ones. Raises `MapError` where the arrays contradict each other.
+    `values` are those of `MapRows`. `tau` and `gate_mean` (float64 [d_in], or None where a map was
+    made without) serve the prompt rules "gated" and "centred"; `defaults` holds tuned values of
+    alpha, k_prompt, k_diff, mode and prompt_rule that steering falls back to; `fitted` are the
+    keywords of `FittedWith`. Treat a map as immutable: `restrict` and `-` make new ones. Raises
+    `MapError` where the arrays contradict each other.
     """
 
     def __init__(
         self,
-        rows: Any,
-        indptr: Any,
-        columns: Any,
-        values: Any,
+        rows: Array,
+        indptr: Array,
+        columns: Array,
+        values: Array,
         shape: Sequence[int],
         *,
-        tau: Any = None,
-        gate_mean: Any = None,
-        gate: str = "active",
-        percentile: float | int | None = None,
-        k_diff: int | None = None,
-        sparsify: str = "none",
-        max_entries: int | None = None,
-        threshold: float | int = 0.0,
-        prompt_tokens: str = "content",
-        n_triples: int | None = None,
+        tau: Array | None = None,
+        gate_mean: Array | None = None,
         provenance: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
         check_entries: bool = True,
+        **fitted: Unpack[FittedWith],
     ) -> None:
         super().__init__(rows, indptr, columns, values, shape, check_entries=check_entries)
-        # Any: None where a map was made without, which only the gated rules mind.
-        self.tau: Any = None if tau is None else torch.as_tensor(tau, dtype=torch.float64)
-        self.gate_mean: Any = (
-            None if gate_mean is None else torch.as_tensor(gate_mean, dtype=torch.float64)
-        )
-        self.gate = gate
-        self.percentile = percentile
-        self.k_diff = k_diff
-        self.sparsify = sparsify
-        self.max_entries = max_entries
-        self.threshold = float(threshold)
-        self.prompt_tokens = prompt_tokens
-        self.n_triples = n_triples
+        check_names("ConditionalDifferenceMap", fitted, FITTED_WITH, MapError)
+        self.tau = self._per_input_latent("tau", tau)
+        self.gate_mean = self._per_input_latent("gate_mean", gate_mean)
+        self.gate: Gate = fitted.get("gate", "active")
+        self.percentile = fitted.get("percentile")
+        self.k_diff = fitted.get("k_diff")
+        self.sparsify: Sparsification = fitted.get("sparsify", "none")
+        self.max_entries = fitted.get("max_entries")
+        self.threshold = float(fitted.get("threshold", 0.0))
+        self.prompt_tokens: PromptTokens = fitted.get("prompt_tokens", "content")
+        self.n_triples = fitted.get("n_triples")
         self.provenance = dict(provenance or {})
         self.defaults = dict(defaults or {})
-        self._check_options()
+        check_choice("gate", self.gate, GATES, MapError)
+        check_choice("prompt_tokens", self.prompt_tokens, PROMPT_TOKENS, MapError)
 
-    def _check_options(self) -> None:
-        check_choice("gate", self.gate, fitting.GATES, MapError)
-        check_choice("prompt_tokens", self.prompt_tokens, fitting.PROMPT_TOKENS, MapError)
-        for name in ("tau", "gate_mean"):
-            vector = getattr(self, name)
-            if vector is not None and tuple(vector.shape) != (self.shape[0],):
-                raise MapError(
-                    f"{name} has shape {tuple(vector.shape)}; expected ({self.shape[0]},), one for "
-                    "each input latent."
-                )
+    def _per_input_latent(self, name: str, vector: Array | None) -> Float64[Tensor, " d_in"] | None:
+        if vector is None:
+            return None
+        tensor = torch.as_tensor(vector, dtype=torch.float64)
+        if tuple(tensor.shape) != (self.shape[0],):
+            raise MapError(
+                f"{name} has shape {tuple(tensor.shape)}; expected ({self.shape[0]},), one for "
+                "each input latent."
+            )
+        return tensor
+
+    @property
+    def fitted(self) -> FittedWith:
+        """How the map was fitted, as keywords: what maps made from this one carry on."""
+        return {
+            "gate": self.gate,
+            "percentile": self.percentile,
+            "k_diff": self.k_diff,
+            "sparsify": self.sparsify,
+            "max_entries": self.max_entries,
+            "threshold": self.threshold,
+            "prompt_tokens": self.prompt_tokens,
+            "n_triples": self.n_triples,
+        }
 
     # Other maps
 
     @classmethod
-    def from_dense(
-        cls, A: Any, *, tau: Any = None, gate_mean: Any = None, **options: Any
-    ) -> "ConditionalDifferenceMap":
+    def from_dense(cls, A: Array, **options: Unpack[MapOptions]) -> "ConditionalDifferenceMap":
         """A map from a dense [d_in, d_out] array; `options` are those of the constructor.
 
         >>> ConditionalDifferenceMap.from_dense([[0.0, 0.5]]).columns
@@ -108,10 +128,30 @@ class ConditionalDifferenceMap(MapRows):
         if dense.ndim != 2:
             raise MapError(f"a dense map has shape {tuple(dense.shape)}; expected [d_in, d_out].")
         row, column = np.nonzero(dense)
-        arrays = compressed(row, column, dense[row, column])
-        return cls(*arrays, dense.shape, tau=tau, gate_mean=gate_mean, **options)
+        return cls(*compressed(row, column, dense[row, column]), dense.shape, **options)
 
-    def restrict(self, rows: Any = None, columns: Any = None) -> "ConditionalDifferenceMap":
+    def with_entries(
+        self, rows: Array, indptr: Array, columns: Array, values: Array, **noted: Any
+    ) -> "ConditionalDifferenceMap":
+        """The same map with other entries; thresholds, options and defaults stay what they are.
+
+        >>> map = ConditionalDifferenceMap.from_dense([[0.5, -0.25]], tau=[0.5])
+        >>> map.with_entries(map.rows, map.indptr, map.columns, -map.values, sign=-1).to_dense()
+        tensor([[-0.5000,  0.2500]])
+
+        The arrays are those of `MapRows`; `noted` is added to the provenance, in JSON's types.
+        """
+        return ConditionalDifferenceMap(
+            rows, indptr, columns, values, self.shape,
+            tau=self.tau, gate_mean=self.gate_mean, defaults=self.defaults,
+            provenance=self.provenance | noted, **self.fitted,
+        )  # fmt: skip
+
+    def restrict(
+        self,
+        rows: Iterable[int] | Array | None = None,
+        columns: Iterable[int] | Array | None = None,
+    ) -> "ConditionalDifferenceMap":
         """The map with the entries of these input and output latents only; None means all.
 
         >>> map = ConditionalDifferenceMap.from_dense([[0.25, 0.5], [-0.75, 0.0]])
@@ -121,81 +161,22 @@ class ConditionalDifferenceMap(MapRows):
 
         Raises `MapError` for a latent that the SAEs do not have.
         """
+        from dspa_nn.maps.algebra import restricted
+
         return restricted(self, rows, columns)
 
-    def __sub__(self, other: "ConditionalDifferenceMap") -> "ConditionalDifferenceMap":
-        """Entry by entry, this map less another one of the same model, layers and SAEs."""
+    def __sub__(self, other: object) -> "ConditionalDifferenceMap":
+        """Entry by entry, this map less another one of the same model, layers and SAEs.
+
+        >>> one = ConditionalDifferenceMap.from_dense([[0.5, 0.25]])
+        >>> (one - ConditionalDifferenceMap.from_dense([[0.5, 0.0]])).to_dense()
+        tensor([[0.0000, 0.2500]])
+        """
+        from dspa_nn.maps.algebra import difference
+
         if not isinstance(other, ConditionalDifferenceMap):
             return NotImplemented
         return difference(self, other)
-
-    # Scores
-
-    def weights(
-        self,
-        prompt_counts: Any,
-        prompt_lengths: Any = None,
-        *,
-        prompt_rule: str | None = None,
-        k_prompt: int | None = None,
-    ) -> PromptWeights:
-        """The weight w of each input latent of a prompt in s = A^T w (docs/method.md 4).
-
-        >>> map = ConditionalDifferenceMap.from_dense(torch.ones(4, 2))
-        >>> map.weights(torch.tensor([2, 5, 2, 0]), k_prompt=2)
-        tensor([1., 1., 0., 0.], dtype=torch.float64)
-
-        `prompt_counts` [.., d_in] are the counted tokens on which each latent fired,
-        `prompt_lengths` [..] the counted tokens, both counted as the map was fitted
-        (`prompt_tokens`). "density": 1 for the k_prompt latents of most counts, active ones only,
-        ties to the lower index. "gated": 1 where rho >= tau (and rho > 0 if the map's gate is
-        "active"). "centred": that less `gate_mean`. A prompt in which no token counts gets zeros.
-        """
-        rule = self._setting("prompt_rule", prompt_rule, "density")
-        k = self._setting("k_prompt", k_prompt, DEFAULT_K_PROMPT)
-        check_rule(rule, k)
-        counts = check_counts(prompt_counts, self.shape[0])
-        if rule == "density":
-            return prompt_weights(counts, None, rule, k, None, None, self.gate)
-        lengths = check_lengths(prompt_lengths, counts, rule)
-        if self.tau is None or (rule == "centred" and self.gate_mean is None):
-            missing = "tau" if self.tau is None else "mean of the gates"
-            raise MapError(
-                f"prompt_rule={rule!r} needs the map's {missing}, which this map does not hold; "
-                "fit the map from counts, or use prompt_rule='density'."
-            )
-        return prompt_weights(counts, lengths, rule, k, self.tau, self.gate_mean, self.gate)
-
-    def score(
-        self,
-        prompt_counts: Any,
-        prompt_lengths: Any = None,
-        *,
-        prompt_rule: str | None = None,
-        k_prompt: int | None = None,
-    ) -> Scores:
-        """s(x) = A^T w before any selection, float64 [.., d_out] (docs/method.md 4.2).
-
-        >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.25, -0.25]]))
-        >>> map.score(torch.tensor([[1, 3], [0, 3]]))
-        tensor([[ 0.2500,  0.2500],
-                [ 0.2500, -0.2500]], dtype=torch.float64)
-
-        Arguments as in `weights`. Summed in float64 from the stored float32 entries, rows in
-        ascending order. Raises `MapError` for a wrong width, or a rule without what it needs.
-        """
-        weights = self.weights(
-            prompt_counts, prompt_lengths, prompt_rule=prompt_rule, k_prompt=k_prompt
-        )
-        arrays = (self.rows, self.indptr, self.columns, self.values)
-        found = scores(weights.reshape(-1, self.shape[0]), *arrays, self.shape[1])
-        return found.reshape(*weights.shape[:-1], self.shape[1])
-
-    def _setting(self, name: str, given: Any, otherwise: Any) -> Any:
-        if given is not None:
-            return given
-        tuned = self.defaults.get(name)
-        return otherwise if tuned is None else tuned
 
     # Identity, files
 
@@ -259,7 +240,7 @@ class ConditionalDifferenceMap(MapRows):
         }
         about = {
             "shape": list(self.shape),
-            "options": {name: getattr(self, name) for name in OPTIONS},
+            "options": self.fitted,
             "provenance": self.provenance,
             "defaults": self.defaults,
         }

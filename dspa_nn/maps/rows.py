@@ -1,15 +1,22 @@
 """The entries of a conditional-difference map: compressed sparse rows, and how to look at them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, SparseTable
+
+if TYPE_CHECKING:
+    import pandas
+
+# What torch.as_tensor takes: an array, nested lists of numbers, or one number.
+Array: TypeAlias = Tensor | np.ndarray | np.generic | Sequence[object] | float | int
 
 
 class Entry(NamedTuple):
@@ -42,7 +49,7 @@ class MapRows:
     """
 
     def __init__(
-        self, rows: Any, indptr: Any, columns: Any, values: Any, shape: Sequence[int], *,
+        self, rows: Array, indptr: Array, columns: Array, values: Array, shape: Sequence[int], *,
         check_entries: bool = True,
     ) -> None:  # fmt: skip
         self.rows = torch.as_tensor(rows, dtype=torch.int64)
@@ -85,8 +92,12 @@ class MapRows:
         if not bool(torch.isfinite(self.values).all()):
             raise MapError("the values of a map hold NaN or infinity; expected finite numbers.")
 
-    def row_of_each(self) -> Tensor:
-        """The input latent of every stored entry, int64 [nnz]."""
+    def row_of_each(self) -> Int64[Tensor, " nnz"]:
+        """The input latent of every stored entry.
+
+        >>> MapRows([7], [0, 2], [0, 3], [0.5, -0.25], (8, 4)).row_of_each()
+        tensor([7, 7])
+        """
         return torch.repeat_interleave(self.rows, self.indptr.diff())
 
     def to_dense(self) -> DenseMap:
@@ -100,7 +111,7 @@ class MapRows:
         dense[self.row_of_each(), self.columns.long()] = self.values
         return dense
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> "pandas.DataFrame":
         """The stored entries as a data frame with the columns row, column and value.
 
         >>> ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.25]]).to_pandas()
@@ -133,18 +144,31 @@ class MapRows:
         )
 
     def column_sums(self) -> OutputVector:
-        """A summed over its rows, float64 [d_out]: which output latents are steered most."""
+        """A summed over its rows: which output latents are steered most.
+
+        >>> MapRows([0, 1], [0, 1, 2], [1, 1], [0.5, -0.75], (2, 2)).column_sums()
+        tensor([ 0.0000, -0.2500], dtype=torch.float64)
+        """
         sums = np.bincount(
             self.columns.numpy(), weights=self.values.double().numpy(), minlength=self.shape[1]
         )
         return torch.from_numpy(sums)
 
     def columns_used(self) -> OutputLatents:
-        """The output latents that any row can touch, ascending, int64."""
+        """The output latents that any row can touch, ascending.
+
+        >>> MapRows([0, 1], [0, 1, 2], [1, 1], [0.5, -0.75], (2, 2)).columns_used()
+        tensor([1])
+        """
         return torch.unique(self.columns.long())
 
     def to_scipy(self) -> SparseTable:
-        """A in float64 as scipy's sparse rows [d_in, d_out], empty rows included."""
+        """A in float64 as scipy's sparse rows [d_in, d_out], empty rows included.
+
+        >>> MapRows([1], [0, 1], [0], [0.5], (2, 2)).to_scipy().toarray()
+        array([[0. , 0. ],
+               [0.5, 0. ]])
+        """
         from scipy.sparse import csr_array
 
         lengths = np.zeros(self.shape[0], dtype=np.int64)
@@ -156,8 +180,15 @@ class MapRows:
 
 
 def compressed(
-    row: np.ndarray, column: np.ndarray, value: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    row: Integer[np.ndarray, " nnz"],
+    column: Integer[np.ndarray, " nnz"],
+    value: Float[np.ndarray, " nnz"],
+) -> tuple[
+    Integer[np.ndarray, " r"],
+    Integer[np.ndarray, " r_and_1"],
+    Integer[np.ndarray, " nnz"],
+    Float[np.ndarray, " nnz"],
+]:
     """Entries in ascending order of row and column as `rows`, `indptr`, `columns`, `values`.
 
     >>> compressed(np.array([2, 2]), np.array([0, 5]), np.array([0.5, 0.25]))

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph import select
-from dspa_nn.maps import gates as fitting
+from dspa_nn.maps import Gate, PromptTokens, densities, gate_mean, open_gates, thresholds
 
 K_PROMPT = 32
 
@@ -25,8 +25,8 @@ class Fitted:
     drho: Float32[np.ndarray, "n d_out"]
     tau: Float64[np.ndarray, " d_in"]
     gate_mean: Float64[np.ndarray, " d_in"]
-    gate: str
-    tokens: str
+    gate: Gate
+    tokens: PromptTokens
     whole: Any = None  # A [d_in, d_out], made when a sparsification first needs it
 
     def map(self) -> Float32[np.ndarray, "d_in d_out"]:
@@ -36,17 +36,19 @@ class Fitted:
         return self.whole
 
 
-def fit_dense(counts: ActivationCounts, percentile: float, gate: str, tokens: str) -> Fitted:
+def fit_dense(
+    counts: ActivationCounts, percentile: float, gate: Gate, tokens: PromptTokens
+) -> Fitted:
     """Gates and differences of a sample; prompts without a counted token are left out."""
     table, lengths = counts.prompt(tokens)
     kept = np.flatnonzero(lengths > 0)
-    rho = fitting.densities(table[kept], lengths[kept])
-    tau, cut = fitting.thresholds(rho, percentile)
-    opened, always = fitting.open_gates(rho, cut, gate)
+    rho = densities(table[kept], lengths[kept])
+    tau, cut = thresholds(rho, percentile)
+    opened, always = open_gates(rho, cut, gate)
     dense = opened.toarray().astype(np.float32)
     dense[:, always] = 1
     drho = counts.differences()[kept].toarray().astype(np.float32)
-    return Fitted(dense, drho, tau, fitting.gate_mean(opened, always), gate, tokens)
+    return Fitted(dense, drho, tau, gate_mean(opened, always), gate, tokens)
 
 
 def prompt_weights(

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from dspa_nn.errors import FileError, MapError
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from tests.count_zoo import PROVENANCE, naive_gates, random_counts, seeds
 
 quick = settings(max_examples=25, deadline=None)
@@ -17,7 +18,7 @@ quick = settings(max_examples=25, deadline=None)
 DENSE = torch.tensor([[0.0, 0.5, 0.0], [0.0, 0.0, 0.0], [-0.25, 0.0, 0.125], [0.0, -0.5, 0.0]])
 
 
-def small(**options: object) -> ConditionalDifferenceMap:
+def small(**options: Any) -> ConditionalDifferenceMap:
     vectors = {"tau": [0.5, 0.0, 0.25, 0.25], "gate_mean": [0.5, 0.25, 0.25, 1.0]}
     return ConditionalDifferenceMap.from_dense(DENSE, **(vectors | options))
 
@@ -173,6 +174,25 @@ def test_a_map_of_another_model_or_sae(here: dict, sentence: str) -> None:
     with pytest.raises(MapError, match=sentence):
         A.check(**here)
     small().check(**here)  # a map that does not know is accepted
+
+
+def test_other_entries_in_the_same_map() -> None:
+    map = random_counts(2, 9).fit(percentile=50, max_entries=11, sparsify="rows", k_diff=2)
+    map.defaults = {"alpha": 0.5}
+    other = map.with_entries(map.rows, map.indptr, map.columns, -map.values, control="swapped")
+    assert torch.equal(other.to_dense(), -map.to_dense())
+    assert other.provenance == map.provenance | {"control": "swapped"}
+    assert (other.fitted, other.defaults) == (map.fitted, map.defaults)
+    for name in ("tau", "gate_mean"):
+        assert torch.equal(getattr(other, name), getattr(map, name))
+
+
+def test_a_misspelt_keyword_of_a_map_is_refused_with_the_nearest_name() -> None:
+    misspelt: dict[str, Any] = {"tresh": 0.5}
+    with pytest.raises(
+        MapError, match=r"ConditionalDifferenceMap takes no tresh \(did you mean 't"
+    ):
+        small(**misspelt)
 
 
 def test_looking_at_a_map() -> None:

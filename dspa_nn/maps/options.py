@@ -1,0 +1,88 @@
+"""The options of a fit as types, and the check of their values.
+
+Choices and defaults are those of the one table in `graph/settings.py`. A misspelt keyword is
+refused by a strict type checker before anything runs (`FitOptions`), and at run time in one
+sentence that names the nearest right one.
+"""
+
+from typing import Literal, TypedDict
+
+import numpy as np
+
+from dspa_nn.checks import check_choice, check_positive_int
+from dspa_nn.errors import MapError
+from dspa_nn.graph.settings import GATES, PROMPT_TOKENS, SPARSIFICATIONS
+
+Gate = Literal["active", "literal"]
+Sparsification = Literal["paper", "rows", "none"]
+PromptTokens = Literal["content", "all"]
+
+
+class FitOptions(TypedDict, total=False):
+    """Keywords of `ActivationCounts.fit`; `DSPA.fit` takes them too (docs/method.md 3).
+
+    >>> options: FitOptions = {"percentile": 95, "sparsify": "rows"}
+
+    percentile: where each input latent's threshold tau lies among its densities, 0 to 100.
+    k_diff: entries of largest and of smallest value that each row names as worth keeping.
+    gate: "active" opens where rho >= tau and rho > 0, "literal" where rho >= tau alone.
+    sparsify: "paper" (one threshold for all rows), "rows" (k_diff of either end of each row) or
+    "none". max_entries: a budget of stored entries. prompt_tokens: count "content" tokens of the
+    prompt or "all" of them. strict: refuse prompts in which no token counts instead of skipping.
+    """
+
+    percentile: float | int | None
+    k_diff: int | None
+    gate: Gate
+    sparsify: Sparsification
+    max_entries: int | None
+    prompt_tokens: PromptTokens | None
+    strict: bool
+
+
+class FittedWith(TypedDict, total=False):
+    """What a map remembers of how it was fitted; its files hold it, and maps made from it keep it.
+
+    Options are those of `FitOptions`; `threshold` is the smallest |value| that was kept and
+    `n_triples` the number of triples in the mean.
+    """
+
+    gate: Gate
+    percentile: float | int | None
+    k_diff: int | None
+    sparsify: Sparsification
+    max_entries: int | None
+    threshold: float
+    prompt_tokens: PromptTokens
+    n_triples: int | None
+
+
+FIT_OPTIONS = tuple(FitOptions.__annotations__)
+FITTED_WITH = tuple(FittedWith.__annotations__)
+
+
+def check_options(
+    percentile: object,
+    k_diff: object,
+    gate: object,
+    sparsify: object,
+    max_entries: object,
+    tokens: object,
+) -> None:
+    """Refuse options of a fit that are out of range, each with one sentence (`MapError`).
+
+    >>> check_options(90, 16, "active", "paper", None, "content")
+    >>> check_options(90, 16, "actve", "paper", None, "content")
+    Traceback (most recent call last):
+    dspa_nn.errors.MapError: gate is 'actve'; expected one of 'active', 'literal' (did you mean \
+'active'?).
+    """
+    number = isinstance(percentile, int | float | np.number) and not isinstance(percentile, bool)
+    if not number or not 0 <= percentile <= 100:
+        raise MapError(f"percentile is {percentile!r}; expected a number from 0 to 100.")
+    check_positive_int("k_diff", k_diff, MapError)
+    if max_entries is not None:
+        check_positive_int("max_entries", max_entries, MapError)
+    check_choice("gate", gate, GATES, MapError)
+    check_choice("sparsify", sparsify, SPARSIFICATIONS, MapError)
+    check_choice("prompt_tokens", tokens, PROMPT_TOKENS, MapError)
