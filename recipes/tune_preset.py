@@ -29,11 +29,11 @@ import dspa_nn as dn
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.evaluation.answers import answer, surprise
 from dspa_nn.evaluation.margin import Margins, margins
-from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.ranking import accuracy
 from dspa_nn.evaluation.statistics import bootstrap
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.progress import show_progress
+from dspa_nn.steering.method import DSPAMethod
 from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
@@ -59,8 +59,8 @@ def voting_settings() -> list[Setting]:
 class Maps:
     """Maps of the fitting triples, each fitted once."""
 
-    def __init__(self, fitting: ActivationCounts) -> None:
-        self.fitting = fitting
+    def __init__(self, dspa: dn.DSPA, fitting: ActivationCounts) -> None:
+        self.dspa, self.fitting = dspa, fitting
         self.known: dict[str, dn.ConditionalDifferenceMap] = {}
 
     def of(self, setting: Setting) -> dn.ConditionalDifferenceMap:
@@ -71,10 +71,11 @@ class Maps:
             self.known[text(fit)] = self.fitting.fit(**fit)
         return self.known[text(fit)]
 
-    def condition(self, setting: Setting) -> Condition:
+    def method(self, setting: Setting) -> DSPAMethod:
         """Steer by one setting."""
         names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
-        return Condition("", self.of(setting), {name: setting[name] for name in names})
+        options = {name: setting[name] for name in names}
+        return DSPAMethod("", self.dspa, self.of(setting), options)
 
 
 def rank_votes(maps: Maps, development: ActivationCounts, keep: int) -> list[tuple[float, Setting]]:
@@ -122,7 +123,7 @@ def check_answers(
     before = surprise(dspa, prompts, plain)
     style = np.array([row.sign * warmth(t) for row, t in zip(rows, plain.texts, strict=True)])
     for own in best:
-        said = answer(dspa, prompts, maps.condition(own["setting"]))
+        said = answer(dspa, prompts, maps.method(own["setting"]))
         after = surprise(dspa, prompts, said)
         own["perplexity_ratio"] = float(np.exp(np.nanmean(after - before)))
         now = [row.sign * warmth(t) for row, t in zip(rows, said.texts, strict=True)]
@@ -141,7 +142,7 @@ def tune(
     triples = [row.triple for row in development]
     kinds = [row.kind for row in development]
     print(f"counted in {time.perf_counter() - start:.0f} s", flush=True)
-    maps = Maps(fitting)
+    maps = Maps(dspa, fitting)
     votes = rank_votes(maps, held_out, options.keep)
     for value, setting in votes:
         print(f"accuracy {value:.3f}  {text(setting)}")
@@ -154,7 +155,7 @@ def tune(
     responses = 2 * len(triples) * (1 + len(grid))
     with show_progress("margins", responses, "responses") as advance:
         measured = margins(
-            dspa, triples, [maps.condition(setting) for _, setting in grid], advance=advance
+            dspa, triples, [maps.method(setting) for _, setting in grid], advance=advance
         )
     found = [
         figures(own, setting, kinds) | {"accuracy": value}

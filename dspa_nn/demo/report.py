@@ -9,66 +9,67 @@ from typing import Any
 import numpy as np
 
 from dspa_nn.demo.measure import Outcome
-from dspa_nn.evaluation.methods import Condition
+from dspa_nn.steering.method import DSPAMethod
 from dspa_nn.triples import DemoRow
 
 PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that the figures hang on."""
-    found = {"python": sys.version.split()[0]}
+    """The versions of Python and of the packages that the figures depend on."""
+    versions = {"python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
-def settings(condition: Condition) -> dict[str, Any]:
-    """How a condition's map was fitted, and how it steers."""
-    map = condition.map
-    own = {k: v for k, v in condition.options.items() if k != "planner"}
-    own |= {k: getattr(map, k) for k in ("percentile", "prompt_tokens", "gate", "sparsify")}
-    return own | {"planner": "planner" in condition.options, "entries": len(map.values)}
+def settings(method: DSPAMethod) -> dict[str, Any]:
+    """How a method's map was fitted, and how it steers."""
+    map = method.map
+    steering = {name: value for name, value in method.options.items() if name != "planner"}
+    fitting = {k: getattr(map, k) for k in ("percentile", "prompt_tokens", "gate", "sparsify")}
+    rest = {"planner": "planner" in method.options, "entries": len(map.values)}
+    return steering | fitting | rest
 
 
-def figures(own: Outcome, rows: Sequence[DemoRow], seed: int) -> dict[str, Any]:
+def figures(outcome: Outcome, rows: Sequence[DemoRow], seed: int) -> dict[str, Any]:
     """Every figure with its interval, over all triples and for each kind, and its values."""
     kinds = ("", *sorted({row.kind for row in rows}))
     return {
-        name: {kind or "all": own.interval(name, seed, rows, kind).to_dict() for kind in kinds}
+        name: {kind or "all": outcome.interval(name, seed, rows, kind).to_dict() for kind in kinds}
         | {"values": [None if np.isnan(v) else round(float(v), 6) for v in values]}
-        for name, values in own.values.items()
+        for name, values in outcome.values.items()
     }
 
 
 def answers(outcomes: Sequence[Outcome], rows: Sequence[DemoRow]) -> list[dict[str, Any]]:
-    """Every prompt with what was answered under each condition."""
-    said = []
-    for place, row in enumerate(rows):
+    """Every prompt with what was answered under each method."""
+    entries: list[dict[str, Any]] = []
+    for index, row in enumerate(rows):
         texts = {
-            own.name: own.answers.texts[place]
-            for own in outcomes
-            if own.answers is not None and place < len(own.answers.texts)
+            outcome.name: outcome.answers.texts[index]
+            for outcome in outcomes
+            if outcome.answers is not None and index < len(outcome.answers.texts)
         }
-        said.append({"prompt": row.text, "kind": row.kind, "answers": texts})
-    return said
+        entries.append({"prompt": row.text, "kind": row.kind, "answers": texts})
+    return entries
 
 
-def edits_by_kind(own: Outcome, rows: Sequence[DemoRow]) -> dict[str, dict[int, int]]:
+def edits_by_kind(outcome: Outcome, rows: Sequence[DemoRow]) -> dict[str, dict[int, int]]:
     """Kind of prompt -> output latent -> how often it was edited in the answers."""
-    found: dict[str, dict[int, int]] = {kind: {} for kind in sorted({row.kind for row in rows})}
-    if own.answers is None:
-        return found
-    place = 0
-    for log in own.answers.logs:
+    by_kind: dict[str, dict[int, int]] = {kind: {} for kind in sorted({row.kind for row in rows})}
+    if outcome.answers is None:
+        return by_kind
+    start = 0
+    for log in outcome.answers.logs:
         for edit in log:
-            times = found[rows[place + edit.row].kind]
+            times = by_kind[rows[start + edit.row].kind]
             times[edit.latent] = times.get(edit.latent, 0) + 1
-        place += log.rows
-    return found
+        start += log.rows
+    return by_kind
 
 
 def peak_memory() -> float:

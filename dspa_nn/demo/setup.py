@@ -1,5 +1,6 @@
 """What the demo compares: the tuned map, the paper's own settings, and four matched controls."""
 
+from dataclasses import replace
 from typing import Any
 
 from dspa_nn.counts.table import ActivationCounts
@@ -11,41 +12,46 @@ from dspa_nn.evaluation.controls import (
     swapped,
 )
 from dspa_nn.evaluation.latents import Codes
-from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.ranking import mean_difference
 from dspa_nn.evaluation.strength import Match, calibrate
 from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.options import fill
+from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering.options import PAPER, fill
 
 TUNED, PAPERS = "map, tuned", "map, paper's settings"
-# arXiv 2603.21461; prompt_tokens "all" is its literal reading.
-PAPER = {"alpha": 0.2, "k_prompt": 32, "k_diff": 16, "mode": "ablate", "prompt_rule": "density"}
+# arXiv 2603.21461. It names no rule for the vote: "density" is its literal reading.
+PAPERS_STEERING = {name: PAPER[name] for name in ("alpha", "k_prompt", "k_diff", "mode")} | {
+    "prompt_rule": "density"
+}
 
 
-def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[Condition, Condition]:
+def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[DSPAMethod, DSPAMethod]:
     """The map with the preset's settings, and the map of the same triples with the paper's."""
     names = ("percentile", "k_diff", "prompt_tokens")
     of_fit: dict[str, Any] = {name: dspa.defaults.get(name) for name in names}
-    own: dict[str, Any] = dict.fromkeys(PAPER)
-    tuned = Condition(TUNED, counts.fit(**of_fit), fill(own, dspa.defaults))
+    options = fill(dict.fromkeys(PAPERS_STEERING), dspa.defaults)
+    tuned = DSPAMethod(TUNED, dspa, counts.fit(**of_fit), options)
+    # The paper counts every token of the prompt, markup included.
     paper = counts.fit(percentile=90, k_diff=PAPER["k_diff"], prompt_tokens="all")
-    return tuned, Condition(PAPERS, paper, PAPER)
+    return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)
 
 
 def matched_controls(
-    codes: Codes, counts: ActivationCounts, tuned: Condition, seed: int
-) -> tuple[dict[str, Condition], dict[str, Match]]:
+    codes: Codes, counts: ActivationCounts, tuned: DSPAMethod, seed: int
+) -> tuple[dict[str, DSPAMethod], dict[str, Match]]:
     """Controls (a) to (d), brought to the tuned map's strength on the development triples."""
-    map, options = tuned.map, tuned.options
-    with_planner = {
-        "b": density_matched(densities(counts)),
-        "d": global_difference(mean_difference(counts)),
-    }
+    same_density = density_matched(densities(counts))
+    one_score = global_difference(mean_difference(counts))
     raw = {
-        "a": Condition("(a) rows permuted", permuted(map, seed), options),
-        "b": Condition("(b) same density", map, {**options, "planner": with_planner["b"]}),
-        "c": Condition("(c) swapped", swapped(map), options),
-        "d": Condition("(d) global difference", map, {**options, "planner": with_planner["d"]}),
+        "a": replace(tuned, name="(a) rows permuted", map=permuted(tuned.map, seed)),
+        "b": replace(
+            tuned, name="(b) same density", options={**tuned.options, "planner": same_density}
+        ),
+        "c": replace(tuned, name="(c) swapped", map=swapped(tuned.map)),
+        "d": replace(
+            tuned, name="(d) global difference", options={**tuned.options, "planner": one_score}
+        ),
     }
-    found = {key: calibrate(codes, control, tuned) for key, control in raw.items()}
-    return {k: control for k, (control, _) in found.items()}, {k: m for k, (_, m) in found.items()}
+    matched = {key: calibrate(codes, control, tuned) for key, control in raw.items()}
+    controls = {key: control for key, (control, _) in matched.items()}
+    return controls, {key: match for key, (_, match) in matched.items()}

@@ -22,7 +22,8 @@ def differences(map: Outcome, controls: Mapping[str, Outcome], seed: int) -> dic
     """The map's change of the margin less each control's, triple by triple."""
     change = map.values["change"]
     return {
-        key: bootstrap(change - own.values["change"], seed=seed) for key, own in controls.items()
+        key: bootstrap(change - control.values["change"], seed=seed)
+        for key, control in controls.items()
     }
 
 
@@ -33,19 +34,19 @@ def verdicts(
     seed: int,
 ) -> list[Verdict]:
     """Judge the map against nothing, against each control, for each kind, and by fluency."""
-    found = []
-    own = map.interval("change", seed, rows)
-    found.append(
+    judged: list[Verdict] = []
+    raised = map.interval("change", seed, rows)
+    judged.append(
         Verdict(
-            own.above_zero,
-            f"Steering {_does(own.above_zero)} raise the margin of held-out triples: {own} nats a "
-            "token.",
+            raised.above_zero,
+            f"Steering {_does(raised.above_zero)} raise the margin of held-out triples: {raised} "
+            "nats a token.",
         )
     )
     for key, gap in differences(map, controls, seed).items():
         if key == "c":
             continue
-        found.append(
+        judged.append(
             Verdict(
                 gap.above_zero,
                 f"It {_does(gap.above_zero)} beat control {controls[key].name}: {gap} a token, "
@@ -54,7 +55,7 @@ def verdicts(
         )
     if "c" in controls:
         other = controls["c"].interval("change", seed, rows)
-        found.append(
+        judged.append(
             Verdict(
                 other.below_zero,
                 f"The swapped map (c) {_does(other.below_zero)} go the other way: {other} a token.",
@@ -62,14 +63,14 @@ def verdicts(
         )
     for kind in sorted({row.kind for row in rows}):
         part = map.interval("change", seed, rows, kind)
-        found.append(
+        judged.append(
             Verdict(
                 part.mean > 0,
                 f"The mean effect on {kind} prompts {_is(part.mean > 0)} positive: {part} a token.",
             )
         )
     style = map.interval("style_change", seed, rows)
-    found.append(
+    judged.append(
         Verdict(
             style.above_zero,
             f"The answers {_do(style.above_zero)} move towards the preferred style: {style} marks "
@@ -78,7 +79,7 @@ def verdicts(
     )
     ratio = map.interval("log_perplexity_change", seed, rows).exp()
     fluent = ratio.mean <= HIGHEST_PERPLEXITY_RATIO
-    found.append(
+    judged.append(
         Verdict(
             fluent,
             f"Perplexity under the unsteered model {'stays' if fluent else 'does not stay'} within "
@@ -86,7 +87,7 @@ def verdicts(
             f"[{ratio.low:.2f}, {ratio.high:.2f}].",
         )
     )
-    return found
+    return judged
 
 
 def _does(holds: bool) -> str:

@@ -24,14 +24,15 @@ def with_entries(
 def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDifferenceMap:
     """Control (a): the non-empty rows of a map, dealt out to its input latents at random.
 
-    >>> map = ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.0], [0.0, 0.25]])
-    >>> permuted(map, seed=1).to_dense().sum(0)
-    tensor([0.5000, 0.2500])
+    Example:
+        >>> map = ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.0], [0.0, 0.25]])
+        >>> permuted(map, seed=1).to_dense().sum(0)
+        tensor([0.5000, 0.2500])
 
-    Which output latents go together stays, and how often each is voted for on the whole; which
-    prompt they answer to is lost.
+    Kept are which output latents go together, and how often each is voted for over all prompts;
+    lost is which prompt they answer to.
     """
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(map.rows)))
+    order = torch.as_tensor(np.random.default_rng(seed).permutation(len(map.rows)))
     starts, lengths = map.indptr[:-1][order], map.indptr.diff()[order]
     indptr = torch.cat([torch.zeros(1, dtype=lengths.dtype), lengths.cumsum(0)])
     entry = torch.arange(len(map.values)) + torch.repeat_interleave(starts - indptr[:-1], lengths)
@@ -41,8 +42,9 @@ def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDiffere
 def swapped(map: ConditionalDifferenceMap) -> ConditionalDifferenceMap:
     """Control (c): the map of the same triples with chosen and rejected exchanged, which is -A.
 
-    >>> swapped(ConditionalDifferenceMap.from_dense([[0.5, -0.25]])).to_dense()
-    tensor([[-0.5000,  0.2500]])
+    Example:
+        >>> swapped(ConditionalDifferenceMap.from_dense([[0.5, -0.25]])).to_dense()
+        tensor([[-0.5000,  0.2500]])
     """
     return with_entries(map, map.indptr, map.columns, -map.values, "chosen and rejected swapped")
 
@@ -58,19 +60,20 @@ def replacements(
 ) -> Int64[np.ndarray, " k"]:
     """For each planned latent the unplanned one of nearest density, none twice; -1 stays -1.
 
-    >>> replacements(np.array([0, -1]), np.array([0.5, 0.1, 0.45]))
-    array([ 2, -1])
+    Example:
+        >>> replacements(np.array([0, -1]), np.array([0.5, 0.1, 0.45]))
+        array([ 2, -1])
     """
     free = density.copy()
     free[planned[planned >= 0]] = np.inf
-    found = np.full_like(planned, -1)
-    for place, latent in enumerate(planned):
+    nearest = np.full_like(planned, -1)
+    for index, latent in enumerate(planned):
         if latent < 0:
             continue
         best = int(np.argmin(np.abs(free - density[latent])))
         if np.isfinite(free[best]):
-            found[place], free[best] = best, np.inf
-    return found
+            nearest[index], free[best] = best, np.inf
+    return nearest
 
 
 def density_matched(density: Float64[np.ndarray, " d_out"]) -> Planner:
@@ -81,7 +84,7 @@ def density_matched(density: Float64[np.ndarray, " d_out"]) -> Planner:
         width = chosen[0].shape[-1]
         both = torch.cat(chosen, -1)
         other = [replacements(row.cpu().numpy(), density) for row in both]
-        swap = torch.from_numpy(np.stack(other)).to(both.device)
+        swap = torch.as_tensor(np.stack(other)).to(both.device)
         return swap[:, :width], swap[:, width:]
 
     return plan
@@ -91,7 +94,7 @@ def global_difference(score: Float64[np.ndarray, " d_out"]) -> Planner:
     """Control (d): a planner that steers every prompt by one and the same score."""
 
     def plan(record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        same = torch.from_numpy(score).to(record.scores.device).expand_as(record.scores)
+        same = torch.as_tensor(score).to(record.scores.device).expand_as(record.scores)
         return select(same, options["k_diff"], options["mode"], options["allowed"])
 
     return plan

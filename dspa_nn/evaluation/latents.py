@@ -3,25 +3,26 @@
 How much any plan would edit is then arithmetic, without a further run of the model.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from dspa_nn.evaluation.methods import Condition
-from dspa_nn.evaluation.teacher_forcing import mean_by, plan_batches
+from dspa_nn.evaluation.batches import padded, plan_batches
+from dspa_nn.evaluation.margin import chosen_and_rejected
+from dspa_nn.evaluation.teacher_forcing import mean_by
 from dspa_nn.graph.active import count_active
+from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import stop
 from dspa_nn.graph.edit import edit_latents
-from dspa_nn.graph.record import Record
-from dspa_nn.graph.select import select
+from dspa_nn.graph.steer import Steering
 from dspa_nn.graph.trace import first
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.options import allowed_latents, fill
+from dspa_nn.steering.method import DSPAMethod
 from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.
@@ -33,15 +34,18 @@ class Codes:
     """What the SAEs see of some triples; sequences are chosen, rejected, chosen, ...
 
     Attributes:
+        dspa: the model and SAEs. prompts: each triple's prompt.
         counts: "content" and "all" -> int32 [triples, d_in], prompt tokens on which each input
             latent fires. lengths: the same keys -> int64 [triples], tokens counted.
         latents: float32 [positions, d_out] at every steered position: each sequence's last prompt
             token and its response. strongest: [positions, 1], the largest of each. scale:
             [positions, 1] of a decoded change, or None.
         owner: int64 [positions], the sequence of each position, ascending.
-        decoder: [d_out, d_model]. defaults: settings that neither condition nor map names.
+        decoder: [d_out, d_model].
     """
 
+    dspa: DSPA
+    prompts: list[Rendered]
     counts: dict[str, Int[Tensor, "triples d_in"]]
     lengths: dict[str, Int64[Tensor, " triples"]]
     latents: Float[Tensor, "positions d_out"]
@@ -49,60 +53,51 @@ class Codes:
     scale: Float[Tensor, "positions 1"] | None
     owner: Int64[Tensor, " positions"]
     decoder: Float[Tensor, "d_out d_model"]
-    defaults: Mapping[str, Any]
-    last: dict[str, Any] = field(default_factory=dict, repr=False)
+    last: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
-    def settings(self, condition: Condition, **changes: Any) -> dict[str, Any]:
-        """All settings of a condition: its own, the map's, the preset's, the paper's."""
-        given = {**condition.options, **changes}
-        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
-        own = {name: given.get(name) for name in names}
-        options = fill(own, condition.map.defaults, self.defaults)
-        options["allowed"] = allowed_latents(
-            given.get("only"), given.get("never"), condition.map.shape[1]
-        )
-        options["planner"] = given.get("planner")
-        return options
+    def settings(self, method: DSPAMethod, **changes: Any) -> dict[str, Any]:
+        """All settings of a method: its options, then the map's, the preset's, the defaults."""
+        return self._steering(method, changes).steerer.options
 
     def planned(
-        self, condition: Condition, **changes: Any
+        self, method: DSPAMethod, **changes: Any
     ) -> tuple[Int64[Tensor, "triples k"], Int[Tensor, "triples k"]]:
         """Planned output latents of each triple, padded with -1, and the sign of their edits.
 
-        changes: options to use in place of the condition's.
+        changes: options to use in place of the method's.
         """
-        options = self.settings(condition, **changes)
-        kind = condition.map.prompt_tokens
-        record = Record(options)
-        record.counts, record.lengths = self.counts[kind], self.lengths[kind]
-        record.scores = self._scores(condition.map, options["prompt_rule"], options["k_prompt"])
-        if options["planner"] is None:
-            chosen = select(record.scores, options["k_diff"], options["mode"], options["allowed"])
-        else:
-            chosen = options["planner"](record, options)
-        augment, ablate = chosen
-        both = torch.cat([augment, ablate], -1)
-        signs = torch.ones_like(both, dtype=torch.int8)
-        signs[:, augment.shape[1] :] = -1
-        return both, torch.where(both < 0, 0, signs)
-
-    def _scores(
-        self, map: ConditionalDifferenceMap, rule: str, k_prompt: int
-    ) -> Float64[Tensor, "triples d_out"]:
-        """s(x) of every triple; the last map's are kept, since a search asks for them again."""
+        steering = self._steering(method, changes)
+        record, rule = steering.record, steering.steerer.options
+        # The map and what its scores hang on: a search over k_diff asks for the same ones again.
+        key = (rule["prompt_rule"], rule["k_prompt"])
         known = self.last.get("key")
-        if known is None or known[0] is not map or known[1:] != (rule, k_prompt):
-            kind = map.prompt_tokens
-            self.last["scores"] = map.score(
-                self.counts[kind], self.lengths[kind], prompt_rule=rule, k_prompt=k_prompt
-            )
-            self.last["key"] = (map, rule, k_prompt)
-        return self.last["scores"]
+        if known is None or known[0] is not method.map or known[1] != key:
+            steering.plan_from(self.counts[method.map.prompt_tokens])
+            self.last.update(key=(method.map, key), scores=record.scores)
+        else:
+            record.counts = self.counts[method.map.prompt_tokens]
+            record.lengths = self.lengths[method.map.prompt_tokens]
+            record.scores = self.last["scores"]
+            steering.plan()
+        both = torch.cat([record.augment, record.ablate], -1).cpu()
+        return both, steering.signs[:, 0].to("cpu", torch.int8)
+
+    def _steering(self, method: DSPAMethod, changes: dict[str, Any]) -> Steering:
+        """A run over the prompts, as `apply` begins it."""
+        options = {**method.options, **changes}
+        chosen = [options.pop(name, None) for name in ("only", "never", "planner")]
+        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
+        given = {name: options.get(name) for name in names} | {"positions": "response"}
+        steerer = self.dspa.steerer(method.map, given, *chosen)
+        inputs = padded([prompt.prompt_ids for prompt in self.prompts], "left")
+        content = [(prompt.prompt_ids, prompt.content) for prompt in self.prompts]
+        mask = inputs["attention_mask"].bool()
+        return begin(steerer, inputs["input_ids"], mask, content, None, True)
 
     def strength(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> tuple[float, float]:
-        """Edits and norm of the change, each a steered token, as the means over sequences."""
+        """Edits and norm of the change, each per steered token, as the means over sequences."""
         edits, change = self.change(planned, signs, alpha)
         return self._mean(edits), self._mean(change.norm(dim=-1))
 
@@ -110,19 +105,22 @@ class Codes:
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> tuple[Int64[Tensor, " positions"], Float[Tensor, "positions d_model"]]:
         """At every position, how many latents are edited, and what that adds to the stream."""
-        edits, changes = [], []
+        edits: list[Tensor] = []
+        changes: list[Tensor] = []
         for row, (chosen, delta) in enumerate(self._moved(planned, signs, alpha)):
             change = delta @ self.decoder[chosen]
-            changes.append(change if self.scale is None else change * self.scale[self._own(row)])
+            changes.append(
+                change if self.scale is None else change * self.scale[self._positions(row)]
+            )
             edits.append((delta != 0).sum(-1))
         return torch.cat(edits), torch.cat(changes)
 
     def edits(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> float:
-        """Edits a steered token alone, which is quicker."""
-        found = [(delta != 0).sum(-1) for _, delta in self._moved(planned, signs, alpha)]
-        return self._mean(torch.cat(found))
+        """Edits per steered token alone, which is quicker."""
+        edits = [(delta != 0).sum(-1) for _, delta in self._moved(planned, signs, alpha)]
+        return self._mean(torch.cat(edits))
 
     def _moved(
         self, planned: Tensor, signs: Tensor, alpha: float
@@ -130,12 +128,12 @@ class Codes:
         """Each triple's planned latents, and by how much they move at its positions."""
         for row in range(len(planned)):
             real = planned[row] >= 0
-            chosen, own = planned[row][real], self._own(row)
-            before = self.latents[own].index_select(1, chosen)
-            after = edit_latents(before, self.strongest[own], signs[row][real], alpha)
+            chosen, positions = planned[row][real], self._positions(row)
+            before = self.latents[positions].index_select(1, chosen)
+            after = edit_latents(before, self.strongest[positions], signs[row][real], alpha)
             yield chosen, after - before
 
-    def _own(self, row: int) -> slice:
+    def _positions(self, row: int) -> slice:
         bounds = torch.searchsorted(self.owner, torch.tensor([2 * row, 2 * row + 2]))
         return slice(int(bounds[0]), int(bounds[1]))
 
@@ -147,55 +145,51 @@ class Codes:
 def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
     """Run the model up to the output layer, once, and keep what planning and editing need.
 
-        codes = encode(dspa, development_triples)
-        edits, norm = codes.strength(*codes.planned(condition), alpha=1.0)
+    Example:
+        >>> codes = encode(dspa, triples[:4])
+        >>> plan = codes.planned(DSPAMethod("tuned", dspa, map))
+        >>> edits, norm = codes.strength(*plan, alpha=1.0)
 
     Memory: 4 bytes for each latent of each steered position (160 MB for 10,000 positions of 4096
     latents).
     """
     from nnsight import save
 
-    rendered = []
-    for triple in triples:
-        prompt = dspa.render(triple.prompt)
-        rendered += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
-    model, encoders = dspa.model, dspa.encoders
+    rendered = chosen_and_rejected(dspa, triples)
+    model, (reads, edited) = dspa.model, dspa.encoders
     blocks = [model.get(path) for path in dspa.paths]
     counts = {
-        kind: torch.zeros(len(triples), encoders[0].width, dtype=torch.int32)
+        kind: torch.zeros(len(triples), reads.width, dtype=torch.int32)
         for kind in ("content", "all")
     }
     kept: list[tuple[Tensor, Tensor | None]] = [(torch.zeros(0), None)] * len(rendered)
-    for places in plan_batches([len(own.ids) for own in rendered], _BUDGET):
-        batch = [rendered[place] for place in places]
-        ids = torch.nn.utils.rnn.pad_sequence([own.ids for own in batch], batch_first=True)
-        lengths = torch.tensor([len(own.ids) for own in batch])
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths.unsqueeze(-1)).long(),
-        }
+    for indices in plan_batches([len(sequence.ids) for sequence in rendered], _BUDGET):
+        batch = [rendered[index] for index in indices]
+        inputs = padded([sequence.ids for sequence in batch], "right")
         with torch.no_grad(), model.trace(inputs, use_cache=False):
             early = save(first(blocks[0].output))
             late = early if dspa.paths[0] == dspa.paths[1] else save(first(blocks[1].output))
             stop()
         with torch.no_grad():
-            for row, (place, own) in enumerate(zip(places, batch, strict=True)):
-                steered = slice(own.prompt_length - 1, len(own.ids))
-                kept[place] = encoders[1].encode(late[row, steered])
-                if place % 2:
+            for row, (index, sequence) in enumerate(zip(indices, batch, strict=True)):
+                steered = slice(sequence.prompt_length - 1, len(sequence.ids))
+                kept[index] = edited.encode(late[row, steered])
+                if index % 2:
                     continue  # the chosen sequence has shown the prompt
                 for kind, table in counts.items():
-                    target = torch.where(own.counted(kind), 0, -1)
-                    seen = early[row : row + 1, : own.prompt_length]
-                    table[place // 2] = count_active(encoders[0], seen, target[None], 1)[0].cpu()
+                    target = torch.where(sequence.counted(kind), 0, -1)
+                    seen = early[row : row + 1, : sequence.prompt_length]
+                    table[index // 2] = count_active(reads, seen, target[None], 1)[0].cpu()
     sizes = torch.tensor([len(latents) for latents, _ in kept])
     scales = [scale for _, scale in kept if scale is not None]
     lengths = {
-        kind: torch.tensor([int(own.counted(kind).sum()) for own in rendered[0::2]])
+        kind: torch.tensor([int(sequence.counted(kind).sum()) for sequence in rendered[0::2]])
         for kind in counts
     }
     latents = torch.cat([latents for latents, _ in kept]).float().cpu()
     return Codes(
+        dspa=dspa,
+        prompts=rendered[0::2],
         counts=counts,
         lengths=lengths,
         latents=latents,
@@ -203,5 +197,4 @@ def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
         scale=torch.cat(scales).float().cpu() if scales else None,
         owner=torch.repeat_interleave(torch.arange(len(kept)), sizes),
         decoder=dspa.output_sae.decoder.detach().float().cpu(),
-        defaults=dspa.defaults,
     )

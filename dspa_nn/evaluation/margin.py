@@ -1,27 +1,30 @@
-"""The preference margin log p(chosen | x) - log p(rejected | x), per token, by condition."""
+"""The preference margin log p(chosen | x) - log p(rejected | x), per token, by method."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Float64
 
-from dspa_nn.evaluation.methods import Condition
-from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, Forced, force
+from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, force
+from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering.method import SteeringMethod
 from dspa_nn.triples import PreferenceTriple
 
 
 @dataclass(frozen=True)
 class Margins:
-    """What was measured on held-out triples under one condition, one value a triple.
+    """What was measured on held-out triples under one method, one value per triple.
 
     Attributes:
-        margin: mean log p of the chosen response's tokens less that of the rejected one's, nats a
-            token. change: that margin less the unsteered model's.
-        kl: KL(unsteered || steered) a token, nats, over both responses.
-        edits, norm: edited latents, and norm of the residual stream's change, a steered token.
+        margin: mean log p of the chosen response's tokens less that of the rejected one's, nats
+            per token.
+        change: that margin less the unsteered model's.
+        kl: KL(unsteered || steered) per token, nats, over both responses.
+        edits: edited latents per steered token.
+        norm: norm of the residual stream's change per steered token.
         by_latent: output latent -> how often it was edited.
     """
 
@@ -36,50 +39,68 @@ class Margins:
 def margins(
     dspa: DSPA,
     triples: Sequence[PreferenceTriple],
-    conditions: Sequence[Condition],
+    methods: Sequence[SteeringMethod],
     *,
     token_budget: int = TOKEN_BUDGET,
-    advance: Callable[[int], Any] = lambda _: None,
+    advance: Callable[[int], object] | None = None,
 ) -> list[Margins]:
-    """Margins of the unsteered model, then of every condition, on the same triples.
+    """Margins of the unsteered model, then of every method, on the same triples.
 
-        plain, steered = margins(dspa, triples, [Condition("tuned", map)])
-        print(bootstrap(steered.change))
+    Example:
+        >>> plain, steered = margins(dspa, triples[:4], [DSPAMethod("tuned", dspa, map)])
+        >>> steered.change.shape
+        (4,)
 
-    Both responses are teacher-forced after the prompt, which is steered from its last token on.
-    `advance` is called with the responses that are done: two a triple, under each condition.
+    Args:
+        dspa: the model that is measured, and its tokenizer.
+        triples: both responses are teacher-forced after the prompt, which is steered from its last
+            token on.
+        methods: what is compared.
+        token_budget: padded tokens to a pass.
+        advance: called with the responses that are done: two per triple, under each method.
 
     Raises:
-        DSPAError: what rendering, `apply` or an empty response raises.
+        DSPAError: what rendering, a method or an empty response raises.
     """
-    sequences = []
-    for triple in triples:
-        prompt = dspa.render(triple.prompt)
-        sequences += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
-    found = force(
+    measured = force(
         dspa,
-        sequences,
-        [None, *conditions],
+        chosen_and_rejected(dspa, triples),
+        [None, *methods],
         token_budget=token_budget,
         advance=advance,
     )
-    plain = _difference(found[0])
+    unsteered = _chosen_less_rejected(measured[0].log_prob)
     return [
         Margins(
-            margin=_difference(own),
-            change=_difference(own) - plain,
-            kl=_mean(own.kl),
-            edits=_mean(own.edits),
-            norm=_mean(own.norm),
-            by_latent=own.by_latent,
+            margin=_chosen_less_rejected(forced.log_prob),
+            change=_chosen_less_rejected(forced.log_prob) - unsteered,
+            kl=_mean(forced.kl),
+            edits=_mean(forced.edits),
+            norm=_mean(forced.norm),
+            by_latent=forced.by_latent,
         )
-        for own in found
+        for forced in measured
     ]
 
 
-def _difference(own: Forced) -> Float64[np.ndarray, " n"]:
-    return own.log_prob[0::2] - own.log_prob[1::2]
+def chosen_and_rejected(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> list[Rendered]:
+    """Every triple's prompt with its chosen, then with its rejected response.
+
+    Example:
+        >>> len(chosen_and_rejected(dspa, triples[:3]))
+        6
+    """
+    sequences: list[Rendered] = []
+    for triple in triples:
+        prompt = dspa.render(triple.prompt)
+        sequences += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
+    return sequences
+
+
+def _chosen_less_rejected(values: Float64[np.ndarray, " sequences"]) -> Float64[np.ndarray, " n"]:
+    chosen, rejected = rearrange(values, "(triple response) -> response triple", response=2)
+    return chosen - rejected
 
 
 def _mean(values: Float64[np.ndarray, " sequences"]) -> Float64[np.ndarray, " n"]:
-    return (values[0::2] + values[1::2]) / 2
+    return rearrange(values, "(triple response) -> response triple", response=2).mean(0)

@@ -14,8 +14,9 @@ from dspa_nn.maps.map import ConditionalDifferenceMap
 def right(values: Any) -> Float64[np.ndarray, " n"]:
     """1 where a signed difference ranks chosen first, 0 where rejected, 0.5 where it is a tie.
 
-    >>> right([2.0, -1.0, 0.0])
-    array([1. , 0. , 0.5])
+    Example:
+        >>> right([2.0, -1.0, 0.0])
+        array([1. , 0. , 0.5])
     """
     return (np.sign(np.asarray(values, dtype=np.float64)) + 1) / 2
 
@@ -29,7 +30,7 @@ def scores(
     """
     table, lengths = counts.prompt(map.prompt_tokens)
     return map.score(
-        torch.from_numpy(table.toarray()), torch.from_numpy(np.asarray(lengths)), **rule
+        torch.as_tensor(table.toarray()), torch.as_tensor(np.asarray(lengths)), **rule
     ).numpy()
 
 
@@ -38,9 +39,9 @@ def selected(
 ) -> Float64[np.ndarray, "n d_out"]:
     """The scores of what would be steered (docs/method.md 4.2), all others 0."""
     kept = np.zeros_like(score)
-    for chosen in select(torch.from_numpy(score), k_diff, mode, None):
-        row, place = torch.nonzero(chosen >= 0, as_tuple=True)
-        column = chosen[row, place].numpy()
+    for chosen in select(torch.as_tensor(score), k_diff, mode, None):
+        row, rank = torch.nonzero(chosen >= 0, as_tuple=True)
+        column = chosen[row, rank].numpy()
         kept[row.numpy(), column] = score[row.numpy(), column]
     return kept
 
@@ -48,7 +49,7 @@ def selected(
 def ranked(
     score: Float64[np.ndarray, "n d_out"], counts: ActivationCounts
 ) -> Float64[np.ndarray, " n"]:
-    """Which held-out triples s(x) . drho ranks rightly, one value a triple (see `right`)."""
+    """Which held-out triples s(x) . drho ranks rightly, one value per triple (see `right`)."""
     return right(np.asarray(counts.differences().multiply(score).sum(1)).ravel())
 
 
@@ -59,9 +60,11 @@ def accuracy(
     steered: tuple[int, str] | None = None,
     **rule: Any,
 ) -> Float64[np.ndarray, " n"]:
-    """Which held-out triples a map ranks rightly, one value a triple: 1, 0, or 0.5 for a tie.
+    """Which held-out triples a map ranks rightly, one value per triple: 1, 0, or 0.5 for a tie.
 
-        bootstrap(accuracy(map, counts.subset(range(500, 800)), prompt_rule="gated"))
+    Example:
+        >>> accuracy(map, counts.subset([0, 1, 2]), prompt_rule="gated").shape
+        (3,)
 
     Args:
         map: fitted on other triples. counts: the held-out triples.

@@ -13,8 +13,9 @@ RESAMPLES = 5000
 class Interval:
     """A mean with its bootstrap interval, over `n` triples.
 
-    >>> print(Interval(0.0312, 0.011, 0.052, 50))
-    +0.031 [+0.011, +0.052]
+    Example:
+        >>> print(Interval(0.0312, 0.011, 0.052, 50))
+        +0.031 [+0.011, +0.052]
     """
 
     mean: float
@@ -48,21 +49,22 @@ class Interval:
 def bootstrap(
     values: Any, *, seed: int = 0, resamples: int = RESAMPLES, level: float = 0.95
 ) -> Interval:
-    """The mean of `values`, one a triple, with its percentile bootstrap interval.
+    """The mean of `values`, one per triple, with its percentile bootstrap interval.
 
-    >>> bootstrap([1.0, 1.0, 1.0])
-    Interval(mean=1.0, low=1.0, high=1.0, n=3)
+    Example:
+        >>> bootstrap([1.0, 1.0, 1.0])
+        Interval(mean=1.0, low=1.0, high=1.0, n=3)
 
     Triples are drawn with replacement. A *paired* difference of two conditions is the bootstrap of
     the differences, triple by triple. Values that are NaN (nothing was measured) are left out; of
     no values at all, everything is NaN.
     """
-    found = np.asarray(values, dtype=np.float64).ravel()
-    found = found[~np.isnan(found)]
-    if not len(found):
+    measured = np.asarray(values, dtype=np.float64).ravel()
+    measured = measured[~np.isnan(measured)]
+    if not len(measured):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    draws = np.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
-    means: Float64[np.ndarray, " resamples"] = found[draws].mean(1)
+    draws = np.random.default_rng(seed).integers(len(measured), size=(resamples, len(measured)))
+    means: Float64[np.ndarray, " resamples"] = measured[draws].mean(1)
     tail = 50 * (1 - level)
     low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(found.mean()), float(low), float(high), len(found))
+    return Interval(float(measured.mean()), float(low), float(high), len(measured))

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dspa_nn.evaluation.latents import Codes
-from dspa_nn.evaluation.methods import Condition
+from dspa_nn.steering.method import DSPAMethod
 
 TOLERANCE = 0.1
 _LARGEST_ALPHA = 64.0
@@ -13,7 +13,7 @@ _LARGEST_ALPHA = 64.0
 
 @dataclass(frozen=True)
 class Match:
-    """Edits and norm of the change a steered token, wanted and reached, and the settings for it."""
+    """Edits and norm of the change per steered token, wanted and reached, and their settings."""
 
     k_diff: int
     alpha: float
@@ -38,10 +38,15 @@ class Match:
         return asdict(self) | {"within_10_percent": self.within}
 
 
-def calibrate(codes: Codes, control: Condition, target: Condition) -> tuple[Condition, Match]:
+def calibrate(codes: Codes, control: DSPAMethod, target: DSPAMethod) -> tuple[DSPAMethod, Match]:
     """Choose k_diff, then alpha, so that a control edits as often and as far as the target.
 
-        control, match = calibrate(encode(dspa, development), control, tuned)
+    Example:
+        >>> tuned = DSPAMethod("tuned", dspa, map)
+        >>> control = DSPAMethod("turned round", dspa, swapped(map))
+        >>> control, match = calibrate(encode(dspa, triples[:4]), control, tuned)
+        >>> control.options["k_diff"] == match.k_diff
+        True
 
     Where a figure cannot be reached (an ablation removes at most the latent's value) the nearest is
     taken; `match` holds both. Choose on development triples, never on those that are reported.
@@ -61,12 +66,13 @@ def calibrate(codes: Codes, control: Condition, target: Condition) -> tuple[Cond
 
 
 def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
-    """The k from 1 to `most` whose edits a token come nearest to what is wanted, the lowest such.
+    """The k from 1 to `most` whose edits per token come nearest to what is wanted, the lowest such.
 
-    >>> nearest_k(lambda k: 0.5 * k, 2.1, 16)
-    4
+    Example:
+        >>> nearest_k(lambda k: 0.5 * k, 2.1, 16)
+        4
 
-    Edits grow with k, so the k at which they pass what is wanted is found by halving.
+    Edits grow with k, so the k at which they pass what is wanted is searched for by halving.
     """
 
     def reaching(least: float | int) -> int:
@@ -78,15 +84,16 @@ def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
 
     above = reaching(wanted)
     below = max(1, above - 1)
-    nearest = min(edits(below), edits(above), key=lambda found: abs(found - wanted))
+    nearest = min(edits(below), edits(above), key=lambda reached: abs(reached - wanted))
     return reaching(nearest)
 
 
 def nearest_alpha(norm: Callable[[float], float], wanted: float) -> float:
     """The lowest alpha whose norm is what is wanted, or as near as it gets; norm never falls.
 
-    >>> round(nearest_alpha(lambda alpha: 3 * alpha, 6.0), 3)
-    2.0
+    Example:
+        >>> round(nearest_alpha(lambda alpha: 3 * alpha, 6.0), 3)
+        2.0
     """
     high = 1.0
     while norm(high) < wanted and high < _LARGEST_ALPHA:

@@ -57,8 +57,11 @@ _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 def warmth(text: str) -> float:
     """Return how warm `text` is: warm marks less formal marks, per word; higher is warmer.
 
-        warmth("Oh, what lovely news, my dear! I am so proud of you!")     # 0.75
-        warmth("The result represents a notable achievement.")             # -0.67
+    Example:
+        >>> warmth("Oh, what lovely news, my dear! I am so proud of you!")
+        0.75
+        >>> round(warmth("The result represents a notable achievement."), 2)
+        -0.67
 
     A warm mark is an exclamation mark, a word of `WARM`, a word of `PERSONAL` or another
     contraction ("it's", "don't"). A formal mark is a word of `FORMAL` or a nominalisation of eight

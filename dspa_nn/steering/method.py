@@ -21,12 +21,12 @@ class SteeringMethod(Protocol):
 
     A trained model or an adapter needs no more than this. An intervention on hidden states has
     `apply` as well: see `Intervention`.
-
-    Attributes:
-        name: a few words for a table.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A few words for a table."""
+        ...
 
     def steering(self, prompts: Sequence[Rendered]) -> AbstractContextManager[EditLog | None]:
         """Steer the model's runs on these prompts for as long as the context lasts.

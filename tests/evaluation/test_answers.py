@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
-from dspa_nn.evaluation.methods import Condition
+from dspa_nn.steering.method import DSPAMethod
 from tests import eval_zoo
 
 
@@ -28,7 +28,10 @@ def test_steered_answers_differ_and_say_what_was_edited():
     map = eval_zoo.counts().fit(percentile=50)
     plain = answer(eval_zoo.dspa(), prompts(), max_new_tokens=6)
     steered = answer(
-        eval_zoo.dspa(), prompts(), Condition("", map, eval_zoo.STEER), max_new_tokens=6
+        eval_zoo.dspa(),
+        prompts(),
+        DSPAMethod("", eval_zoo.dspa(), map, eval_zoo.STEER),
+        max_new_tokens=6,
     )
     assert steered.texts != plain.texts
     assert sum(steered.by_latent().values()) == sum(log.total for log in steered.logs) > 0

@@ -15,10 +15,10 @@ from dspa_nn.evaluation.controls import (
 )
 from dspa_nn.evaluation.latents import encode
 from dspa_nn.evaluation.margin import margins
-from dspa_nn.evaluation.methods import Condition
 from dspa_nn.evaluation.ranking import mean_difference
 from dspa_nn.evaluation.strength import calibrate, nearest_alpha, nearest_k
 from dspa_nn.graph.select import select
+from dspa_nn.steering.method import DSPAMethod
 from tests import eval_zoo
 
 
@@ -91,25 +91,30 @@ def test_b_never_edits_a_planned_latent_and_stays_within_a_tenth_where_it_can(ma
 
 def test_d_plans_the_same_for_every_prompt(codes, map):
     score = mean_difference(eval_zoo.counts())
-    condition = Condition("d", map, {**eval_zoo.STEER, "planner": global_difference(score)})
-    planned, signs = codes.planned(condition)
+    method = DSPAMethod(
+        "d", eval_zoo.dspa(), map, {**eval_zoo.STEER, "planner": global_difference(score)}
+    )
+    planned, signs = codes.planned(method)
     lowest = np.argsort(score, kind="stable")[:4]
     assert planned.tolist() == [lowest.tolist()] * 8
     assert (signs == -1).all()
 
 
 def test_strength_by_arithmetic_is_what_the_steered_model_does(map, codes, development):
-    conditions = [
-        Condition("map", map, eval_zoo.STEER),
-        Condition("both", map, {**eval_zoo.STEER, "mode": "both", "alpha": 0.1}),
-        Condition(
-            "b", map, {**eval_zoo.STEER, "planner": density_matched(densities(eval_zoo.counts()))}
+    methods = [
+        DSPAMethod("map", eval_zoo.dspa(), map, eval_zoo.STEER),
+        DSPAMethod("both", eval_zoo.dspa(), map, {**eval_zoo.STEER, "mode": "both", "alpha": 0.1}),
+        DSPAMethod(
+            "b",
+            eval_zoo.dspa(),
+            map,
+            {**eval_zoo.STEER, "planner": density_matched(densities(eval_zoo.counts()))},
         ),
     ]
-    measured = margins(eval_zoo.dspa(), development, conditions)[1:]
-    for condition, own in zip(conditions, measured, strict=True):
-        alpha = codes.settings(condition)["alpha"]
-        plan = codes.planned(condition)
+    measured = margins(eval_zoo.dspa(), development, methods)[1:]
+    for method, own in zip(methods, measured, strict=True):
+        alpha = codes.settings(method)["alpha"]
+        plan = codes.planned(method)
         edits, norm = codes.strength(*plan, alpha=alpha)
         assert edits == pytest.approx(own.edits.mean())
         assert norm == pytest.approx(own.norm.mean(), rel=1e-4)
@@ -117,9 +122,13 @@ def test_strength_by_arithmetic_is_what_the_steered_model_does(map, codes, devel
 
 
 def test_calibration_reaches_the_maps_strength_where_it_can(map, codes):
-    target = Condition("map", map, eval_zoo.STEER)
+    target = DSPAMethod("map", eval_zoo.dspa(), map, eval_zoo.STEER)
     control, match = calibrate(
-        codes, Condition("c", swapped(map), {**eval_zoo.STEER, "k_diff": 1, "alpha": 5.0}), target
+        codes,
+        DSPAMethod(
+            "c", eval_zoo.dspa(), swapped(map), {**eval_zoo.STEER, "k_diff": 1, "alpha": 5.0}
+        ),
+        target,
     )
     own = codes.strength(*codes.planned(target), alpha=0.4)
     assert (match.wanted_edits, match.wanted_norm) == own
@@ -129,8 +138,12 @@ def test_calibration_reaches_the_maps_strength_where_it_can(map, codes):
 
 
 def test_calibration_takes_the_nearest_where_an_ablation_cannot_go_as_far(map, codes):
-    target = Condition("map", map, {**eval_zoo.STEER, "mode": "both", "alpha": 20.0})
-    control, match = calibrate(codes, Condition("c", swapped(map), eval_zoo.STEER), target)
+    target = DSPAMethod(
+        "map", eval_zoo.dspa(), map, {**eval_zoo.STEER, "mode": "both", "alpha": 20.0}
+    )
+    control, match = calibrate(
+        codes, DSPAMethod("c", eval_zoo.dspa(), swapped(map), eval_zoo.STEER), target
+    )
     assert not match.within
     most = codes.strength(*codes.planned(control), alpha=1.0)[1]
     assert match.norm == pytest.approx(most, rel=1e-3)
@@ -152,3 +165,14 @@ def test_prompts_are_counted_as_steering_counts_them(codes, development):
         assert np.array_equal(codes.counts[kind].numpy(), table.toarray())
         assert np.array_equal(codes.lengths[kind].numpy(), lengths)
     assert isinstance(development[0], dn.PreferenceTriple)
+
+
+def test_plans_are_those_of_the_runs_with_every_option(map, codes, development):
+    dspa = eval_zoo.dspa()
+    for options in ({"only": range(20)}, {"never": [3, 4], "mode": "both"}, {"k_diff": 2}):
+        method = DSPAMethod("", dspa, map, {**eval_zoo.STEER, **options})
+        planned, signs = codes.planned(method)
+        plans = dspa.plan(map, [dspa.render(t.prompt) for t in development], **method.options)
+        for row, sign, plan in zip(planned, signs, plans, strict=True):
+            assert row[row >= 0].tolist() == plan.latents
+            assert sign[row >= 0].tolist() == [1] * len(plan.augment) + [-1] * len(plan.ablate)

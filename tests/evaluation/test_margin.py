@@ -1,11 +1,15 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
+import dspa_nn as dn
 from dspa_nn.errors import DSPAError
+from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.margin import margins
-from dspa_nn.evaluation.methods import Condition
-from dspa_nn.evaluation.teacher_forcing import Pass, force, plan_batches
+from dspa_nn.evaluation.teacher_forcing import Pass, force
+from dspa_nn.steering.method import DSPAMethod
 from tests import eval_zoo, tiny
 
 
@@ -35,7 +39,7 @@ def test_steered_margin_is_what_hooks_give():
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(4)
     map = eval_zoo.counts().fit(percentile=50)
     options = {**eval_zoo.STEER, "mode": "both"}
-    plain, steered = margins(dspa, triples, [Condition("", map, options)])
+    plain, steered = margins(dspa, triples, [DSPAMethod("", eval_zoo.dspa(), map, options)])
     assert np.abs(steered.change).min() > 1e-4
     for place, triple in enumerate(triples):
         prompt = dspa.render(triple.prompt)
@@ -51,14 +55,15 @@ def test_steered_margin_is_what_hooks_give():
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_running_the_upper_blocks_alone_is_running_all_of_them(family):
     dspa = eval_zoo.dspa(family)
-    condition = Condition("", eval_zoo.counts(20, family).fit(percentile=50), eval_zoo.STEER)
+    method = DSPAMethod("", dspa, eval_zoo.counts(20, family).fit(percentile=50), eval_zoo.STEER)
     batch = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(3)]
     plain = Pass(dspa, batch)
-    short, log = plain.again(condition)
+    short, log = plain.again(method)
+    assert log is not None
     with torch.no_grad(), dspa.model.trace(plain.inputs, **plain.settings):
-        whole_log = dspa.apply(condition.map, prompt=batch, **condition.options)
+        whole_log = dspa.apply(method.map, prompt=batch, **method.options)
         whole = dspa.model.output.logits.save()
-    assert torch.equal(short, plain._responses(whole))
+    assert torch.equal(short, plain.predicting(whole))
     assert log.by_row() == whole_log.by_row()
     assert min(log.by_row()) > 0
 
@@ -66,7 +71,9 @@ def test_running_the_upper_blocks_alone_is_running_all_of_them(family):
 def test_alpha_0_changes_nothing_at_all():
     map = eval_zoo.counts().fit(percentile=50)
     options = {**eval_zoo.STEER, "alpha": 0}
-    _, steered = margins(eval_zoo.dspa(), eval_zoo.triples(4), [Condition("", map, options)])
+    _, steered = margins(
+        eval_zoo.dspa(), eval_zoo.triples(4), [DSPAMethod("", eval_zoo.dspa(), map, options)]
+    )
     assert not steered.change.any()
     assert not steered.edits.any()
     assert not steered.norm.any()
@@ -75,16 +82,16 @@ def test_alpha_0_changes_nothing_at_all():
 
 def test_batches_do_not_matter_and_kl_is_that_of_the_definition():
     dspa = eval_zoo.dspa()
-    condition = Condition("", eval_zoo.counts().fit(percentile=50), eval_zoo.STEER)
+    method = DSPAMethod("", eval_zoo.dspa(), eval_zoo.counts().fit(percentile=50), eval_zoo.STEER)
     sequences = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(5)]
-    one = force(dspa, sequences, [condition], token_budget=1)[0]
-    many = force(dspa, sequences, [condition], token_budget=10_000)[0]
+    one = force(dspa, sequences, [method], token_budget=1)[0]
+    many = force(dspa, sequences, [method], token_budget=10_000)[0]
     for name in ("log_prob", "kl", "edits", "norm"):
         assert getattr(one, name) == pytest.approx(getattr(many, name), abs=2e-5)
     own = sequences[0]
     with torch.no_grad():
         before = eval_zoo.model()(own.ids[None]).logits.log_softmax(-1)
-        with dspa.attach(eval_zoo.model(), condition.map, prompt=own, **condition.options):
+        with dspa.attach(eval_zoo.model(), method.map, prompt=own, **method.options):
             after = eval_zoo.model()(own.ids[None]).logits.log_softmax(-1)
     predicting = slice(own.prompt_length - 1, -1)
     kl = (before.exp() * (before - after))[0, predicting].sum(-1).mean()
@@ -102,3 +109,52 @@ def test_a_sequence_without_response_is_refused_in_one_sentence():
     assert str(caught.value) == (
         "sequence 0 has no response, and one of at least one token was expected; leave it out"
     )
+
+
+class ByHooks:
+    """DSPA as evaluation sees a method that it knows nothing of: a name and a context."""
+
+    name = "by hooks"
+
+    def __init__(self, method: DSPAMethod, keeps_log: bool = True) -> None:
+        self.method, self.keeps_log = method, keeps_log
+
+    @contextmanager
+    def steering(self, prompts):
+        with self.method.steering(prompts) as log:
+            yield log if self.keeps_log else None
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_method_that_is_only_entered_measures_as_the_fast_path_does(family):
+    dspa = eval_zoo.dspa(family)
+    map = eval_zoo.counts(20, family).fit(percentile=50)
+    method = DSPAMethod("", dspa, map, eval_zoo.STEER)
+    triples = eval_zoo.triples(4)
+    _, fast, entered, logless = margins(
+        dspa, triples, [method, ByHooks(method), ByHooks(method, keeps_log=False)]
+    )
+    for name in ("margin", "change", "kl", "edits", "norm"):
+        assert getattr(entered, name) == pytest.approx(getattr(fast, name), abs=2e-5)
+    assert entered.by_latent == fast.by_latent
+    assert logless.change == pytest.approx(entered.change)
+    assert not logless.edits.any()
+    assert logless.by_latent == {}
+
+
+def test_the_fast_path_is_for_the_model_and_layers_that_are_measured():
+    dspa = eval_zoo.dspa()
+    late = dn.DSPA(
+        dspa.model,
+        input_sae=dspa.output_sae,
+        output_sae=dspa.output_sae,
+        input_layer=tiny.LAYER_OUT,
+        output_layer=tiny.LAYER_OUT,
+    )
+    triples = eval_zoo.triples(3)
+    map = late.count(eval_zoo.triples(20)).fit(percentile=50)
+    method = DSPAMethod("", late, map, eval_zoo.STEER)
+    _, measured = margins(dspa, triples, [method])
+    _, expected = margins(late, triples, [method])
+    assert measured.change == pytest.approx(expected.change, abs=2e-5)
+    assert np.abs(measured.change).max() > 1e-4
