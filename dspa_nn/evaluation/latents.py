@@ -18,6 +18,7 @@ from dspa_nn.graph.active import count_active
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import stop
 from dspa_nn.graph.edit import edit_latents
+from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.graph.trace import first
 from dspa_nn.prompts.rendered import Rendered
@@ -67,9 +68,9 @@ class Codes:
         changes: options to use in place of the method's.
         """
         steering = self._steering(method, changes)
-        record, rule = steering.record, steering.steerer.options
+        record, options = steering.record, steering.steerer.options
         # The map and what its scores hang on: a search over k_diff asks for the same ones again.
-        key = (rule["prompt_rule"], rule["k_prompt"])
+        key = (options["prompt_rule"], options["k_prompt"])
         known = self.last.get("key")
         if known is None or known[0] is not method.map or known[1] != key:
             steering.plan_from(self.counts[method.map.prompt_tokens])
@@ -78,7 +79,8 @@ class Codes:
             record.counts = self.counts[method.map.prompt_tokens]
             record.lengths = self.lengths[method.map.prompt_tokens]
             record.scores = self.last["scores"]
-            steering.plan()
+            record.augment, record.ablate = choose(record, options, steering.steerer.planner)
+            steering.prepare()
         both = torch.cat([record.augment, record.ablate], -1).cpu()
         return both, steering.signs[:, 0].to("cpu", torch.int8)
 
