@@ -1,17 +1,38 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack, overload
 
+from nnsight import save
+from nnsight.modeling.transformers import TransformersModel
+from torch import nn
+
+from dspa_nn.counts.run import CountRun
 from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.errors import CountsError
+from dspa_nn.graph.apply import apply
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.presets import get_preset, load_model
+from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.steering.fit import fit_triples
 from dspa_nn.steering.hooks import Attachment, attach
 from dspa_nn.steering.log import EditLog, warn_if_unsteered
-from dspa_nn.steering.pair import ModelAndSAEs, Planner
+from dspa_nn.steering.options import (
+    COUNT,
+    PLANNED,
+    CountOptions,
+    FitKeywords,
+    PlanOptions,
+    Prompts,
+    Remote,
+    RunOptions,
+    check_keywords,
+    run_settings,
+)
+from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
-from dspa_nn.triples import PreferenceTriple
+from dspa_nn.steering.planning import plan
+from dspa_nn.triples import PreferenceTriple, Prompt
 
 
 class DSPA(ModelAndSAEs):
@@ -47,7 +68,7 @@ class DSPA(ModelAndSAEs):
     def from_preset(
         cls,
         name: str,
-        model: Any = None,
+        model: TransformersModel | None = None,
         *,
         dispatch: bool = True,
         payload_dtype: str | None = None,
@@ -73,16 +94,7 @@ class DSPA(ModelAndSAEs):
         return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
 
     def count(
-        self,
-        triples: Sequence[PreferenceTriple],
-        *,
-        remote: bool = False,
-        token_budget: int | None = None,
-        overlong: str = "truncate",
-        checkpoint: str | Path | None = None,
-        progress: bool | None = None,
-        shards: int = 1,
-        shard: int = 0,
+        self, triples: Sequence[PreferenceTriple], **options: Unpack[CountOptions]
     ) -> ActivationCounts:
         """Run the model over the triples and count on how many tokens each latent is active.
 
@@ -95,75 +107,55 @@ class DSPA(ModelAndSAEs):
 
         Args:
             triples: what `load_triples` returns, or any sequence of `PreferenceTriple`.
-            remote: run on NDIF: one job for every two batches, two in flight; encoding happens
+            options: the keywords of `CountOptions`:
+                remote: run on NDIF: one job for every two batches, two in flight; encoding happens
                 there, and sparse counts come back.
-            token_budget: padded tokens to a pass, 4096 by default. Batches are planned from the
-                whole source: the same budget gives the same table byte for byte.
-            overlong: what to do with a triple longer than the context: "truncate" (oldest
-                messages first), "skip" or "error".
-            checkpoint: folder for finished batches; a run that was cut off goes on from there.
-            progress: show a progress bar; None shows it on a terminal.
-            shards: count one of so many parts of the plan. All of them, merged in any order, are
-                the table of a single run byte for byte; a part may be empty. One checkpoint
-                folder serves them all.
-            shard: which part, from 0.
+                token_budget: padded tokens of a pass, 4096 by default. Batches are planned from
+                the whole source: the same budget gives the same table byte for byte.
+                overlong: what to do with a triple longer than the context: "truncate" (oldest
+                messages first, the default), "skip" or "error".
+                checkpoint: folder for finished batches; a run that was cut off goes on from there.
+                progress: show a progress bar; None shows it on a terminal.
+                shards: count one of so many parts of the plan, 1 by default. All of them, merged
+                in any order, are the table of a single run byte for byte; a part may be empty.
+                One checkpoint folder serves them all.
+                shard: which part, from 0.
 
         Raises:
-            CountsError: no triples, a checkpoint of another run, or no such shard.
+            CountsError: no triples, a checkpoint of another run, no such shard, or a keyword that
+                is none of these.
             TripleError: a triple that cannot be rendered.
         """
-        from dspa_nn.counts.run import CountRun
-
-        run = CountRun(self, triples, token_budget=token_budget, overlong=overlong)
-        return run.count(
-            shards=shards, shard=shard, remote=remote, checkpoint=checkpoint, progress=progress
-        )
+        check_keywords("count", options, COUNT, CountsError)
+        planned = {name: options[name] for name in PLANNED if name in options}
+        run = CountRun(self, triples, **planned)
+        return run.count(**{name: options[name] for name in options if name not in PLANNED})
 
     def fit(
-        self,
-        triples: Sequence[PreferenceTriple],
-        *,
-        percentile: float | int | None = None,
-        k_diff: int | None = None,
-        gate: str = "active",
-        sparsify: str = "paper",
-        max_entries: int | None = None,
-        prompt_tokens: str | None = None,
-        remote: bool = False,
-        strict: bool = False,
-        **counting: Any,
+        self, triples: Sequence[PreferenceTriple], **options: Unpack[FitKeywords]
     ) -> ConditionalDifferenceMap:
         """Count, then fit the conditional-difference map A = (1/N) sum_k g(x_k) drho_k^T.
 
         Example:
             >>> map = dspa.fit(triples, percentile=90)
 
-        The keywords are those of `ActivationCounts.fit` and of `DSPA.count`
-        (docs/method.md 3; arXiv 2603.21461, section 3.2), but for shards, which are merged first.
-        """
-        from dspa_nn.steering.fit import fit_triples
+        Args:
+            triples: as for `count`.
+            options: the keywords of `ActivationCounts.fit` (percentile, k_diff, gate, sparsify,
+                max_entries, prompt_tokens, strict; docs/method.md 3, arXiv 2603.21461, section
+                3.2), and those of `count` but for shards, which are merged first. What is left
+                out takes the preset's value, else the default of `ActivationCounts.fit`.
 
-        options = {
-            "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
-            "max_entries": max_entries, "prompt_tokens": prompt_tokens, "strict": strict,
-        }  # fmt: skip
-        return fit_triples(self, triples, options, {"remote": remote, **counting})
+        Raises:
+            MapError: options out of range, or a keyword that is none of these.
+            CountsError: no triple is left, or what `count` refuses.
+        """
+        return fit_triples(self, triples, options)
 
     def apply(
         self,
         map: ConditionalDifferenceMap | Plan | Sequence[Plan],
-        *,
-        alpha: float | int | None = None,
-        k_prompt: int | None = None,
-        k_diff: int | None = None,
-        mode: str | None = None,
-        prompt_rule: str | None = None,
-        prompt: Any = None,
-        positions: str = "response",
-        prompt_length: int | Sequence[int] | None = None,
-        only: Iterable[int] | None = None,
-        never: Iterable[int] | None = None,
-        planner: Planner | None = None,
+        **options: Unpack[RunOptions],
     ) -> EditLog:
         """Steer the model call of the tracing context around this line.
 
@@ -174,58 +166,63 @@ class DSPA(ModelAndSAEs):
             ...     ids = tracer.result.save()
 
         Args:
-            map: what `fit` returned; or what `plan` made with it (one plan a row), which spares
+            map: what `fit` returned; or what `plan` made with it (one plan per row), which spares
                 the run the input SAE: then alpha and positions alone may be given here.
-            alpha: size of an edit in units of M_t, the token's strongest latent. k_prompt: prompt
-                latents that vote. k_diff: latents planned in each direction. mode: ablate, augment
-                or both. prompt_rule: density, gated or centred (docs/method.md 4). None takes the
-                preset's value, or the paper's.
-            prompt: what `render` returned, or what it takes (a list of them for a batch): tells
-                content from markup in a chat prompt.
-            positions: "response", from the last prompt token on, or "all".
-            prompt_length: in `trace`: tokens of the prompt, BOS included, an int or one a row.
-            only: output latents allowed, before the k_diff are chosen.
-            never: output latents barred.
-            planner: `planner(record, options) -> (augment, ablate)` in place of the paper's
-                selection: int64 [rows, k] each, padded with -1; `record.scores` is [rows, d_out].
+            options: the keywords of `RunOptions`; None takes the map's or the preset's value, else
+                the default (docs/method.md 4 and 5):
+                prompt: what `render` returned, or what it takes (a list of them for a batch):
+                tells content from markup in a chat prompt.
+                prompt_length: in `trace`: tokens of the prompt, BOS included, an int or one per
+                row.
+                alpha: size of an edit in units of M_t, the token's strongest latent.
+                k_prompt: prompt latents that vote.
+                k_diff: latents planned in each direction.
+                mode: "ablate", "augment" or "both".
+                prompt_rule: "density", "gated" or "centred".
+                positions: "response", from the last prompt token on, or "all".
+                only: output latents allowed, before the k_diff are chosen.
+                never: output latents barred.
+                planner: `planner(record, options) -> (augment, ablate)` in place of the paper's
+                selection: int64 [rows, k] each, padded with -1; `record.scores` is float64
+                [rows, d_out].
 
         Returns:
             The edit log, already saved: it fills as the model runs.
 
         Raises:
-            SteeringError: outside a tracing context, too late in it, or settings out of range.
+            SteeringError: outside a tracing context, too late in it, settings out of range, or a
+                keyword that is none of these.
             MapError: a map of another model or SAE.
         """
-        from nnsight import save
-
-        from dspa_nn.graph.apply import apply
-
-        steerer = self.steerer(
-            map,
-            {
-                "alpha": alpha,
-                "k_prompt": k_prompt,
-                "k_diff": k_diff,
-                "mode": mode,
-                "prompt_rule": prompt_rule,
-                "positions": positions,
-            },
-            only,
-            never,
-            planner,
-        )
+        given, chosen = run_settings("apply", options)
+        steerer = self.steerer(map, given, **chosen)
+        prompt = options.get("prompt")
         prompts = None if prompt is None else self.prompt_batch(prompt)
-        record = apply(steerer, self.paths, prompts, prompt_length, warn_if_unsteered)
+        length = options.get("prompt_length")
+        record = apply(steerer, self.paths, prompts, length, warn_if_unsteered)
         return save(EditLog(record))
 
+    @overload
     def plan(
         self,
         map: ConditionalDifferenceMap,
-        prompt: Any,
+        prompt: Prompt | Rendered,
         *,
-        remote: bool | str = False,
-        **options: Any,
-    ) -> Any:
+        remote: Remote = ...,
+        **options: Unpack[PlanOptions],
+    ) -> Plan: ...
+    @overload
+    def plan(
+        self,
+        map: ConditionalDifferenceMap,
+        prompt: Prompts,
+        *,
+        remote: Remote = ...,
+        **options: Unpack[PlanOptions],
+    ) -> list[Plan]: ...
+    def plan(
+        self, map: object, prompt: object, *, remote: Remote = False, **options: Unpack[PlanOptions]
+    ) -> Plan | list[Plan]:
         """Say what would be steered for a prompt, without generating.
 
         Example:
@@ -253,22 +250,35 @@ class DSPA(ModelAndSAEs):
                 remote=True.
             MapError: a map of another model or SAE.
         """
-        from dspa_nn.steering.planning import plan
-
         return plan(self, map, prompt, options, remote)
 
     def attach(
         self,
-        hf_model: Any,
+        hf_model: nn.Module | TransformersModel,
         map: ConditionalDifferenceMap | Plan | Sequence[Plan],
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> Attachment:
         """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.
 
         Example:
+            >>> ids = tokenizer("Tell me about volcanoes.", return_tensors="pt")
             >>> with dspa.attach(hf_model, map) as edits:
-            ...     text = pipeline("text-generation", model=hf_model, tokenizer=tok)("Hello")
+            ...     answer = hf_model.generate(**ids, max_new_tokens=4)
+            >>> edits.steps
+            4
 
-        See `dspa_nn.steering.hooks.attach` for the keywords.
+        Args:
+            hf_model: a Hugging Face model of the same kind as `dspa.model`, or that model itself.
+            map: what `fit` returned, or what `plan` made with it (one plan per row).
+            options: the keywords of `RunOptions`, as for `apply`. prompt and prompt_length may
+                also be set on the attachment between runs; single forwards need one of them, or
+                positions="all".
+
+        Returns:
+            The attachment: the edit log of the last run, with those of all runs in `logs`.
+
+        Raises:
+            SteeringError: another model than the DSPA's, or what `apply` refuses.
+            MapError: a map of another model or SAE.
         """
-        return attach(self, hf_model, map, **options)
+        return attach(self, hf_model, map, options)

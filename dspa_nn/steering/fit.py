@@ -6,10 +6,10 @@ from typing import Any
 
 from dspa_nn.counts.shards import merge_shards
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.errors import CountsError
+from dspa_nn.errors import CountsError, MapError
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.presets import preset_of
-from dspa_nn.steering.options import fill
+from dspa_nn.steering.options import COUNTING, FIT, check_keywords, fill
 from dspa_nn.triples import PreferenceTriple
 
 
@@ -17,19 +17,23 @@ def fit_triples(
     dspa: Any,
     triples: Sequence[PreferenceTriple],
     options: Mapping[str, Any],
-    counting: Mapping[str, Any],
 ) -> ConditionalDifferenceMap:
-    """Count a whole source and fit: `DSPA.fit`. options and counting: the keywords of the two.
+    """Count a whole source and fit: `DSPA.fit`; `options` are its keywords.
 
     Raises:
+        MapError: a keyword that `fit` does not take.
         CountsError: shards were asked for, and one shard is not what a map is fitted on.
     """
-    if counting.get("shards", 1) != 1:
+    if options.get("shards", 1) != 1:
         raise CountsError(
-            f"fit came with shards={counting['shards']}, and a map is fitted on a whole source; "
+            f"fit came with shards={options['shards']}, and a map is fitted on a whole source; "
             "count every shard with count(shards=, shard=), merge them and fit the result"
         )
-    return fit_counts(dspa.count(triples, **counting), dspa.defaults, options)
+    options = {name: value for name, value in options.items() if name not in ("shards", "shard")}
+    check_keywords("fit", options, (*FIT, *COUNTING), MapError)
+    counting = {name: value for name, value in options.items() if name in COUNTING}
+    fitting = {name: value for name, value in options.items() if name in FIT}
+    return fit_counts(dspa.count(triples, **counting), dspa.defaults, fitting)
 
 
 def fit_counts(

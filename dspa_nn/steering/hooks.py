@@ -4,9 +4,12 @@ What is planned and edited is decided by the same `Steering` that nnsight's work
 way in which hidden states reach it is another.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from nnsight.modeling.transformers import TransformersModel
+from torch import nn
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
@@ -20,10 +23,12 @@ from dspa_nn.graph.trace import (
     replaced,
     setting_of,
 )
+from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.facts import as_local, read_facts
 from dspa_nn.steering.log import EditLog, warn_if_unsteered
-
-_OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
+from dspa_nn.steering.options import PromptOrPrompts, RunOptions, run_settings
+from dspa_nn.steering.pair import ModelAndSAEs
+from dspa_nn.steering.plan import Plan
 
 
 class Attachment(EditLog):
@@ -36,19 +41,20 @@ class Attachment(EditLog):
         prompt_length: for single forwards: tokens of the prompt, an int or one a row, or None.
     """
 
-    def __init__(self, dspa: Any, model: Any, map: Any, options: dict[str, Any]) -> None:
-        self.prompt = options.pop("prompt", None)
-        self.prompt_length = options.pop("prompt_length", None)
-        extra = [options.pop(name, None) for name in ("only", "never", "planner")]
-        positions = options.pop("positions", "response")
-        unknown = sorted(set(options) - set(_OPTIONS))
-        if unknown:
-            raise SteeringError(f"attach takes no {', '.join(unknown)}; it takes what apply takes")
-        given = {name: options.get(name) for name in _OPTIONS} | {"positions": positions}
+    def __init__(
+        self,
+        dspa: ModelAndSAEs,
+        model: Any,
+        map: ConditionalDifferenceMap | Plan | Sequence[Plan],
+        options: RunOptions,
+    ) -> None:
+        given, chosen = run_settings("attach", options)
+        self.prompt: PromptOrPrompts | None = options.get("prompt")
+        self.prompt_length: int | Sequence[int] | torch.Tensor | None = options.get("prompt_length")
         self.logs: list[EditLog] = []
         self._dspa, self._model = dspa, as_local(model)
         dspa.place_saes(self._model)
-        self._steerer = dspa.steerer(map, given, *extra)
+        self._steerer = dspa.steerer(map, given, **chosen)
         super().__init__(Record(self._steerer.options))
         self._blocks = [self._model.get_submodule(path) for path in dspa.paths]
         self._handles: list[Any] = []
@@ -150,21 +156,13 @@ class Attachment(EditLog):
             run.finish()
 
 
-def attach(dspa: Any, model: Any, map: Any, **options: Any) -> Attachment:
-    """Steer a Hugging Face model with plain hooks for as long as the context lasts.
-
-    Example:
-        >>> with attach(dspa, hf_model, map, alpha=0.5) as steering:
-        ...     ids = hf_model.generate(**tokenizer("Hello", return_tensors="pt"))
-        >>> print(steering.logs[-1])
-
-    Args:
-        dspa: the `DSPA` whose SAEs and layers are used.
-        model: a Hugging Face model (or an nnsight model, whose own module is taken).
-        map: what `fit` returned, or what `plan` made with it (one plan a row).
-        options: the keywords of `apply`. prompt and prompt_length may also be set on the
-            attachment between runs. Single forwards need prompt_length, prompt or
-            positions="all".
+def attach(
+    dspa: ModelAndSAEs,
+    model: nn.Module | TransformersModel,
+    map: ConditionalDifferenceMap | Plan | Sequence[Plan],
+    options: RunOptions,
+) -> Attachment:
+    """Steer a Hugging Face model with plain hooks for as long as the context lasts: `DSPA.attach`.
 
     Raises:
         SteeringError: another model than the DSPA's, or what `apply` refuses.
@@ -177,4 +175,4 @@ def attach(dspa: Any, model: Any, map: Any, **options: Any) -> Attachment:
             f"the DSPA is of {known.model_id} with {known.n_layers} of {known.d_model}; give a "
             "model of the same kind"
         )
-    return Attachment(dspa, model, map, dict(options))
+    return Attachment(dspa, model, map, options)

@@ -4,7 +4,7 @@ Whatever is compared with DSPA enters here: a method has a name and steers the m
 a context lasts. DSPA itself is the first implementation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.log import EditLog
+from dspa_nn.steering.options import SteeringOptions
 
 
 @runtime_checkable
@@ -79,7 +80,7 @@ class DSPAMethod:
     name: str
     dspa: DSPA = field(repr=False)
     map: ConditionalDifferenceMap = field(repr=False)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: SteeringOptions = field(default_factory=SteeringOptions)
 
     def steering(self, prompts: Sequence[Rendered]) -> AbstractContextManager[EditLog]:
         """Steer the Hugging Face model behind `dspa.model` with plain PyTorch hooks.

@@ -1,34 +1,218 @@
-"""The settings of one `apply`: filled in from preset or paper, checked, and made plain values."""
+"""Keywords of `DSPA`'s methods: their names and types, and what is refused at run time.
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+A type checker reads them from the `TypedDict`s (`**options: Unpack[SteeringOptions]`), and so tells
+of a misspelt keyword or choice before anything runs. Defaults, limits and texts are those of one
+table, `dspa_nn.graph.settings.SETTINGS`, which the tests hold equal to what is written here.
+"""
 
-import torch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
+from torch import Tensor
+
+from dspa_nn.checks import did_you_mean
+from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph import settings
-from dspa_nn.graph.settings import DEFAULTS, PAPER, POSITIONS
+from dspa_nn.graph.record import Record
+from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
+from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.prompts.truncation import How
+from dspa_nn.triples import Prompt
 
-__all__ = ["DEFAULTS", "PAPER", "POSITIONS", "allowed_latents", "check_options", "fill"]
+Mode = Literal["ablate", "augment", "both"]
+PromptRule = Literal["density", "gated", "centred"]
+Positions = Literal["response", "all"]
+# nnsight's remote=: True sends a request to NDIF, "local" packs one and runs it here.
+Remote = bool | Literal["local"]
+# Several prompts of one batch. A list of chat messages is one prompt, and none of these.
+Prompts = (
+    Sequence[Rendered | Sequence[Mapping[str, Any]]]
+    | list[str]
+    | tuple[str, ...]
+    | list[str | Rendered]
+)
+PromptOrPrompts = Prompt | Rendered | Prompts
+# (record of the run, settings) -> (augment, ablate): int64 [rows, k] each, padded with -1.
+Planner = Callable[[Record, Mapping[str, Any]], tuple[Tensor, Tensor]]
+
+
+class PlanOptions(TypedDict, total=False):
+    """Keywords of `DSPA.plan`; `apply` and `attach` take them too (docs/method.md 4).
+
+    Example:
+        >>> options: PlanOptions = {"alpha": 0.5, "mode": "both"}
+        >>> plan = dspa.plan(map, "Tell me about volcanoes.", **options)
+
+    A keyword that is left out, or None, takes the preset's value, else the paper's.
+
+    Attributes:
+        alpha: size of an edit, in units of the token's strongest latent M_t; at least 0.
+        k_prompt: how many of the prompt's densest latents vote, with prompt_rule="density".
+        k_diff: the most latents that are planned in each direction.
+        mode: "ablate" turns latents down, "augment" raises them, "both" does both.
+        prompt_rule: which prompt latents vote: the densest ("density"), those whose gate is open
+            ("gated"), or gates less their mean over the fitting prompts ("centred").
+        only: output latents allowed, before the k_diff are chosen.
+        never: output latents barred.
+        planner: `planner(record, options) -> (augment, ablate)` in place of the paper's selection:
+            int64 [rows, k] each, padded with -1; `record.scores` is float64 [rows, d_out].
+    """
+
+    alpha: float | None
+    k_prompt: int | None
+    k_diff: int | None
+    mode: Mode | None
+    prompt_rule: PromptRule | None
+    only: Iterable[int] | None
+    never: Iterable[int] | None
+    planner: Planner | None
+
+
+class SteeringOptions(PlanOptions, total=False):
+    """Settings of a steered run: those of `PlanOptions`, and where to steer.
+
+    Example:
+        >>> options: SteeringOptions = {"alpha": 0.5, "positions": "all"}
+        >>> method = DSPAMethod("all tokens", dspa, map, options)
+
+    Attributes:
+        positions: "response" steers from the last prompt token on, "all" every token but BOS.
+    """
+
+    positions: Positions | None
+
+
+class RunOptions(SteeringOptions, total=False):
+    """Keywords of `DSPA.apply` and `DSPA.attach`: those of `SteeringOptions`, and the prompt.
+
+    Attributes:
+        prompt: what `render` returned, or what it takes (a list of them for a batch): tells
+            content from markup in a chat prompt.
+        prompt_length: in single forwards: tokens of the prompt, BOS included, an int or one per
+            row.
+    """
+
+    prompt: PromptOrPrompts | None
+    prompt_length: int | Sequence[int] | Tensor | None
+
+
+class CountingOptions(TypedDict, total=False):
+    """Keywords of a counting pass, which `DSPA.count` and `DSPA.fit` take (docs/method.md 3.1).
+
+    Attributes:
+        remote: run on NDIF.
+        token_budget: padded tokens of a pass.
+        overlong: what to do with a triple longer than the context: "truncate" (oldest messages
+            first), "skip" or "error".
+        checkpoint: folder for finished batches.
+        progress: whether to show a progress bar; None shows it on a terminal.
+    """
+
+    remote: Remote
+    token_budget: int | None
+    overlong: How
+    checkpoint: str | Path | None
+    progress: bool | None
+
+
+class CountOptions(CountingOptions, total=False):
+    """Keywords of `DSPA.count`: those of `CountingOptions`, and which part is counted.
+
+    Attributes:
+        shards: into how many parts the plan is divided.
+        shard: which part is counted, from 0.
+    """
+
+    shards: int
+    shard: int
+
+
+class FitKeywords(CountingOptions, total=False):
+    """Keywords of `DSPA.fit`: those of `ActivationCounts.fit` and of a counting pass."""
+
+    percentile: float | None
+    k_diff: int | None
+    gate: Literal["active", "literal"]
+    sparsify: Literal["paper", "rows", "none"]
+    max_entries: int | None
+    prompt_tokens: Literal["content", "all"] | None
+    strict: bool
+
+
+CHOICES = ("only", "never", "planner")
+COUNTING = tuple(CountingOptions.__annotations__)
+PLANNED = ("token_budget", "overlong")
+COUNT = tuple(CountOptions.__annotations__)
+FIT = tuple(name for name in FitKeywords.__annotations__ if name not in COUNTING)
+
+
+def check_keywords(
+    call: str, given: Iterable[str], known: Sequence[str], error: type[DSPAError], takes: str = ""
+) -> None:
+    """Refuse keywords that a call does not take, in one sentence with the nearest right one.
+
+    Example:
+        >>> check_keywords("plan", ["alpa"], ["alpha", "k_diff"], SteeringError)
+        Traceback (most recent call last):
+        dspa_nn.errors.SteeringError: plan takes no alpa (did you mean 'alpha'?); it takes alpha, \
+k_diff
+
+    takes: words for what it takes; without them the known keywords are listed.
+    """
+    unknown = sorted(set(given).difference(known))
+    if unknown:
+        near = did_you_mean(unknown[0], known)
+        raise error(
+            f"{call} takes no {', '.join(unknown)}{near}; it takes {takes or ', '.join(known)}"
+        )
+
+
+def plan_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide the keywords of `plan` into settings and choices of latents, None where not given.
+
+    Raises:
+        SteeringError: a keyword that `plan` does not take.
+    """
+    check_keywords("plan", options, (*PLAN_SETTINGS, *CHOICES), SteeringError)
+    given = {name: options.get(name) for name in PLAN_SETTINGS}
+    given["positions"] = DEFAULTS["positions"]
+    return given, {name: options.get(name) for name in CHOICES}
+
+
+def run_settings(call: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide the keywords of `apply` or `attach` into settings and choices of latents.
+
+    Raises:
+        SteeringError: a keyword that the call does not take.
+    """
+    known = (*APPLY_SETTINGS, *CHOICES, "prompt", "prompt_length")
+    takes = "" if call == "apply" else "what apply takes"
+    check_keywords(call, options, known, SteeringError, takes)
+    given = {name: options.get(name) for name in APPLY_SETTINGS}
+    if given["positions"] is None:
+        given["positions"] = DEFAULTS["positions"]
+    return given, {name: options.get(name) for name in CHOICES}
 
 
 def fill(given: Mapping[str, Any], *fallbacks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `given` with every None replaced from the first fallback that has the key."""
-    return settings.fill(given, *fallbacks)
+    """Replace every None of `given` from the first fallback that has the key, then the default.
 
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse settings out of range.
-
-    Raises:
-        SteeringError: names the setting, its value and its range.
+    Example:
+        >>> fill({"alpha": None, "k_diff": None}, {"alpha": 1.0})
+        {'alpha': 1.0, 'k_diff': 16}
     """
-    settings.check_options(options)
+    return settings.fill(given, *fallbacks)
 
 
 def allowed_latents(
     only: Iterable[int] | None, never: Iterable[int] | None, d_out: int
-) -> torch.Tensor | None:
+) -> Tensor | None:
     """Return bool [d_out], True where a latent may be chosen, or None where every one may.
+
+    Example:
+        >>> allowed_latents([1, 2], [2], 4)
+        tensor([False,  True, False, False])
 
     Raises:
         SteeringError: a latent that the output SAE does not have.

@@ -1,6 +1,6 @@
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -9,7 +9,10 @@ import torch
 from dspa_nn._version import __version__
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
+from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
+from dspa_nn.graph.steer import Steerer
 from dspa_nn.models.facts import ModelFacts, read_facts
+from dspa_nn.ndif.backend import adopt
 from dspa_nn.ndif.payload import Payload, payload_of
 from dspa_nn.prompts.rendered import is_batch
 from dspa_nn.prompts.rendering import Rendered, render
@@ -23,8 +26,7 @@ from dspa_nn.saes import (
     read_device,
 )
 from dspa_nn.shipping import reduce_dspa
-
-Planner = Callable[[Any, Mapping[str, Any]], tuple[torch.Tensor, torch.Tensor]]
+from dspa_nn.steering.options import Planner
 
 
 class ModelAndSAEs:
@@ -72,8 +74,6 @@ class ModelAndSAEs:
         self._follows = tuple(sae.encoder.device.type == "cpu" for sae in self._saes)
         self.place_saes()
         if hasattr(model, "interleaver"):
-            from dspa_nn.ndif.backend import adopt
-
             adopt(model)
 
     def _load(self, source: Any, layer: int, role: str) -> LoadedSAE:
@@ -150,18 +150,23 @@ class ModelAndSAEs:
 
     def steerer(
         self,
-        map: Any,
+        map: object,
         given: Mapping[str, Any],
-        only: Iterable[int] | None,
-        never: Iterable[int] | None,
+        only: Iterable[int] | None = None,
+        never: Iterable[int] | None = None,
         planner: Planner | None = None,
-    ) -> Any:
+    ) -> Steerer:
         """Return what a steered run needs, as plain tensors: settings filled in and checked.
 
-        map: a map, or plans that `plan` made with one.
-        """
-        from dspa_nn.graph.stand_ins import as_portable
+        Args:
+            map: a map, or plans that `plan` made with one.
+            given: settings by name, None where a default is to be filled in.
+            only, never, planner: as in `SteeringOptions`.
 
+        Raises:
+            SteeringError: settings out of range, or what is neither a map nor plans.
+            MapError: a map of another model or SAE.
+        """
         self.place_saes()
         portable = as_portable(map)
         return self.portable().steerer(portable, given, only, never, planner)
@@ -177,13 +182,11 @@ class ModelAndSAEs:
         """
         return payload_of(self, map)
 
-    def portable(self, columns: torch.Tensor | None = None) -> Any:
+    def portable(self, columns: torch.Tensor | None = None) -> PortableDSPA:
         """Return what travels in this object's place: plain tensors and the code of `graph/`.
 
         columns: output latents, ascending, whose decoder rows are taken; None takes every row.
         """
-        from dspa_nn.graph.stand_ins import PortableDSPA
-
         decoder = self.output_sae.decoder
         tokens = {
             "bos_id": self.facts.bos_id,

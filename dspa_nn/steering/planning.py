@@ -1,8 +1,11 @@
 """`DSPA.plan`: what would be steered for a prompt, from one forward up to the input layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from nnsight import register, save
+from nnsight.modeling.transformers import TransformersModel
 from torch.nn.utils.rnn import pad_sequence
 
 from dspa_nn.counts.passes import takes_positions
@@ -11,29 +14,30 @@ from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
 from dspa_nn.models.facts import require_weights
 from dspa_nn.prompts.rendered import is_batch
+from dspa_nn.shipping import TRAVELS
+from dspa_nn.steering.options import Remote, plan_settings
+from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan, plan_of
-
-_OPTIONS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
 
 
 def plan(
-    dspa: Any, map: Any, prompt: Any, options: dict[str, Any], remote: bool | str = False
+    dspa: ModelAndSAEs,
+    map: object,
+    prompt: object,
+    options: Mapping[str, Any],
+    remote: Remote = False,
 ) -> Plan | list[Plan]:
-    """Plan as `DSPA.plan` says; `options` are the keywords of `apply`.
+    """Plan as `DSPA.plan` says; `options` are the keywords of `PlanOptions`.
 
     A batch is laid out as `generate` does it, padded on the left, and run in one forward.
 
     Raises:
-        SteeringError: an option that planning does not know, or a setting out of range.
+        SteeringError: a keyword that planning does not know, or a setting out of range.
     """
-    extra = [options.pop(name, None) for name in ("only", "never", "planner")]
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        raise SteeringError(f"plan takes no {', '.join(unknown)}; it takes {', '.join(_OPTIONS)}")
+    given, chosen = plan_settings(options)
     if not remote:
         require_weights(dspa.model, "plan")
-    given = {name: options.get(name) for name in _OPTIONS} | {"positions": "response"}
-    steerer = dspa.steerer(map, given, *extra)
+    steerer = dspa.steerer(map, given, **chosen)
     if steerer.plans is not None:
         raise SteeringError("plan was given a plan for its map; pass what fit returned")
     prompts = dspa.prompt_batch(prompt)
@@ -62,12 +66,10 @@ def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, mask
 
 
-def _read(model: Any, reader: PromptReader, inputs: dict[str, Any], remote: Any) -> torch.Tensor:
+def _read(
+    model: TransformersModel, reader: PromptReader, inputs: dict[str, torch.Tensor], remote: Remote
+) -> torch.Tensor:
     """Run the prompts up to the input layer, here or there; int32 [rows, d_in]."""
-    from nnsight import register, save
-
-    from dspa_nn.shipping import TRAVELS
-
     if not remote:
         counts: list[torch.Tensor] = []
         with torch.no_grad(), model.trace(inputs, use_cache=False):

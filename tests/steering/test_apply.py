@@ -144,7 +144,7 @@ def test_several_invokes_each_with_a_map_and_settings_of_its_own(lab: Lab) -> No
     ]
     for got, own in zip(result, wanted, strict=True):
         assert torch.equal(got[-STEPS:], own[0, -STEPS:])
-    assert (len(first), len(second)) == (1, 2)
+    assert (first.rows, second.rows) == (1, 2)
     assert first.total
     assert all(second.by_row())
 
