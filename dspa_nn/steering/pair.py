@@ -9,8 +9,8 @@ import torch
 from dspa_nn._version import __version__
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
+from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
-from dspa_nn.graph.steer import Steerer
 from dspa_nn.models.facts import ModelFacts, read_facts
 from dspa_nn.ndif.backend import adopt
 from dspa_nn.ndif.payload import Payload, payload_of
