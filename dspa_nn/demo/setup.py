@@ -1,7 +1,7 @@
 """What the demo compares: the tuned map, the paper's own settings, and four matched controls."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.evaluation.controls import (
@@ -14,14 +14,19 @@ from dspa_nn.evaluation.controls import (
 from dspa_nn.evaluation.latents import Codes
 from dspa_nn.evaluation.ranking import mean_difference
 from dspa_nn.evaluation.strength import Match, calibrate
+from dspa_nn.graph.settings import PAPER
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.method import DSPAMethod
-from dspa_nn.steering.options import PAPER, fill
+from dspa_nn.steering.options import SteeringOptions, fill
 
 TUNED, PAPERS = "map, tuned", "map, paper's settings"
 # arXiv 2603.21461. It names no rule for the vote: "density" is its literal reading.
-PAPERS_STEERING = {name: PAPER[name] for name in ("alpha", "k_prompt", "k_diff", "mode")} | {
-    "prompt_rule": "density"
+PAPERS_STEERING: SteeringOptions = {
+    "alpha": PAPER["alpha"],
+    "k_prompt": PAPER["k_prompt"],
+    "k_diff": PAPER["k_diff"],
+    "mode": PAPER["mode"],
+    "prompt_rule": "density",
 }
 
 
@@ -29,8 +34,8 @@ def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[DSPAMethod, D
     """The map with the preset's settings, and the map of the same triples with the paper's."""
     names = ("percentile", "k_diff", "prompt_tokens")
     of_fit: dict[str, Any] = {name: dspa.defaults.get(name) for name in names}
-    options = fill(dict.fromkeys(PAPERS_STEERING), dspa.defaults)
-    tuned = DSPAMethod(TUNED, dspa, counts.fit(**of_fit), options)
+    steering = fill(dict.fromkeys(PAPERS_STEERING), dspa.defaults)
+    tuned = DSPAMethod(TUNED, dspa, counts.fit(**of_fit), cast(SteeringOptions, steering))
     # The paper counts every token of the prompt, markup included.
     paper = counts.fit(percentile=90, k_diff=PAPER["k_diff"], prompt_tokens="all")
     return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)

@@ -14,13 +14,6 @@ from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.steering.options import Planner
 
 
-def with_entries(
-    map: ConditionalDifferenceMap, indptr: Tensor, columns: Tensor, values: Tensor, control: str
-) -> ConditionalDifferenceMap:
-    """The same map with other entries in its rows; its gates stay what they are."""
-    return map.with_entries(map.rows, indptr, columns, values, control=control)
-
-
 def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDifferenceMap:
     """Control (a): the non-empty rows of a map, dealt out to its input latents at random.
 
@@ -36,7 +29,9 @@ def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDiffere
     starts, lengths = map.indptr[:-1][order], map.indptr.diff()[order]
     indptr = torch.cat([torch.zeros(1, dtype=lengths.dtype), lengths.cumsum(0)])
     entry = torch.arange(len(map.values)) + torch.repeat_interleave(starts - indptr[:-1], lengths)
-    return with_entries(map, indptr, map.columns[entry], map.values[entry], "rows permuted")
+    return map.with_entries(
+        map.rows, indptr, map.columns[entry], map.values[entry], control="rows permuted"
+    )
 
 
 def swapped(map: ConditionalDifferenceMap) -> ConditionalDifferenceMap:
@@ -46,7 +41,9 @@ def swapped(map: ConditionalDifferenceMap) -> ConditionalDifferenceMap:
         >>> swapped(ConditionalDifferenceMap.from_dense([[0.5, -0.25]])).to_dense()
         tensor([[-0.5000,  0.2500]])
     """
-    return with_entries(map, map.indptr, map.columns, -map.values, "chosen and rejected swapped")
+    return map.with_entries(
+        map.rows, map.indptr, map.columns, -map.values, control="chosen and rejected swapped"
+    )
 
 
 def densities(counts: ActivationCounts) -> Float64[np.ndarray, " d_out"]:

@@ -24,6 +24,7 @@ from dspa_nn.graph.trace import first
 from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering.options import run_settings
 from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.
@@ -86,11 +87,8 @@ class Codes:
 
     def _steering(self, method: DSPAMethod, changes: dict[str, Any]) -> Steering:
         """A run over the prompts, as `apply` begins it."""
-        options = {**method.options, **changes}
-        chosen = [options.pop(name, None) for name in ("only", "never", "planner")]
-        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
-        given = {name: options.get(name) for name in names} | {"positions": "response"}
-        steerer = self.dspa.steerer(method.map, given, *chosen)
+        given, chosen = run_settings("apply", {**method.options, **changes})
+        steerer = self.dspa.steerer(method.map, given, **chosen)
         inputs = padded([prompt.prompt_ids for prompt in self.prompts], "left")
         content = [(prompt.prompt_ids, prompt.content) for prompt in self.prompts]
         mask = inputs["attention_mask"].bool()

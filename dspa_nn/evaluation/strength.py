@@ -6,6 +6,7 @@ from typing import Any
 
 from dspa_nn.evaluation.latents import Codes
 from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering.options import SteeringOptions
 
 TOLERANCE = 0.1
 _LARGEST_ALPHA = 64.0
@@ -61,8 +62,10 @@ def calibrate(codes: Codes, control: DSPAMethod, target: DSPAMethod) -> tuple[DS
     plan = codes.planned(control, k_diff=k_diff)
     alpha = nearest_alpha(lambda a: codes.strength(*plan, alpha=a)[1], wanted_norm)
     edits, norm = codes.strength(*plan, alpha=alpha)
-    chosen = replace(control, options={**control.options, "k_diff": k_diff, "alpha": alpha})
-    return chosen, Match(k_diff, alpha, edits, norm, wanted_edits, wanted_norm)
+    options: SteeringOptions = {**control.options, "k_diff": k_diff, "alpha": alpha}
+    return replace(control, options=options), Match(
+        k_diff, alpha, edits, norm, wanted_edits, wanted_norm
+    )
 
 
 def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
