@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dspa_nn.errors import CountsError
-from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.prompts import Rendered
 
 # Padded tokens to a pass, cached ones included: fills two cores, and fits a laptop's memory.
 TOKEN_BUDGET = 4096

@@ -13,7 +13,7 @@ from dspa_nn.counts.shards import check_shard
 from dspa_nn.counts.table import ActivationCounts, Block
 from dspa_nn.errors import CountsError, TripleError
 from dspa_nn.graph.count import Counter
-from dspa_nn.prompts.rendering import render
+from dspa_nn.prompts import Overlong, render_to_fit
 from dspa_nn.provenance import unequal
 from dspa_nn.triples import PreferenceTriple
 
@@ -22,7 +22,7 @@ BATCHES_PER_CHUNK = 2
 
 
 def prepare(
-    triples: Sequence[PreferenceTriple], tokenizer: Any, context: int, overlong: str
+    triples: Sequence[PreferenceTriple], tokenizer: Any, context: int, overlong: Overlong
 ) -> tuple[list[Job], dict[str, int]]:
     """Render every triple; return the jobs and how many were left out or cut, by reason.
 
@@ -32,8 +32,6 @@ def prepare(
     Raises:
         CountsError: no triple came, or none was left.
     """
-    from dspa_nn.prompts.truncation import fit_to_context
-
     if isinstance(triples, str) or not hasattr(triples, "__len__"):
         raise TripleError(
             f"triples came as a {type(triples).__name__}, where a list of them was expected: read "
@@ -48,14 +46,11 @@ def prepare(
                 f"triple {index} is a {type(triple).__name__}, where a PreferenceTriple was "
                 "expected: read rows with load_triples(rows)"
             )
-        fitted, reason = fit_to_context(tokenizer, triple, context, overlong)
-        if reason is not None:
-            skipped[reason] = skipped.get(reason, 0) + 1
-        if fitted is None:
-            continue
-        prompt = render(tokenizer, fitted.prompt)
-        ends = [render(tokenizer, prompt, text) for text in (fitted.chosen, fitted.rejected)]
-        jobs.append(Job(index, prompt, *ends))
+        fitted = render_to_fit(tokenizer, triple, context, overlong)
+        if fitted.reason is not None:
+            skipped[fitted.reason] = skipped.get(fitted.reason, 0) + 1
+        if fitted.prompt is not None:
+            jobs.append(Job(index, fitted.prompt, *fitted.ends))
     if not jobs:
         raise CountsError(
             f"none of the {len(triples)} triples fits a context of {context} tokens; pass shorter "

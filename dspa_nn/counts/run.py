@@ -13,6 +13,7 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.count import Counter
 from dspa_nn.models.facts import require_weights
 from dspa_nn.progress import show_progress
+from dspa_nn.prompts import Overlong
 from dspa_nn.triples import PreferenceTriple
 
 
@@ -32,7 +33,7 @@ class CountRun:
         triples: Sequence[PreferenceTriple],
         *,
         token_budget: int | None = None,
-        overlong: str = "truncate",
+        overlong: Overlong = "truncate",
     ) -> None:
         self.dspa = dspa
         config = getattr(dspa.model, "_module", dspa.model).config

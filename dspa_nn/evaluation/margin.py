@@ -8,7 +8,7 @@ from einops import rearrange
 from jaxtyping import Float64
 
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, force
-from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.prompts import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.method import SteeringMethod
 from dspa_nn.triples import PreferenceTriple

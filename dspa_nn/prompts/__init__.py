@@ -1,1 +1,28 @@
 """From a prompt to exactly the token ids that the model sees."""
+
+from dspa_nn.prompts.rendered import Rendered, is_batch
+from dspa_nn.prompts.rendering import Renderable, render
+from dspa_nn.prompts.templates import PLAIN_TEMPLATE, chat_template
+from dspa_nn.prompts.truncation import (
+    SKIPPED,
+    TRUNCATED,
+    Fitted,
+    Overlong,
+    fit_to_context,
+    render_to_fit,
+)
+
+__all__ = [
+    "PLAIN_TEMPLATE",
+    "SKIPPED",
+    "TRUNCATED",
+    "Fitted",
+    "Overlong",
+    "Renderable",
+    "Rendered",
+    "chat_template",
+    "fit_to_context",
+    "is_batch",
+    "render",
+    "render_to_fit",
+]

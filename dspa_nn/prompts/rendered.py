@@ -1,8 +1,8 @@
 """What the model sees of one prompt, and of a response joined to it: text, ids, kinds of token."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Int64
@@ -12,24 +12,28 @@ from dspa_nn.errors import TripleError
 from dspa_nn.shipping import reduce_prompt
 
 
-def is_batch(prompt: Any) -> bool:
+def is_batch(prompt: object) -> bool:
     """Whether these are several prompts: a list, and none of chat messages.
 
     >>> is_batch(["Hello", "Good day"]), is_batch([{"role": "user", "content": "Hello"}])
     (True, False)
     """
-    several = isinstance(prompt, (list, tuple))
-    return several and not (len(prompt) and isinstance(prompt[0], Mapping))
+    if not isinstance(prompt, (list, tuple)):
+        return False
+    entries = cast(Sequence[object], prompt)
+    return not (entries and isinstance(entries[0], Mapping))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rendered:
     """What the model sees of one prompt (and response): text, ids, and what each token is.
 
-    ```python
-    rendered = render(tokenizer, [{"role": "user", "content": "Hello"}], "Hi!")
-    rendered.show()      # one line for each run of bos, markup, content or response tokens
-    ```
+    >>> dspa.render([{"role": "user", "content": "Hello"}], "Hi!")
+    Rendered: ... prompt tokens (5 content, ... markup, ... BOS), 3 response tokens
+    ...
+    content ...  'Hello'
+    markup  ...
+    response ... 'Hi!'
 
     Attributes:
         text: the text behind `ids`, special tokens that the tokenizer adds included.
@@ -50,6 +54,9 @@ class Rendered:
 
     def counted(self, prompt_tokens: str) -> Bool[Tensor, " prompt"]:
         """Return the prompt tokens that count in densities; a leading BOS never does.
+
+        >>> prompt.counted("all").shape == prompt.prompt_ids.shape
+        True
 
         prompt_tokens: "content" or "all" (docs/method.md 5).
 
@@ -87,10 +94,10 @@ class Rendered:
         return "\n".join([self._summary(), *lines])
 
     def _summary(self) -> str:
-        own = int(self.counted("content").sum())
-        rest = self.prompt_length - own - self.has_bos
+        content = int(self.counted("content").sum())
+        markup = self.prompt_length - content - self.has_bos
         return (
-            f"Rendered: {self.prompt_length} prompt tokens ({own} content, {rest} markup, "
+            f"Rendered: {self.prompt_length} prompt tokens ({content} content, {markup} markup, "
             f"{int(self.has_bos)} BOS), {len(self.response_ids)} response tokens"
         )
 

@@ -1,8 +1,8 @@
 """From a prompt to exactly the token ids that the model sees, with the content tokens known.
 
 Everything is known by construction: a chat template is rendered once more with sentinels in place
-of the messages' contents, which shows the literal pieces between them; the place of each content
-in the real rendering is then arithmetic on lengths, never a search (docs/method.md 5).
+of the messages' contents, which shows the literal pieces between them; where each content lies in
+the real rendering is then arithmetic on lengths, never a search (docs/method.md 5).
 """
 
 import warnings
@@ -10,6 +10,8 @@ from itertools import groupby, takewhile
 from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from dspa_nn.errors import DSPAWarning, TripleError
 from dspa_nn.prompts.rendered import Rendered
@@ -28,11 +30,10 @@ Renderable: TypeAlias = Prompt | Rendered
 def render(tokenizer: Any, prompt: Renderable, response: str | None = None) -> Rendered:
     """Render a prompt, and a response joined to it, into exactly what the model sees.
 
-    ```python
-    tokenizer = AutoTokenizer.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
-    prompt = render(tokenizer, [{"role": "user", "content": "Hello"}])
-    both = [render(tokenizer, prompt, text) for text in ("Hi!", "What?")]   # one prompt, two ends
-    ```
+    >>> prompt = render(tokenizer, "Hello")
+    >>> good, bad = (render(tokenizer, prompt, text) for text in ("Hi!", "What?"))
+    >>> torch.equal(good.prompt_ids, bad.prompt_ids), len(good.response_ids)
+    (True, 3)
 
     A string is tokenised once with the default special tokens. A message list goes through the
     chat template up to and including the generation header (`enable_thinking=False` where the
@@ -77,6 +78,16 @@ def _join(tokenizer: Any, prompt: Rendered, response: object) -> Rendered:
             f"the response {response!r} has no tokens, where at least one was expected: "
             "give some text"
         )
+    return join(prompt, response, ids)
+
+
+def join(prompt: Rendered, response: str, ids: Int64[Tensor, " response"]) -> Rendered:
+    """Join a rendered prompt and a response that is tokenised already.
+
+    >>> both = render(tokenizer, "Hello", " there")
+    >>> join(render(tokenizer, "Good day"), " there", both.response_ids).text.endswith("day there")
+    True
+    """
     return Rendered(
         text=prompt.text + response,
         ids=torch.cat([prompt.ids, ids]),
@@ -134,10 +145,11 @@ def _added(tokenizer: Any, ids: list[int], mask: list[int]) -> tuple[list[str], 
 
 def _rendered(tokenizer: Any, text: str, ids: list[int], content: list[bool]) -> Rendered:
     has_bos = bool(ids) and ids[0] == tokenizer.bos_token_id
-    kinds = ["content" if own else "markup" for own in content]
+    kinds = ["content" if counts else "markup" for counts in content]
     if has_bos:
         kinds[0] = "bos"
-    pieces, start = [], 0
+    pieces: list[tuple[str, int, str]] = []
+    start = 0
     for kind, run in groupby(kinds):
         end = start + len(list(run))
         pieces.append((kind, start, tokenizer.decode(ids[start:end])))

@@ -29,9 +29,8 @@ _NEWLINES, _SPACE = "\n" * 7, "\u2003"
 def chat_template(tokenizer: Any) -> str:
     """Return the template that message lists are rendered with: the tokenizer's, or the plain one.
 
-    ```python
-    chat_template(tokenizer) == PLAIN_TEMPLATE      # a model with no template of its own
-    ```
+    >>> chat_template(tokenizer) == PLAIN_TEMPLATE      # True where the model has no template
+    False
 
     Raises:
         TripleError: several templates and none of them named "default".
@@ -75,12 +74,12 @@ def render_text(tokenizer: Any, template: str, messages: tuple[Message, ...]) ->
 def content_spans(
     tokenizer: Any, template: str, messages: tuple[Message, ...]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Return the rendered text and the (first, last + 1) characters of each non-empty content.
+    r"""Return the rendered text and the (first, last + 1) characters of each non-empty content.
 
-    ```python
-    text, spans = content_spans(tokenizer, chat_template(tokenizer), messages)
-    [text[first:last] for first, last in spans]      # the contents, as the template trims them
-    ```
+    >>> messages = (Message("user", " Hello "),)
+    >>> text, spans = content_spans(tokenizer, PLAIN_TEMPLATE, messages)
+    >>> text, [text[first:last] for first, last in spans]
+    ('User:\n Hello \n\nAssistant:\n', [' Hello '])
 
     Contents may hold anything, the template's own markup and the sentinels included: nothing is
     searched for in the real rendering. They come in the order in which the template writes them,
@@ -101,13 +100,15 @@ def content_spans(
         for number, m in enumerate(messages)
     )
     skeleton = render_text(tokenizer, template, probes)
-    found = re.finditer(
+    matches = re.finditer(
         f"(?P<left>(?:{_NEWLINES})?{_SPACE})?{sentinel}(?P<number>[0-9]+)z"
         f"(?P<right>{_SPACE}(?:{_NEWLINES})?)?",
         skeleton,
     )
-    built, spans, seen, done = "", [], set(), 0
-    for match in found:
+    built, done = "", 0
+    spans: list[tuple[int, int]] = []
+    seen: set[int] = set()
+    for match in matches:
         number = int(match["number"])
         content = messages[number]["content"]
         if not match["left"]:
@@ -161,7 +162,8 @@ def piecewise(
 ) -> list[bool]:
     """Tell content from markup without offsets: exact, where no token runs across a border."""
     borders = [0, *(border for span in spans for border in span), len(text)]
-    ids, content = [], []
+    ids: list[int] = []
+    content: list[bool] = []
     for number, (first, last) in enumerate(pairwise(borders)):
         piece = tokenizer(text[first:last], add_special_tokens=False).input_ids
         ids += piece

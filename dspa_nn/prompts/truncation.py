@@ -2,47 +2,80 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dspa_nn.errors import TripleError
-from dspa_nn.prompts.rendering import render
-from dspa_nn.triples import PreferenceTriple, as_messages
+from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.prompts.rendering import join, render
+from dspa_nn.triples import PreferenceTriple, Prompt, as_messages
 
-How = Literal["truncate", "skip", "error"]
+Overlong: TypeAlias = Literal["truncate", "skip", "error"]
 
 TRUNCATED = "prompt truncated to the context"
 SKIPPED = "longer than the context"
 
 
+class Fitted(NamedTuple):
+    """What fits into the context, with the renderings that showed it.
+
+    >>> fitted = render_to_fit(tokenizer, triples[0], 8192, "truncate")
+    >>> fitted.item == triples[0], len(fitted.ends), fitted.reason
+    (True, 2, None)
+
+    Attributes:
+        item: the triple or prompt, shortened or not; None where it is skipped.
+        reason: why `item` is not what came (`TRUNCATED` or `SKIPPED`); None where it is.
+        prompt: the item's prompt, rendered; None where it is skipped.
+        ends: of a triple, prompt with chosen and prompt with rejected response; else empty.
+    """
+
+    item: PreferenceTriple | Prompt | None
+    reason: str | None
+    prompt: Rendered | None
+    ends: tuple[Rendered, ...]
+
+
 def fit_to_context(
-    tokenizer: Any, item: Any, limit: int, how: str
-) -> tuple[Any | None, str | None]:
+    tokenizer: Any, item: PreferenceTriple | Prompt, limit: int, how: Overlong
+) -> tuple[PreferenceTriple | Prompt | None, str | None]:
     """Fit a triple (with its longer response), or a prompt alone, into `limit` tokens.
 
-    ```python
-    triple, reason = fit_to_context(tokenizer, triple, 8192, "truncate")
-    ```
+    >>> messages = [{"role": role, "content": "Hello"} for role in ("user", "assistant", "user")]
+    >>> shorter, reason = fit_to_context(tokenizer, messages, 60, "truncate")
+    >>> len(shorter), reason
+    (1, 'prompt truncated to the context')
+
+    The first two fields of `render_to_fit`, which is what to call where the renderings are needed.
+    """
+    fitted = render_to_fit(tokenizer, item, limit, how)
+    return fitted.item, fitted.reason
+
+
+def render_to_fit(
+    tokenizer: Any, item: PreferenceTriple | Prompt, limit: int, how: Overlong
+) -> Fitted:
+    """Render a triple, or a prompt alone, so that it fits into `limit` tokens.
+
+    >>> render_to_fit(tokenizer, "far too long", 5, "truncate").reason
+    'longer than the context'
 
     With "truncate" the oldest messages are dropped whole until the rest fits. A leading system
     message and the last message stay, and the rest still opens with the role that it opened with
     (templates that want user and assistant in turn would refuse it otherwise). What has no such
-    border to be cut at, as a string prompt, is skipped.
+    border to be cut at, as a string prompt, is skipped. Prompt and responses are tokenised once,
+    and a shortened prompt once more.
 
     Args:
         tokenizer: of the transformers kind.
         item: a triple, a string, or a list of messages.
-        limit: most tokens of prompt and response together, BOS included.
+        limit: most tokens of prompt and longer response together, BOS included.
         how: what to do with what is longer: "truncate", "skip" or "error".
-
-    Returns:
-        What fits, or None where it is skipped; and why it is not what came (`TRUNCATED` or
-        `SKIPPED`, to be counted), or None where it is.
 
     Raises:
         TripleError: too long with how="error"; a `how` or a limit that is none; what `render`
             refuses.
     """
-    if how not in get_args(How):
+    if how not in get_args(Overlong):
         raise TripleError(
             f"how={how!r} came, where 'truncate', 'skip' or 'error' was expected: give one of them"
         )
@@ -51,32 +84,34 @@ def fit_to_context(
             f"a limit of {limit} tokens came, where at least 1 was expected: "
             "give the length of the model's context"
         )
-    prompt, response = _lengths(tokenizer, item)
-    if prompt + response <= limit:
-        return item, None
+    prompt = render(tokenizer, _prompt_of(item))
+    texts = (item.chosen, item.rejected) if isinstance(item, PreferenceTriple) else ()
+    ends = tuple(render(tokenizer, prompt, text) for text in texts)
+    response = max((len(end.response_ids) for end in ends), default=0)
+    if prompt.prompt_length + response <= limit:
+        return Fitted(item, None, prompt, ends)
     if how == "error":
         raise TripleError(
-            f"a prompt of {prompt} tokens with a response of {response} came, where {limit} "
-            "together were expected at most: choose 'truncate' or 'skip', or shorten it"
+            f"a prompt of {prompt.prompt_length} tokens with a response of {response} came, where "
+            f"{limit} together were expected at most: choose 'truncate' or 'skip', or shorten it"
         )
     for shorter in _shortened(item) if how == "truncate" else ():
-        if sum(_lengths(tokenizer, shorter)) <= limit:
-            return shorter, TRUNCATED
-    return None, SKIPPED
+        prompt = render(tokenizer, _prompt_of(shorter))
+        if prompt.prompt_length + response <= limit:
+            ends = tuple(
+                join(prompt, text, end.response_ids) for text, end in zip(texts, ends, strict=True)
+            )
+            return Fitted(shorter, TRUNCATED, prompt, ends)
+    return Fitted(None, SKIPPED, None, ())
 
 
-def _lengths(tokenizer: Any, item: Any) -> tuple[int, int]:
-    """Return the tokens of the prompt and of the longer response."""
-    if not isinstance(item, PreferenceTriple):
-        return render(tokenizer, item).prompt_length, 0
-    prompt = render(tokenizer, item.prompt)
-    ends = (render(tokenizer, prompt, text) for text in (item.chosen, item.rejected))
-    return prompt.prompt_length, max(len(end.response_ids) for end in ends)
+def _prompt_of(item: PreferenceTriple | Prompt) -> Prompt:
+    return item.prompt if isinstance(item, PreferenceTriple) else item
 
 
-def _shortened(item: Any) -> Iterator[Any]:
+def _shortened(item: PreferenceTriple | Prompt) -> Iterator[PreferenceTriple | Prompt]:
     """Yield ever shorter versions of a triple or prompt, none where it is a string."""
-    prompt = item.prompt if isinstance(item, PreferenceTriple) else item
+    prompt = _prompt_of(item)
     if isinstance(prompt, str):
         return
     messages = as_messages(prompt)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from dspa_nn.maps.map import ConditionalDifferenceMap
-from dspa_nn.prompts.rendered import Rendered
+from dspa_nn.prompts import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import SteeringOptions

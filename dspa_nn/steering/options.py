@@ -16,8 +16,7 @@ from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph import settings
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
-from dspa_nn.prompts.rendered import Rendered
-from dspa_nn.prompts.truncation import How
+from dspa_nn.prompts import Overlong, Rendered
 from dspa_nn.triples import Prompt
 
 Mode = Literal["ablate", "augment", "both"]
@@ -111,7 +110,7 @@ class CountingOptions(TypedDict, total=False):
 
     remote: Remote
     token_budget: int | None
-    overlong: How
+    overlong: Overlong
     checkpoint: str | Path | None
     progress: bool | None
 

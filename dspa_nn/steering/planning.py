@@ -13,7 +13,7 @@ from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
 from dspa_nn.models.facts import require_weights
-from dspa_nn.prompts.rendered import is_batch
+from dspa_nn.prompts import is_batch
 from dspa_nn.shipping import TRAVELS
 from dspa_nn.steering.options import Remote, plan_settings
 from dspa_nn.steering.pair import ModelAndSAEs

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspa_nn.errors import DSPAWarning, TripleError
-from dspa_nn.prompts.rendering import Rendered, render
-from dspa_nn.prompts.templates import PLAIN_TEMPLATE
+from dspa_nn.prompts import PLAIN_TEMPLATE, Rendered, render
 from dspa_nn.triples import PreferenceTriple, load_triples
 from tests.chat_zoo import (
     CHATML,

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from dspa_nn.counts.passes import prepare
 from dspa_nn.errors import TripleError
-from dspa_nn.prompts.rendering import render
-from dspa_nn.prompts.truncation import SKIPPED, TRUNCATED, fit_to_context
+from dspa_nn.prompts import SKIPPED, TRUNCATED, fit_to_context, render, render_to_fit
 from dspa_nn.triples import PreferenceTriple, as_messages
 from tests.chat_zoo import CHATML, GEMMA, byte_level
 
@@ -68,6 +68,48 @@ def test_a_string_or_a_single_message_has_no_boundary_to_be_cut_at() -> None:
     assert fit_to_context(TOKENIZER, "short", 5, "truncate") == ("short", None)
 
 
+class Counting:
+    """A tokenizer that counts how often it is called."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return self._tokenizer(*args, **kwargs)
+
+
+def test_every_text_is_tokenised_once() -> None:
+    tokenizer = Counting(TOKENIZER)
+    triples = [PreferenceTriple(TURNS, "yes", "no"), PreferenceTriple("a string", "yes", "no")]
+    jobs, skipped = prepare(triples, tokenizer, 8192, "error")
+    assert tokenizer.calls == 3 * len(triples)
+    assert not skipped
+    for job, triple in zip(jobs, triples, strict=True):
+        assert job.prompt.show() == render(TOKENIZER, triple.prompt).show()
+        for end, text in zip(job.ends, (triple.chosen, triple.rejected), strict=True):
+            assert end.show() == render(TOKENIZER, triple.prompt, text).show()
+
+
+def test_a_shortened_prompt_is_tokenised_once_more_and_its_responses_are_not() -> None:
+    tokenizer, triple = Counting(TOKENIZER), PreferenceTriple(TURNS, "yes", "no")
+    fitted = render_to_fit(tokenizer, triple, length(TURNS[2:]) + 3, "truncate")
+    assert tokenizer.calls == 4
+    assert fitted.item == PreferenceTriple(TURNS[2:], "yes", "no")
+    assert fitted.prompt is not None
+    assert fitted.prompt.show() == render(TOKENIZER, TURNS[2:]).show()
+    for end, text in zip(fitted.ends, ("yes", "no"), strict=True):
+        wanted = render(TOKENIZER, TURNS[2:], text)
+        assert end.show() == wanted.show()
+        assert end.ids.tolist() == wanted.ids.tolist()
+        assert end.text == wanted.text
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_refusals() -> None:
     triple = PreferenceTriple("prompt", "yes", "no")
     for arguments, message in (
