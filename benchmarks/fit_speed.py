@@ -3,10 +3,10 @@
     python -m benchmarks.fit_speed [--quick] [--out benchmarks/results]
 
 Plain: one triple at a time; prompt, prompt + chosen, prompt + rejected through the whole model with
-`output_hidden_states`, then the SAEs. Ours: the prompt once, both responses from its cache, blocks
-up to the output layer, no LM head. Both on the same UltraFeedback triples (`DSPA_DATA`), in turns;
-the prediction is the ratio of counted FLOPs for those very triples. Then both are compared, at
-every token and latent: float order may flip a latent at its threshold, and flips are counted.
+`output_hidden_states`, then the SAEs. `DSPA.count`: the prompt once, both responses from its cache,
+blocks up to the output layer, no LM head. Both on the same UltraFeedback triples (`DSPA_DATA`), in
+turns; the prediction is the ratio of counted FLOPs for those very triples. Then both are compared,
+at every token and latent: float order may flip a latent at its threshold, and flips are counted.
 """
 
 import argparse
@@ -183,8 +183,8 @@ def measure(dspa: dn.DSPA, hf: Any, triples: Any, groups: int, size: int) -> tup
         once = partial(dspa.count, triples[own], progress=False)
         contenders = {
             "plain": partial(plain, dspa, hf, jobs[own]),
-            "ours, a triple at a time": partial(once, token_budget=1),
-            "ours": once,
+            "DSPA.count, one triple at a time": partial(once, token_budget=1),
+            "DSPA.count, in batches": once,
         }
         order = list(contenders)[:: -1 if group % 2 else 1]
         seconds = run_interleaved({name: contenders[name] for name in order}, 1, warm_up=0)
@@ -225,7 +225,7 @@ def main() -> None:
         notes += [
             f"{groups} groups of {size} triples, {tokens} tokens (prompt, chosen and rejected once "
             "each); tokens/s of every contender are in these.",
-            "'ours, a triple at a time' is token_budget=1: no batching, no padding.",
+            "'one triple at a time' is token_budget=1: no batching, no padding.",
         ]
     if compared:
         tables["Latents of both ways"] = flips(dspa, hf, triples[:compared])
