@@ -167,6 +167,26 @@ def test_what_travels_needs_torch_and_nnsight_alone(path: Path) -> None:
         assert not is_super, f"line {line}: super() is not found on the server"
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "graph").glob("*.py")), ids=lambda p: p.stem)
+def test_one_module_of_graph_knows_nnsights_internals(path: Path) -> None:
+    # So that the next version of nnsight breaks one file. `save` alone is public.
+    names = [
+        f"line {node.lineno}: {node.module}.{alias.name}"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "nnsight"
+        for alias in node.names
+        if (node.module, alias.name) != ("nnsight", "save")
+    ]
+    imported = [
+        f"line {node.lineno}: {alias.name}"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name.split(".")[0] in ("nnsight", "greenlet")
+    ]
+    assert path.stem == "adapter" or not names + imported
+
+
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_rule_10_every_module_is_checked_or_travels(path: Path) -> None:
     name = name_of(path)

@@ -15,12 +15,12 @@ from dspa_nn.evaluation.batches import padded, plan_batches
 from dspa_nn.evaluation.margin import chosen_and_rejected
 from dspa_nn.evaluation.teacher_forcing import mean_by
 from dspa_nn.graph.active import count_active
+from dspa_nn.graph.adapter import end_run
 from dspa_nn.graph.apply import begin
-from dspa_nn.graph.count import stop
+from dspa_nn.graph.blocks import hidden_states
 from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
-from dspa_nn.graph.trace import first
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.method import DSPAMethod
@@ -167,9 +167,11 @@ def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
         batch = [rendered[index] for index in indices]
         inputs = padded([sequence.ids for sequence in batch], "right")
         with torch.no_grad(), model.trace(inputs, use_cache=False):
-            early = save(first(blocks[0].output))
-            late = early if dspa.paths[0] == dspa.paths[1] else save(first(blocks[1].output))
-            stop()
+            early = save(hidden_states(blocks[0].output))
+            late = (
+                early if dspa.paths[0] == dspa.paths[1] else save(hidden_states(blocks[1].output))
+            )
+            end_run()
         with torch.no_grad():
             for row, (index, sequence) in enumerate(zip(indices, batch, strict=True)):
                 steered = slice(sequence.prompt_length - 1, len(sequence.ids))

@@ -2,42 +2,46 @@
 """What `apply` does inside a tracing context, wherever that block runs."""
 
 import torch
+from torch import Tensor
 
+from dspa_nn.graph.calls import check_call, current_call, note_settings, settings_of
+from dspa_nn.graph.record import Record
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.steer import Steering
-from dspa_nn.graph.trace import check_call, current_call, note_settings, start
+from dspa_nn.graph.workers import start
 
 
-def apply(steerer, paths, prompts, prompt_length, on_end=None):
+def apply(steerer, paths, prompts, prompt_length, on_end=None) -> Record:
     """Steer the call around the running block; return the record that the run will fill.
 
-    paths: dotted paths of the input and output block, seen from the model. prompts: None, or one
-    (ids, content) a row, int64 and bool over the prompt's real tokens. prompt_length: None, an
-    int, or one a row.
+    paths: dotted paths of the input and output block, seen from the model. The rest is as in
+    `begin`.
     """
-    mediator, call = current_call()
+    call = current_call()
     ids, mask = check_call(call)
     steering = begin(steerer, ids, mask, prompts, prompt_length, call.generating, on_end)
     if call.generating:
-        note_settings(steering.record, call.setting)
-    start(mediator, call, steering, paths)
+        note_settings(steering.record, settings_of(call))
+    start(call, steering, paths)
     return steering.record
 
 
-def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
-    """Check what is known of the prompts against the rows, and make the run's state.
+def begin(
+    steerer, ids: Tensor, mask: Tensor, prompts, prompt_length, generating: bool, on_end=None
+) -> Steering:
+    """Check what is known of the prompts against the rows, and make the state of a run.
 
-    ids, mask: int64 and bool [rows, tokens].
+    ids, mask: int64 and bool [rows, tokens]. prompts: None, or (ids, content) for each row, int64
+    and bool over the prompt's real tokens. prompt_length: None, an int, or one for each row.
+    on_end: called with the record when the run is over.
     """
-    real = mask.sum(-1)
     if generating and prompt_length is not None:
         raise refuse(
             SteeringRefusal,
             "prompt_length is for trace; in generate the whole row is the prompt, so leave it out",
         )
     content = None
-    source = "prompt="
-    remedy = "pass prompt.ids to the model and the same prompt to apply"
+    source, remedy = "prompt=", "pass prompt.ids to the model and the same prompt to apply"
     if steerer.plans is not None:
         if prompts is not None:
             raise refuse(
@@ -47,70 +51,87 @@ def begin(steerer, ids, mask, prompts, prompt_length, generating, on_end=None):
         source, remedy = "plan", "pass to the model the prompt that dspa.plan was given"
         prompts = [(plan.ids, None) for plan in steerer.plans]
     if prompts is not None:
-        if len(prompts) != len(ids):
-            raise refuse(
-                SteeringRefusal,
-                f"{source} came with {len(prompts)} prompts for {len(ids)} rows; give one a row",
-            )
-        if prompt_length is not None:
-            given = lengths(prompt_length, ids).tolist()
-            known = [len(own) for own, _ in prompts]
-            if given != known:
-                raise refuse(
-                    SteeringRefusal,
-                    f"prompt_length is {given} and the prompts of prompt= have {known} tokens; "
-                    "give one of the two",
-                )
-        for row, (own, _) in enumerate(prompts):
-            seen = ids[row][mask[row]]
-            seen = seen if generating else seen[: len(own)]
-            if len(seen) != len(own) or not bool((seen == own.to(seen.device)).all()):
-                raise refuse(
-                    SteeringRefusal, f"row {row} does not hold the tokens of its {source}; {remedy}"
-                )
+        known = [prompt_ids for prompt_ids, _ in prompts]
+        check_prompts(known, ids, mask, prompt_length, generating, source, remedy)
         if steerer.plans is None and steerer.options["prompt_tokens"] == "content":
             content = [inside for _, inside in prompts]
-        prompt_length = [len(own) for own, _ in prompts]
+        prompt_length = [len(prompt_ids) for prompt_ids in known]
     if generating:
         prompt_length = None
     elif prompt_length is not None:
-        prompt_length = lengths(prompt_length, ids)
+        prompt_length = lengths_of(prompt_length, ids)
+        check_lengths(prompt_length, mask)
     elif steerer.options["positions"] == "response":
         raise refuse(
             SteeringRefusal,
             "a single forward does not say where the prompt ends; give prompt_length= (in tokens, "
             "BOS included), prompt=, or positions='all'",
         )
-    if prompt_length is not None:
-        for row in range(len(ids)):
-            if not 0 < int(prompt_length[row]) <= int(real[row]):
-                raise refuse(
-                    SteeringRefusal,
-                    f"prompt_length is {int(prompt_length[row])} for row {row}, which has "
-                    f"{int(real[row])} tokens; give 1 to {int(real[row])}",
-                )
     return Steering(steerer, ids, mask, prompt_length, content, generating, on_end)
 
 
-def lengths(value, ids):
-    """Prompt lengths as int64 [rows], from an int or one a row."""
+def check_prompts(
+    prompts: list, ids: Tensor, mask: Tensor, prompt_length, generating: bool, source, remedy
+) -> None:
+    """Refuse prompts that are not those of the rows.
+
+    prompts: int64 [tokens] each; source, remedy: where they came from, and what to do.
+    """
+    if len(prompts) != len(ids):
+        raise refuse(
+            SteeringRefusal,
+            f"{source} came with {len(prompts)} prompts for {len(ids)} rows; give one a row",
+        )
+    if prompt_length is not None:
+        given = lengths_of(prompt_length, ids).tolist()
+        known = [len(prompt) for prompt in prompts]
+        if given != known:
+            raise refuse(
+                SteeringRefusal,
+                f"prompt_length is {given} and the prompts of prompt= have {known} tokens; "
+                "give one of the two",
+            )
+    for row, prompt in enumerate(prompts):
+        seen = ids[row][mask[row]]
+        seen = seen if generating else seen[: len(prompt)]
+        if len(seen) != len(prompt) or not bool((seen == prompt.to(seen.device)).all()):
+            raise refuse(
+                SteeringRefusal, f"row {row} does not hold the tokens of its {source}; {remedy}"
+            )
+
+
+def check_lengths(prompt_length: Tensor, mask: Tensor) -> None:
+    """Refuse prompts that are empty or longer than their rows; both int64 or bool [rows, ...]."""
+    for row, (length, real) in enumerate(
+        zip(prompt_length.tolist(), mask.sum(-1).tolist(), strict=True)
+    ):
+        if not 0 < length <= real:
+            raise refuse(
+                SteeringRefusal,
+                f"prompt_length is {length} for row {row}, which has {real} tokens; give 1 to "
+                f"{real}",
+            )
+
+
+def lengths_of(value, ids: Tensor) -> Tensor:
+    """Prompt lengths as int64 [rows], from an int or one for each row."""
     try:
-        found = torch.as_tensor(value, device=ids.device)
+        lengths = torch.as_tensor(value, device=ids.device)
     except (TypeError, ValueError, RuntimeError):
-        found = None
-    if found is None or (found.numel() and "int" not in str(found.dtype)):
+        lengths = None
+    if lengths is None or (lengths.numel() and "int" not in str(lengths.dtype)):
         raise refuse(
             SteeringRefusal,
             f"prompt_length is {value!r}, and must be a number of tokens, or a list with one for "
             "each row",
         )
-    found = found.to(torch.int64)
-    if found.dim() == 0:
-        found = found.expand(len(ids))
-    if found.shape != (len(ids),):
+    lengths = lengths.to(torch.int64)
+    if lengths.dim() == 0:
+        lengths = lengths.expand(len(ids))
+    if lengths.shape != (len(ids),):
         raise refuse(
             SteeringRefusal,
-            f"prompt_length came with {found.numel()} values for {len(ids)} rows; give one int, or "
-            "one for each row",
+            f"prompt_length came with {lengths.numel()} values for {len(ids)} rows; give one int, "
+            "or one for each row",
         )
-    return found
+    return lengths

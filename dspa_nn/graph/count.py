@@ -5,51 +5,62 @@ The prompt of a triple runs once; both responses go on from its key-value cache.
 and nnsight alone: on NDIF the encoding happens beside the model, and only counts come back.
 """
 
+from typing import Any
+
 import torch
-from nnsight.intervention.interleaver import EarlyStopException, Mediator
+from torch import Tensor
 
 from dspa_nn.graph.active import NOT_FINITE, count_active, finite, read_counts
+from dspa_nn.graph.adapter import end_run, value_at
+from dspa_nn.graph.blocks import hidden_states, without_autocast
 from dspa_nn.graph.refusals import CountsRefusal, refuse
-from dspa_nn.graph.trace import exact, first
 
 
 class Counter:
-    """The two encoders, where their hidden states are read, and what is known of the batch at hand.
+    """Counts active latents in the traces of one batch after another.
 
-    A batch is a dict: `prompt`, keywords of the model for the prompts [triples, tokens], or None
-    where every prompt is empty; `prompt_target`, int64 [triples, tokens], and `prompt_size`;
-    `passes`, a list of dicts with `triples`, int64 [rows], whose prompts the rows go on from,
-    `inputs`, keywords of the model, and `target`, int64 [rows, tokens]; and `response_size`. A
-    target is the row of a table of that size in which a token is counted, or -1. follow: move the
-    encoders beside the hidden states, whose device the sender of a remote job does not know.
+    A batch is a dict:
+        prompt: keywords of the model for the prompts [triples, tokens], or None where every prompt
+            is empty.
+        prompt_target: int64 [triples, tokens]. prompt_size: int.
+        passes: a list of dicts with `triples`, int64 [rows], whose prompts the rows go on from;
+            `inputs`, keywords of the model; and `target`, int64 [rows, tokens].
+        response_size: int.
+    A target is the row of a table of that size in which a token is counted, or -1.
+
+    Args:
+        encoders: the input and the output encoder.
+        paths: the locations of the two decoder blocks.
+        follow: move the encoders beside the hidden states, whose device the sender of a remote job
+            does not know.
     """
 
-    def __init__(self, encoders, paths, follow=False):
+    def __init__(self, encoders, paths, follow: bool = False):
         self.input_encoder, self.output_encoder = encoders
         self.paths = paths
         self.follow = follow
 
-    def begin(self, batch):
+    def begin(self, batch: dict) -> None:
         """Empty tables, and no cache: int32 [prompt_size, d_in] and [response_size, d_out]."""
         widths = self.input_encoder.width, self.output_encoder.width
         self.prompts = torch.zeros(batch["prompt_size"], widths[0], dtype=torch.int32)
         self.responses = torch.zeros(batch["response_size"], widths[1], dtype=torch.int32)
         self.cache, self.states = None, []
 
-    def prompt(self, batch):
+    def prompt(self, batch: dict) -> None:
         """Count the prompts, in the trace of `batch["prompt"]`, and keep their cache.
 
         The model stops at the output layer.
         """
         inputs, outputs = self.paths
-        cache = self.find_cache(*Mediator.value(f"{inputs}.input"))
+        cache = self.find_cache(*value_at(f"{inputs}.input"))
         self.add(self.prompts, self.input_encoder, inputs, batch["prompt_target"])
         if outputs != inputs:
-            Mediator.value(f"{outputs}.output")
+            value_at(f"{outputs}.output")
         self.cache, self.states = cache, [dict(vars(layer)) for layer in cache.layers]
-        raise EarlyStopException()
+        end_run()
 
-    def resume(self, triples):
+    def resume(self, triples: Tensor) -> Any:
         """The cache as the prompts left it, with a row for each of `triples`; None without one."""
         for layer, state in zip(getattr(self.cache, "layers", []), self.states, strict=False):
             vars(layer).update(state)
@@ -59,32 +70,32 @@ class Counter:
                 layer.keys, layer.values = layer.keys[rows], layer.values[rows]
         return self.cache
 
-    def response(self, target):
+    def response(self, target: Tensor) -> None:
         """Count one pass of responses, in its trace; the model stops at the output layer."""
         self.add(self.responses, self.output_encoder, self.paths[1], target)
-        raise EarlyStopException()
+        end_run()
 
-    def finish(self):
+    def finish(self) -> tuple[Tensor, Tensor]:
         """The two tables; the cache is let go."""
         self.cache, self.states = None, []
         return self.prompts, self.responses
 
-    def packed(self):
+    def packed(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The same as sparse rows, which is all that goes home: see `pack`."""
         return [pack(table) for table in self.finish()]
 
-    def add(self, table, encoder, path, target):
-        """Add what an encoder finds in the output of a block to a table [size, width]."""
+    def add(self, table: Tensor, encoder, path: str, target: Tensor) -> None:
+        """Add the active latents in the output of a block to a table [size, width]."""
         with torch.no_grad():
-            hidden = first(Mediator.value(f"{path}.output"))
+            hidden = hidden_states(value_at(f"{path}.output"))
             if not finite(hidden, target >= 0):
                 raise refuse(CountsRefusal, NOT_FINITE.format(""))
             if self.follow:
                 encoder.to(hidden.device)
-            with exact(hidden):
+            with without_autocast(hidden):
                 table += count_active(encoder, hidden, target, len(table)).cpu()
 
-    def find_cache(self, args, keywords):
+    def find_cache(self, args, keywords) -> Any:
         """The key-value cache that a block was called with."""
         for value in [*args, *keywords.values()]:
             if hasattr(value, "layers") and hasattr(value, "update"):
@@ -97,36 +108,34 @@ class Counter:
 
 
 class PromptReader:
-    """Counts the active tokens of prompts, in the trace that runs them, and ends it there.
+    """Counts the active latents of prompts, in the trace that runs them, and ends it there.
 
-    counted: bool [rows, tokens]; path: the input block, seen from the root of the model; follow:
-    as in `Counter`.
+    Args:
+        encoder: the input encoder.
+        path: the location of the input block.
+        counted: bool [rows, tokens].
+        follow: as in `Counter`.
     """
 
-    def __init__(self, encoder, path, counted, follow=False):
+    def __init__(self, encoder, path: str, counted: Tensor, follow: bool = False):
         self.encoder = encoder
         self.path = path
         self.counted = counted
         self.follow = follow
 
-    def read(self, found):
-        """Add int32 [rows, d_in] to the list `found`."""
-        hidden = first(Mediator.value(f"{self.path}.output"))
+    def read(self, results: list) -> None:
+        """Add int32 [rows, d_in] to the list `results`."""
+        hidden = hidden_states(value_at(f"{self.path}.output"))
         if self.follow:
             self.encoder.to(hidden.device)
-        with exact(hidden):
-            found.append(read_counts(self.encoder, hidden, self.counted).cpu())
-        raise EarlyStopException()
+        with without_autocast(hidden):
+            results.append(read_counts(self.encoder, hidden, self.counted).cpu())
+        end_run()
 
 
-def pack(table):
+def pack(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compressed sparse rows of a table [rows, width]: (indptr, columns, values), all int32."""
     row, column = torch.nonzero(table, as_tuple=True)
     lengths = torch.bincount(row, minlength=len(table))
     indptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     return indptr.to(torch.int32), column.to(torch.int32), table[row, column]
-
-
-def stop():
-    """End the traced forward here: no later layer and no LM head is run."""
-    raise EarlyStopException()

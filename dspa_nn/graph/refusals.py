@@ -6,7 +6,7 @@ which is the toolkit's own error where that can be imported, and a class of this
 `dspa_nn/ndif/messages.py` turns such a class into the toolkit's error on the user's machine.
 """
 
-from nnsight.util import from_import_path
+from dspa_nn.graph.adapter import look_up
 
 
 class SteeringRefusal(ValueError):
@@ -36,7 +36,7 @@ def refuse(kind, text):
     >>> raise refuse(SteeringRefusal, "alpha is -1, and must be a finite number of at least 0")
     """
     try:
-        error = from_import_path(kind.error)
+        error = look_up(kind.error)
     except ImportError:
         error = kind
     return error(text)

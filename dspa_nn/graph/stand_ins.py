@@ -1,15 +1,18 @@
 # pyright: basic
-"""What a `DSPA`, a map and a rendered prompt become on the way to NDIF.
+"""What a `DSPA`, a map, a plan and a rendered prompt become on the way to NDIF.
 
-The block that calls `dspa.apply(map)` runs on the server with these in the places of the user's
-objects: the same names and keywords, plain tensors inside.
+A block that calls `dspa.apply(map)` runs on the server with these in place of the user's objects:
+the same methods and keywords, plain tensors inside.
 """
 
-import torch
-from nnsight import save
-from nnsight.util import from_import_path
+from typing import Any
 
+from nnsight import save
+from torch import Tensor
+
+from dspa_nn.graph.adapter import look_up
 from dspa_nn.graph.apply import apply
+from dspa_nn.graph.calls import current_call
 from dspa_nn.graph.origin import check_map, check_origin
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
@@ -22,13 +25,19 @@ from dspa_nn.graph.settings import (
     check_options,
     fill,
 )
-from dspa_nn.graph.trace import current_call
 
 
 class PortableMap:
-    """A conditional-difference map as its arrays: see `ConditionalDifferenceMap`."""
+    """A conditional-difference map as its arrays: see `ConditionalDifferenceMap`.
 
-    def __init__(self, arrays, prompt_tokens, origin, defaults):
+    Attributes:
+        arrays: rows, indptr, columns, values, tau, gate_mean (tensors or None), gate, d_in, d_out.
+        prompt_tokens: "content" or "all".
+        origin: the model and the SAEs that it was fitted with.
+        defaults: tuned settings of a run.
+    """
+
+    def __init__(self, arrays: dict, prompt_tokens: str, origin: dict, defaults: dict):
         self.arrays = arrays
         self.prompt_tokens = prompt_tokens
         self.origin = origin
@@ -38,11 +47,18 @@ class PortableMap:
 class PortablePlan:
     """What was counted, scored and chosen for one prompt, and with which settings: see `Plan`.
 
-    ids: int64 [tokens], the prompt's; counts: int32 [d_in]; lengths: int64 [], counted tokens;
-    weights: float64 [d_in]; scores: float64 [d_out]; augment, ablate: int64 [k], padded with -1.
+    Attributes:
+        ids: int64 [tokens], the prompt's.
+        counts: int32 [d_in]. lengths: int64 [], counted tokens.
+        weights: float64 [d_in]. scores: float64 [d_out].
+        augment, ablate: int64 [k] each, padded with -1.
+        options: the settings, and the map's origin.
     """
 
-    def __init__(self, ids, counts, lengths, weights, scores, augment, ablate, options):
+    def __init__(
+        self, ids: Tensor, counts: Tensor, lengths: Tensor, weights: Tensor, scores: Tensor,
+        augment: Tensor, ablate: Tensor, options: dict,
+    ):  # fmt: skip
         self.ids = ids
         self.counts = counts
         self.lengths = lengths
@@ -50,14 +66,14 @@ class PortablePlan:
         self.scores = scores
         self.augment = augment
         self.ablate = ablate
-        self.options = options  # with the map's origin among them
+        self.options = options
 
 
-def as_portable(value):
-    """A map as a `PortableMap`, or plans (one, or one a row) as a list of `PortablePlan`."""
+def as_portable(value) -> Any:
+    """A map as a `PortableMap`, or plans (one, or one per row) as a list of `PortablePlan`."""
     batch = value if isinstance(value, (list, tuple)) else [value]
-    batch = [own.portable() if hasattr(own, "portable") else own for own in batch]
-    if batch and all(isinstance(own, PortablePlan) for own in batch):
+    batch = [item.portable() if hasattr(item, "portable") else item for item in batch]
+    if batch and all(isinstance(item, PortablePlan) for item in batch):
         return batch
     if isinstance(value, (list, tuple)) or not isinstance(batch[0], PortableMap):
         raise refuse(
@@ -69,31 +85,42 @@ def as_portable(value):
 
 
 class PortablePrompt:
-    """A rendered prompt as its ids and what of them is content: int64 and bool, one a token."""
+    """A rendered prompt as its ids and which of them are content: int64 and bool, both [tokens]."""
 
-    def __init__(self, prompt_ids, content):
+    def __init__(self, prompt_ids: Tensor, content: Tensor):
         self.prompt_ids = prompt_ids
         self.content = content
 
 
 class PortableDSPA:
-    """A `DSPA` as its tensors: what a steered run needs of the two SAEs, and who they are."""
+    """A `DSPA` as its tensors: what a steered run needs of the two SAEs, and what they are.
+
+    Attributes:
+        paths: dotted paths of the input and output block, seen from the model.
+        encoders: the input `Encoder` (None where plans alone are applied) and the output `Encoder`.
+        decoder: [d_out, d_model], or the rows of the latents in `editable` alone.
+        editable: int64, ascending: the output latents whose decoder rows are here; None for all.
+        identity: the model, layers and SAEs, as maps note their origin.
+        defaults: the preset's settings of a run.
+        tokens: bos_id and markup_ids of the tokenizer.
+        model: the server's model, for blocks that say `dspa.model`.
+    """
 
     def __init__(self, paths, encoders, decoder, editable, identity, defaults, tokens, model=None):
         self.paths = paths
         self.encoders = encoders
-        # [d_out, d_model], or the rows of the latents in `editable` (ascending) alone.
         self.decoder = decoder
         self.editable = editable
         self.identity = identity
         self.defaults = defaults
-        self.tokens = tokens  # bos_id, markup_ids
-        self.model = model  # the server's own, for blocks that say `dspa.model`
+        self.tokens = tokens
+        self.model = model
 
-    def steerer(self, map, given, only, never, planner):
-        """The steerer of one `apply`, its settings filled in and checked.
+    def steerer(self, map, given: dict, only, never, planner) -> Steerer:
+        """What one `apply` needs, its settings filled in and checked.
 
-        map: a `PortableMap`, or plans, which were made with one.
+        map: a `PortableMap`, or a list of `PortablePlan`. given: the settings of a run, each None
+        where it was not given. only, never: output latents, or None.
         """
         if isinstance(map, list):
             chosen = {"only": only, "never": never, "planner": planner}
@@ -109,8 +136,8 @@ class PortableDSPA:
         options.update(self.tokens)
         return Steerer(self.encoders, self.decoder, self.editable, map.arrays, options, planner)
 
-    def planned_steerer(self, plans, given):
-        """The steerer of a run whose plans are made; given: as in `apply`, None where not given."""
+    def planned_steerer(self, plans: list, given: dict) -> Steerer:
+        """The same for plans that are made; given: with only, never and planner among them."""
         options = dict(plans[0].options)
         for plan in plans:
             check_origin(plan.options["origin"], self.identity, "it is used with")
@@ -142,51 +169,54 @@ class PortableDSPA:
         given = {"positions": DEFAULTS["positions"], **given}
         given = {name: given.get(name) for name in APPLY_SETTINGS}
         map = as_portable(map)
-        envoy = current_call()[1].envoy
-        config = getattr(envoy._module, "config", None)
+        module = current_call().module
+        config = getattr(module, "config", None)
         served = {"model_revision": getattr(config, "_commit_hash", None)}
-        origins = [own.options["origin"] for own in map] if isinstance(map, list) else [map.origin]
-        for origin in origins:
+        planned = isinstance(map, list)
+        for origin in [plan.options["origin"] for plan in map] if planned else [map.origin]:
             check_origin(origin, served, "the server runs")
-        self.move(envoy._module)
+        self.move(module)
         steerer = self.steerer(map, given, only, never, planner)
         record = apply(steerer, self.paths, self.prompts(prompt), prompt_length)
         return save(Returned(record))
 
-    def move(self, module):
-        """Put the tensors beside the model: the user's machine does not know its devices."""
+    def move(self, module) -> None:
+        """Put the tensors beside the model, whose device the user's machine does not know."""
         device = next(module.parameters()).device
         if device != self.decoder.device:
             self.decoder = self.decoder.to(device)
             for encoder in self.encoders:
-                if encoder is not None:  # the input encoder stays at home where plans are made
+                if encoder is not None:
                     encoder.to(device)
 
-    def prompts(self, prompt):
+    def prompts(self, prompt) -> Any:
         """(ids, content) of each prompt of a batch, or None."""
         if prompt is None:
             return None
         batch = [prompt] if hasattr(prompt, "prompt_ids") else prompt
-        if not isinstance(batch, (list, tuple)) or not all(
-            hasattr(own, "prompt_ids") for own in batch
-        ):
+        rendered = isinstance(batch, (list, tuple))
+        if not rendered or not all(hasattr(item, "prompt_ids") for item in batch):
             raise refuse(
                 SteeringRefusal,
                 "prompt= came unrendered, and the server has no template to render it with; write "
                 "prompt = dspa.render(messages) before the block and pass that",
             )
-        return [(own.prompt_ids, own.content) for own in batch]
+        return [(item.prompt_ids, item.content) for item in batch]
 
 
-def arrive(home, state, stand_in, parts):
-    """The object itself where its class can be imported, else what stands in for it."""
+def arrive(path: str, state: dict, stand_in, parts: dict) -> Any:
+    """The object itself where its class can be imported, else what stands in for it.
+
+    path: the dotted path of the class; state: the attributes of the object; stand_in, parts: the
+    class that stands in for it, and its arguments.
+    """
     try:
-        kind = from_import_path(home)
+        kind = look_up(path)
     except ImportError:
         return stand_in(**parts)
-    own = kind.__new__(kind)
-    vars(own).update(state)
-    return own
+    item = kind.__new__(kind)
+    vars(item).update(state)
+    return item
 
 
 class Returned:
@@ -203,22 +233,22 @@ class Returned:
 
 
 class Named:
-    """A function that is only known by name here: pickled, it is looked up where it arrives."""
+    """A function that is known here by its path alone: pickled, it is looked up on arrival."""
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         self.path = path
 
     def __call__(self, *args):
-        """Look the function up and call it: possible only where it exists."""
-        return from_import_path(self.path)(*args)
+        """Look the function up, where the toolkit is installed, and call it."""
+        return look_up(self.path)(*args)
 
     def __reduce__(self):
-        return from_import_path, (self.path,)
+        return look_up, (self.path,)
 
 
-def portable(value):
-    """The same value with every tensor on the CPU, in memory of its own."""
-    if isinstance(value, torch.Tensor):
+def portable(value) -> Any:
+    """The same value with a copy of every tensor on the CPU."""
+    if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, dict):
         return {key: portable(item) for key, item in value.items()}

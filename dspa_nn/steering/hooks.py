@@ -13,16 +13,15 @@ from torch import nn
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
-from dspa_nn.graph.record import Record
-from dspa_nn.graph.steer import Steering
-from dspa_nn.graph.trace import (
+from dspa_nn.graph.blocks import hidden_states, with_hidden_states
+from dspa_nn.graph.calls import (
     check_padding,
     check_settings,
-    first,
     note_settings,
-    replaced,
     setting_of,
 )
+from dspa_nn.graph.record import Record
+from dspa_nn.graph.steer import Steering
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.models.facts import as_local, read_facts
 from dspa_nn.steering.log import EditLog, warn_if_unsteered
@@ -141,14 +140,14 @@ class Attachment(EditLog):
     def _read(self, _: Any, __: Any, output: Any) -> None:
         run = self._run
         if run is not None and run.record.counts is None and run.steerer.plans is None:
-            run.read_prompt(first(output))
+            run.read_prompt(hidden_states(output))
 
     def _edit(self, _: Any, __: Any, output: Any) -> Any:
         if self._run is None:
             return None
-        hidden = first(output)
+        hidden = hidden_states(output)
         edited = self._run.edit(hidden)
-        return None if edited is hidden else replaced(output, edited)
+        return None if edited is hidden else with_hidden_states(output, edited)
 
     def _after(self, *_: Any) -> None:
         if not self._generating and self._run is not None:

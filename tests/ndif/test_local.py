@@ -17,8 +17,8 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.errors import CountsError, DSPAError, MapError, NDIFError, SteeringError
+from dspa_nn.graph.blocks import without_autocast
 from dspa_nn.graph.record import Record
-from dspa_nn.graph.trace import exact
 from dspa_nn.ndif.backend import Backend
 from dspa_nn.ndif.messages import explain
 from dspa_nn.ndif.payload import check_fits, look_through, nbytes_of, too_large
@@ -337,5 +337,5 @@ def test_autocast_of_the_server_does_not_reach_the_saes(pair: tuple[Any, Any]) -
     plain, _ = encoder.encode(hidden)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not torch.equal(encoder.encode(hidden)[0], plain)
-        with exact(hidden):
+        with without_autocast(hidden):
             assert torch.equal(encoder.encode(hidden)[0], plain)

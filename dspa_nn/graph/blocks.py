@@ -1,0 +1,20 @@
+# pyright: basic
+"""What goes in and out of a decoder block."""
+
+import torch
+from torch import Tensor
+
+
+def hidden_states(output) -> Tensor:
+    """The hidden states in a decoder block's output, which may be a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def with_hidden_states(output, hidden: Tensor):
+    """A decoder block's output with other hidden states."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def without_autocast(hidden: Tensor):
+    """A context in which tensors keep their dtypes: NDIF runs whole requests under autocast."""
+    return torch.autocast(hidden.device.type, enabled=False)

@@ -1,0 +1,139 @@
+# pyright: basic
+"""Which calls of a model can be steered, whether nnsight or plain hooks see them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dspa_nn.graph.adapter import call_of, running_worker
+from dspa_nn.graph.refusals import SteeringRefusal, refuse
+
+UNSUPPORTED = {
+    "assistant_model": "assisted decoding takes drafted tokens back",
+    "prompt_lookup_num_tokens": "prompt lookup takes drafted tokens back",
+    "assistant_early_exit": "assisted decoding takes drafted tokens back",
+    "use_mtp": "assisted decoding takes drafted tokens back",
+    "prefill_chunk_size": "a chunked prefill never shows the prompt whole",
+    "custom_generate": "a custom decoding loop may pass tokens in any order",
+}
+
+
+def current_call() -> Any:
+    """The model call around the running block."""
+    worker = running_worker()
+    if worker is None:
+        raise refuse(
+            SteeringRefusal,
+            "apply was called outside a tracing context; call it inside `with model.generate(...)`"
+            ", `with model.trace(...)` or a `tracer.invoke(...)` of theirs",
+        )
+    call = call_of(worker)
+    if call is None:
+        raise refuse(
+            SteeringRefusal,
+            "apply found no model call around it; call it directly inside the tracing context, "
+            "not in a function that runs later",
+        )
+    return call
+
+
+def setting_of(key: str, kwargs: dict, config) -> Any:
+    """A generation setting from keywords, their generation_config, or the model's config."""
+    if kwargs.get(key) is not None:
+        return kwargs[key]
+    for source in (kwargs.get("generation_config"), config):
+        if getattr(source, key, None) is not None:
+            return getattr(source, key)
+    return None
+
+
+def settings_of(call):
+    """The generation settings of a call, as a function: name -> value."""
+    config = getattr(call.module, "generation_config", None)
+    return lambda key: setting_of(key, call.kwargs, config)
+
+
+def check_call(call) -> tuple[Tensor, Tensor]:
+    """Refuse what cannot be steered exactly; return int64 ids and bool mask, [rows, tokens]."""
+    if call.name == "pipe":
+        raise refuse(
+            SteeringRefusal,
+            "apply works in generate and trace, not in pipe; use model.generate(...)",
+        )
+    ids = call.rows("input_ids")
+    if ids is None:
+        raise refuse(
+            SteeringRefusal,
+            "apply needs token ids to tell the prompt's tokens apart, and the call was given none; "
+            "pass text, chat messages or input_ids",
+        )
+    if ids.dim() == 1:
+        ids = ids.unsqueeze(0)
+    mask = call.rows("attention_mask")
+    mask = torch.ones_like(ids) if mask is None else mask
+    if mask.shape != ids.shape:
+        cached = mask.shape[-1] - ids.shape[-1]
+        raise refuse(
+            SteeringRefusal,
+            f"the attention mask covers {cached} tokens that are already in a cache; pass the "
+            "whole conversation with an empty cache, so that the prompt's latents can be read",
+        )
+    setting = settings_of(call)
+    check_settings(setting, call.kwargs.get("past_key_values"), call.generating)
+    if call.generating:
+        check_padding(mask)
+        copies = max(setting("num_beams") or 1, setting("num_return_sequences") or 1)
+        if copies > 1 and call.blocks > 1:
+            raise refuse(
+                SteeringRefusal,
+                "beams and several returned sequences need one call for the whole batch; pass a "
+                "list of prompts instead of several tracer.invoke blocks",
+            )
+    return ids, mask.bool()
+
+
+def check_settings(setting, cache, generating: bool) -> None:
+    """Refuse settings that hide the prompt or the steps; setting: a function, name -> value."""
+    if cache is not None and filled(cache):
+        raise refuse(
+            SteeringRefusal,
+            "the call was given a cache that already holds tokens, so the prompt's latents cannot "
+            "be read; pass the whole conversation with an empty cache",
+        )
+    if not generating:
+        return
+    for key, reason in UNSUPPORTED.items():
+        if setting(key):
+            raise refuse(
+                SteeringRefusal, f"{key} cannot be steered: {reason}; generate without {key}"
+            )
+    if (setting("guidance_scale") or 1) != 1:
+        raise refuse(
+            SteeringRefusal,
+            "guidance_scale cannot be steered: guidance runs the model a second time at every "
+            "step; generate without guidance_scale",
+        )
+
+
+def check_padding(mask: Tensor) -> None:
+    """Refuse right padding in generate: transformers itself then reads logits from a pad token."""
+    if not bool(mask[:, -1].all()):
+        raise refuse(
+            SteeringRefusal,
+            "the batch is padded on the right, and generate continues from the last position; set "
+            "tokenizer.padding_side = 'left'",
+        )
+
+
+def note_settings(record, setting) -> None:
+    """Note what the log must know of a generation: where rows end, and whether they move."""
+    ends = setting("eos_token_id")
+    record.eos_ids = [] if ends is None else torch.as_tensor(ends).flatten().tolist()
+    record.beams = (setting("num_beams") or 1) > 1
+
+
+def filled(cache) -> bool:
+    """Whether a key-value cache holds any token."""
+    length = getattr(cache, "get_seq_length", None)
+    return bool(length()) if length is not None else len(cache) > 0

@@ -1,0 +1,94 @@
+"""What is sent runs where the toolkit is not installed, and gives the same tokens and counts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dspa_nn.counts.batches import plan_batches, to_tensors
+from dspa_nn.counts.passes import prepare, run_traces
+from dspa_nn.graph.count import Counter
+from dspa_nn.shipping import registered
+from tests import steer_zoo
+from tests.conftest import REPOSITORY
+from tests.steer_zoo import SETTINGS, Lab
+
+CALL = {"max_new_tokens": 5, "do_sample": False}
+
+# In an interpreter that cannot import the toolkit: steer, and count one batch.
+THERE = """
+import json, sys
+class Hide:
+    def find_spec(self, name, *rest):
+        if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'jaxtyping', 'beartype'):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+import torch
+from nnsight.intervention.serialization import loads
+from tests import tiny
+torch.set_num_threads(1)
+dspa, map, plan, prompt, counter, batch = loads(open(sys.argv[1], 'rb').read())
+model = tiny.nnsight_model(tiny.model('llama'), tiny.tokenizer('add'))
+steered = []
+for by in (map, plan):
+    given = {'prompt': prompt, **json.loads(sys.argv[2])} if by is map else {}
+    with model.generate(prompt.prompt_ids.unsqueeze(0), **json.loads(sys.argv[3])) as tracer:
+        edits = dspa.apply(by, **given)
+        ids = tracer.result.save()
+    changed = sum(int((s['before'] != s['after']).sum()) for s in edits.record.steps if s)
+    steered.append([ids[0].tolist(), changed])
+with torch.no_grad():
+    counter.begin(batch)
+    with model.trace(batch['prompt'], use_cache=True):
+        counter.prompt(batch)
+    for one in batch['passes']:
+        cache = counter.resume(one['triples'])
+        with model.trace(one['inputs'], past_key_values=cache, use_cache=True):
+            counter.response(one['target'])
+print(json.dumps([steered, [table.tolist() for table in counter.finish()]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return steer_zoo.lab("llama", "add")
+
+
+def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path) -> None:
+    from nnsight.intervention.serialization import dumps
+
+    prompt = lab.dspa.render("sun moon red")
+    plan = lab.dspa.plan(lab.map, prompt, **SETTINGS)
+    steered = []
+    for by, given in ((lab.map, {"prompt": prompt, **SETTINGS}), (plan, {})):
+        with lab.nn.generate(prompt.ids.unsqueeze(0), **CALL) as tracer:
+            log = lab.dspa.apply(by, **given)
+            ids = tracer.result.save()
+        assert log.total
+        steered.append([ids[0].tolist(), log.total])
+
+    jobs, _ = prepare(lab.triples, lab.tok, 512, "truncate")
+    batch = to_tensors([jobs[index] for index in plan_batches(jobs, 256)[0]], 256, positions=True)
+    paths = [f"{lab.nn.path}.{path}" for path in lab.dspa.paths]
+    encoders = lab.dspa.input_sae.encoder, lab.dspa.output_sae.encoder
+    counter: Any = Counter(encoders, paths, follow=True)
+    run_traces(lab.nn, counter, batch)
+    counts = [table.tolist() for table in counter.finish()]
+    assert torch.tensor(counts[0]).sum()
+
+    sent = (lab.dspa, lab.map, plan, prompt, registered(Counter(encoders, paths, True)), batch)
+    (tmp_path / "blob").write_bytes(dumps(sent))
+    given = json.dumps(SETTINGS), json.dumps(CALL)
+    done = subprocess.run(
+        [sys.executable, "-c", THERE, str(tmp_path / "blob"), *given],
+        capture_output=True, text=True, check=False, cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    there = json.loads(done.stdout)
+    assert there == [steered, counts]
