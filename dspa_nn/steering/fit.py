@@ -8,8 +8,9 @@ from dspa_nn.counts.shards import merge_shards
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps.options import FIT_OPTIONS
 from dspa_nn.models.presets import preset_of
-from dspa_nn.steering.options import COUNTING, FIT, check_keywords, fill
+from dspa_nn.steering.options import COUNTING, check_keywords, fill
 from dspa_nn.triples import PreferenceTriple
 
 
@@ -30,9 +31,9 @@ def fit_triples(
             "count every shard with count(shards=, shard=), merge them and fit the result"
         )
     options = {name: value for name, value in options.items() if name not in ("shards", "shard")}
-    check_keywords("fit", options, (*FIT, *COUNTING), MapError)
+    check_keywords("fit", options, (*FIT_OPTIONS, *COUNTING), MapError)
     counting = {name: value for name, value in options.items() if name in COUNTING}
-    fitting = {name: value for name, value in options.items() if name in FIT}
+    fitting = {name: value for name, value in options.items() if name in FIT_OPTIONS}
     return fit_counts(dspa.count(triples, **counting), dspa.defaults, fitting)
 
 

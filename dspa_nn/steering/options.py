@@ -16,6 +16,7 @@ from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph import settings
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
+from dspa_nn.maps import FitOptions
 from dspa_nn.prompts import Overlong, Rendered
 from dspa_nn.triples import Prompt
 
@@ -127,23 +128,14 @@ class CountOptions(CountingOptions, total=False):
     shard: int
 
 
-class FitKeywords(CountingOptions, total=False):
+class FitKeywords(FitOptions, CountingOptions, total=False):
     """Keywords of `DSPA.fit`: those of `ActivationCounts.fit` and of a counting pass."""
-
-    percentile: float | None
-    k_diff: int | None
-    gate: Literal["active", "literal"]
-    sparsify: Literal["paper", "rows", "none"]
-    max_entries: int | None
-    prompt_tokens: Literal["content", "all"] | None
-    strict: bool
 
 
 CHOICES = ("only", "never", "planner")
 COUNTING = tuple(CountingOptions.__annotations__)
 PLANNED = ("token_budget", "overlong")
 COUNT = tuple(CountOptions.__annotations__)
-FIT = tuple(name for name in FitKeywords.__annotations__ if name not in COUNTING)
 
 
 def check_keywords(
