@@ -1,1 +1,45 @@
-"""DSPA: count, fit, plan, apply."""
+"""DSPA: a model and its two SAEs; count, fit, plan, apply, attach; and other ways to steer."""
+
+from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering.fit import fit_merged
+from dspa_nn.steering.hooks import Attachment
+from dspa_nn.steering.log import Edit, EditLog, SteeredPass
+from dspa_nn.steering.method import DSPAMethod, Intervention, SteeringMethod
+from dspa_nn.steering.options import (
+    CountOptions,
+    FitKeywords,
+    Mode,
+    Planner,
+    PlanOptions,
+    Positions,
+    PromptRule,
+    RunOptions,
+    SteeringOptions,
+    allowed_latents,
+    fill,
+)
+from dspa_nn.steering.plan import Plan
+
+__all__ = [
+    "DSPA",
+    "Attachment",
+    "CountOptions",
+    "DSPAMethod",
+    "Edit",
+    "EditLog",
+    "FitKeywords",
+    "Intervention",
+    "Mode",
+    "Plan",
+    "PlanOptions",
+    "Planner",
+    "Positions",
+    "PromptRule",
+    "RunOptions",
+    "SteeredPass",
+    "SteeringMethod",
+    "SteeringOptions",
+    "allowed_latents",
+    "fill",
+    "fit_merged",
+]

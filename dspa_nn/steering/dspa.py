@@ -1,8 +1,9 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply."""
 
 from collections.abc import Sequence
-from typing import Any, Unpack, overload
+from typing import Unpack, overload
 
+import torch
 from nnsight import save
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
@@ -72,7 +73,7 @@ class DSPA(ModelAndSAEs):
         *,
         dispatch: bool = True,
         payload_dtype: str | None = None,
-        sae_device: Any = None,
+        sae_device: torch.device | str | None = None,
     ) -> "DSPA":
         """Build from published or tuned settings.
 

@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -14,6 +14,9 @@ from dspa_nn.errors import DSPAWarning
 from dspa_nn.graph.record import Record
 from dspa_nn.shipping import reduce_log
 from dspa_nn.steering.plan import Plan, plan_of
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,11 @@ class EditLog:
                     strongest=float(one.strongest[row, offset]),
                 )
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> "pandas.DataFrame":
         """Return one line per edit, as a `pandas.DataFrame`."""
-        import pandas as pd
+        import pandas
 
-        return pd.DataFrame([vars(edit) for edit in self], columns=list(Edit.__annotations__))
+        return pandas.DataFrame([vars(edit) for edit in self], columns=list(Edit.__annotations__))
 
     def reason(self) -> str | None:
         """Say why nothing was edited, in one sentence, or return None where something was."""

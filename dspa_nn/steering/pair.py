@@ -1,16 +1,19 @@
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import torch
+from nnsight.modeling.transformers import TransformersModel
+from torch import nn
 
 from dspa_nn._version import __version__
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models.facts import ModelFacts, read_facts
 from dspa_nn.ndif.backend import adopt
 from dspa_nn.ndif.payload import Payload, payload_of
@@ -25,7 +28,9 @@ from dspa_nn.saes import (
     read_device,
 )
 from dspa_nn.shipping import reduce_dspa
-from dspa_nn.steering.options import Planner
+from dspa_nn.steering.options import Planner, PromptOrPrompts
+from dspa_nn.steering.plan import Plan
+from dspa_nn.triples import Prompt
 
 
 class ModelAndSAEs:
@@ -40,15 +45,15 @@ class ModelAndSAEs:
 
     def __init__(
         self,
-        model: Any,
+        model: TransformersModel,
         *,
-        input_sae: Any,
-        output_sae: Any,
+        input_sae: object,
+        output_sae: object,
         input_layer: int,
         output_layer: int,
         defaults: Mapping[str, Any] | None = None,
         payload_dtype: str | None = None,
-        sae_device: Any = None,
+        sae_device: torch.device | str | None = None,
     ) -> None:
         self.model = model
         self.payload_dtype = payload_dtype
@@ -75,7 +80,7 @@ class ModelAndSAEs:
         if hasattr(model, "interleaver"):
             adopt(model)
 
-    def _load(self, source: Any, layer: int, role: str) -> LoadedSAE:
+    def _load(self, source: object, layer: int, role: str) -> LoadedSAE:
         sae = source if isinstance(source, LoadedSAE) else load_sae(source)
         check_sae(
             sae,
@@ -97,15 +102,15 @@ class ModelAndSAEs:
     def _saes(self) -> tuple[LoadedSAE, LoadedSAE]:
         return self.input_sae, self.output_sae
 
-    def place_saes(self, model: Any = None) -> None:
+    def place_saes(self, model: nn.Module | None = None) -> None:
         """Put each SAE beside the layer that it reads, or on `sae_device`.
 
         Every run begins with it, since a model may have been loaded, or moved, in between.
         model: another one of the same kind, which is steered in place of `self.model`.
         """
-        model = self.model if model is None else model
+        steered = self.model if model is None else model
         devices = [
-            self.sae_device or (layer_device(model, path) if follows else None)
+            self.sae_device or (layer_device(steered, path) if follows else None)
             for path, follows in zip(self.paths, self._follows, strict=True)
         ]
         # Nothing is ever decoded with the input SAE.
@@ -117,7 +122,7 @@ class ModelAndSAEs:
         """Dotted paths of the two decoder blocks, seen from the model."""
         return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
 
-    def render(self, prompt: Any, response: str | None = None) -> Rendered:
+    def render(self, prompt: Prompt | Rendered, response: str | None = None) -> Rendered:
         """Show exactly the text and ids that `fit` and `apply` see (docs/method.md 5).
 
         Example:
@@ -170,7 +175,9 @@ class ModelAndSAEs:
         portable = as_portable(map)
         return self.portable().steerer(portable, given, only, never, planner)
 
-    def payload(self, map: Any = None) -> Payload:
+    def payload(
+        self, map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None
+    ) -> Payload:
         """Count the bytes that a remote run sends, part by part, before anything is sent.
 
         Example:
@@ -209,7 +216,7 @@ class ModelAndSAEs:
         """Encoders of the input and of the output SAE."""
         return self.input_sae.encoder, self.output_sae.encoder
 
-    def prompt_batch(self, prompt: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def prompt_batch(self, prompt: PromptOrPrompts) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Render a prompt or a list of them; return (ids, whether content) of each.
 
         Example:
