@@ -44,7 +44,7 @@ class _Late(TyperCommand):
     """A subcommand whose module is imported when its arguments are read."""
 
     def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> Any:
-        alone = typer.Typer(add_completion=False)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(self.name)(function_of(str(self.name)))
         return typer.main.get_command(alone).make_context(info_name, *args, **extra)
 
@@ -55,7 +55,7 @@ class _Commands(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, (_, line) in COMMANDS.items():
-            self.add_command(_Late(name, callback=None, help=line))
+            self.add_command(_Late(name, callback=None, help=line, short_help=line))
 
     def invoke(self, ctx: Any) -> Any:
         with warnings.catch_warnings():
@@ -86,6 +86,8 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
+    # Plain text wraps in any width; rich's tables of options cut words off in 80 columns.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Steer a language model towards a preference, one SAE feature at a time.",
 )

@@ -11,10 +11,10 @@ from dspa_nn.costs.table import preset_costs
 
 def bench(
     preset: Preset = DEFAULT_PRESET,
-    prompt: Annotated[int, typer.Option(min=0, help="tokens of a prompt")] = 1000,
-    chosen: Annotated[int, typer.Option(min=1, help="tokens of a chosen response")] = 1000,
-    rejected: Annotated[int, typer.Option(min=1, help="tokens of a rejected response")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    prompt: Annotated[int, typer.Option(min=0, help="Tokens of a prompt.")] = 1000,
+    chosen: Annotated[int, typer.Option(min=1, help="Tokens of a chosen response.")] = 1000,
+    rejected: Annotated[int, typer.Option(min=1, help="Tokens of a rejected response.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print what fitting costs in FLOPs, beside DPO and RAHF-SCIT; no model is loaded."""
     table = preset_costs(preset, [(prompt, chosen, rejected)])

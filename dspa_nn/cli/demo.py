@@ -6,15 +6,16 @@ from typing import Annotated
 import typer
 
 from dspa_nn import demo as application
+from dspa_nn.cli.options import MaxNewTokens
 from dspa_nn.demo.show import terminal
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for report.json")] = Path("demo"),
-    fit: Annotated[int, typer.Option(min=1, help="embedded triples to fit on")] = 250,
-    test: Annotated[int, typer.Option(min=1, help="held-out prompts to steer")] = 50,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="length of the answers")] = 32,
-    seed: Annotated[int, typer.Option(help="of bootstraps and permutations")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for report.json.")] = Path("demo"),
+    fit: Annotated[int, typer.Option(min=1, help="Embedded triples to fit on.")] = 250,
+    test: Annotated[int, typer.Option(min=1, help="Held-out prompts to steer.")] = 50,
+    max_new_tokens: MaxNewTokens = 32,
+    seed: Annotated[int, typer.Option(help="Seed of bootstraps and permutations.")] = 0,
 ) -> None:
     """Fit a map on embedded triples, steer held-out prompts, and print the measured effect."""
     application.run_demo(

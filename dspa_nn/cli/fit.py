@@ -1,17 +1,15 @@
 """`dspa fit` and `dspa merge`: from preference triples, or from counted shards, to a saved map."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
-    NOT_ASKED,
     Chat,
-    FitKDiff,
-    FitOptions,
     Gate,
+    KDiff,
     MaxEntries,
     Percentile,
     Preset,
@@ -21,7 +19,7 @@ from dspa_nn.cli.options import (
 from dspa_nn.counts.run import CountRun
 from dspa_nn.counts.shards import check_shard, shard_folder
 from dspa_nn.errors import CountsError
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.fit import fit_merged
@@ -29,28 +27,28 @@ from dspa_nn.triples import load_triples
 
 
 def fit(
-    source: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or a datasets name")],
-    out: Annotated[Path, typer.Option(help="folder for the map; with --shards, for all shards")],
+    source: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or a datasets name.")],
+    out: Annotated[Path, typer.Option(help="Folder for the map; with --shards, for all shards.")],
     preset: Preset = DEFAULT_PRESET,
     chat: Chat = False,
     percentile: Percentile = None,
-    k_diff: FitKDiff = None,
-    gate: Gate = "active",
-    sparsify: Sparsify = "paper",
+    k_diff: KDiff = None,
+    gate: Gate = None,
+    sparsify: Sparsify = None,
     max_entries: MaxEntries = None,
     prompt_tokens: PromptTokens = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="folder to resume from")] = None,
-    shards: Annotated[int | None, typer.Option(help="count one of so many parts")] = None,
-    shard: Annotated[int | None, typer.Option(help="which part, from 0")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume from.")] = None,
+    shards: Annotated[int | None, typer.Option(help="Count one of so many parts.")] = None,
+    shard: Annotated[int | None, typer.Option(help="Which part, from 0.")] = None,
 ) -> None:
     """Fit a conditional-difference map on preference triples and save it.
 
     With --shards and --shard only that part is counted; `dspa merge` fits when all are there.
     """
-    options: FitOptions = {
-        "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
-        "max_entries": max_entries, "prompt_tokens": prompt_tokens,
-    }  # fmt: skip
+    options = _asked(
+        percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
+        max_entries=max_entries, prompt_tokens=prompt_tokens,
+    )  # fmt: skip
     part = _part(shards, shard, options)
     triples = load_triples(source, chat=chat)
     with quiet_loaders():
@@ -65,12 +63,12 @@ def fit(
 
 
 def merge(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="where the shards are")],
-    out: Annotated[Path, typer.Option(help="folder for the map")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the shards are.")],
+    out: Annotated[Path, typer.Option(help="Folder for the map.")],
     percentile: Percentile = None,
-    k_diff: FitKDiff = None,
-    gate: Gate = "active",
-    sparsify: Sparsify = "paper",
+    k_diff: KDiff = None,
+    gate: Gate = None,
+    sparsify: Sparsify = None,
     max_entries: MaxEntries = None,
     prompt_tokens: PromptTokens = None,
 ) -> None:
@@ -78,11 +76,17 @@ def merge(
 
     No model is loaded; the map is the one of a single run, byte for byte.
     """
-    options: FitOptions = {
-        "percentile": percentile, "k_diff": k_diff, "gate": gate, "sparsify": sparsify,
-        "max_entries": max_entries, "prompt_tokens": prompt_tokens,
-    }  # fmt: skip
-    _save(fit_merged(folder, dict(options)), out)
+    options = _asked(
+        percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
+        max_entries=max_entries, prompt_tokens=prompt_tokens,
+    )  # fmt: skip
+    _save(fit_merged(folder, options), out)
+
+
+def _asked(**options: object) -> FitOptions:
+    """The options that were given; what is left out takes the preset's value, or the default."""
+    asked = {name: value for name, value in options.items() if value is not None}
+    return cast(FitOptions, asked)
 
 
 def _part(shards: int | None, shard: int | None, options: FitOptions) -> tuple[int, int] | None:
@@ -95,8 +99,8 @@ def _part(shards: int | None, shard: int | None, options: FitOptions) -> tuple[i
             "many parts, and --shard, which of them from 0"
         )
     check_shard(shard, shards)
-    asked = [f"--{name.replace('_', '-')}" for name in options if options[name] != NOT_ASKED[name]]
-    if asked:
+    if options:
+        asked = [f"--{name.replace('_', '-')}" for name in options]
         raise CountsError(
             f"{', '.join(asked)} came with --shards, which only counts; give it to dspa merge"
         )

@@ -1,52 +1,55 @@
-"""Options that several subcommands take, each with its line of help."""
+"""Options that several subcommands take; settings are those of the one table, help and all."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, Literal
 
 import typer
 
+from dspa_nn.graph.settings import SETTINGS
+
 DEFAULT_PRESET = "smollm2-135m-instruct"
 
-Preset = Annotated[str, typer.Option(help="model, layers and SAEs")]
+
+def option(name: str) -> Any:
+    """A setting of `graph.settings.SETTINGS` as an option: its text, limits and default.
+
+    Example:
+        >>> option("alpha").help
+        'Size of an edit, in units of the largest latent of the token.'
+    """
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    limits: dict[str, Any] = {}
+    if setting.kind == "count":
+        limits = {"min": 1}
+    elif setting.kind == "number":
+        least, most = setting.limits
+        limits = {"min": least} if most == float("inf") else {"min": least, "max": most}
+    shown = "no limit" if setting.default is None else f"the preset's, else {setting.default}"
+    return typer.Option(
+        f"--{name.replace('_', '-')}", help=setting.text, show_default=shown, **limits
+    )
+
+
+Preset = Annotated[str, typer.Option(help="Model, layers and SAEs.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length of an answer, in tokens.")]
 Chat = Annotated[
     bool,
     typer.Option(
         "--chat/--no-chat",
-        help="lift string prompts to one user message; as load_triples(chat=...) does",
+        help="Lift a string prompt to one user message; without it, a string is text as it stands, "
+        "as in load_triples.",
     ),
 ]
 
-# Of the fit, for `fit` and `merge` alike.
-Percentile = Annotated[float | None, typer.Option(help="of the gates")]
-FitKDiff = Annotated[int | None, typer.Option("--k-diff", help="latents kept in each direction")]
-Gate = Annotated[str, typer.Option(help="active or literal")]
-Sparsify = Annotated[str, typer.Option(help="paper, rows or none")]
-MaxEntries = Annotated[int | None, typer.Option(help="entries that the map may have")]
-PromptTokens = Annotated[str | None, typer.Option(help="content or all")]
+# Of the fit, for `fit` and `merge` alike. None takes the preset's value, or the default.
+Percentile = Annotated[float | None, option("percentile")]
+KDiff = Annotated[int | None, option("k_diff")]
+Gate = Annotated[Literal["active", "literal"] | None, option("gate")]
+Sparsify = Annotated[Literal["paper", "rows", "none"] | None, option("sparsify")]
+MaxEntries = Annotated[int | None, option("max_entries")]
+PromptTokens = Annotated[Literal["content", "all"] | None, option("prompt_tokens")]
 
-# Of `apply`.
-Alpha = Annotated[float | None, typer.Option(help="size of an edit, in M_t")]
-KPrompt = Annotated[int | None, typer.Option(help="prompt latents that vote")]
-KDiff = Annotated[int | None, typer.Option(help="latents planned in each direction")]
-Mode = Annotated[str | None, typer.Option(help="ablate, augment or both")]
-PromptRule = Annotated[str | None, typer.Option(help="density, gated or centred")]
-
-
-class FitOptions(TypedDict):
-    """What `ActivationCounts.fit` is asked for on the command line."""
-
-    percentile: float | None
-    k_diff: int | None
-    gate: str
-    sparsify: str
-    max_entries: int | None
-    prompt_tokens: str | None
-
-
-NOT_ASKED: FitOptions = {
-    "percentile": None,
-    "k_diff": None,
-    "gate": "active",
-    "sparsify": "paper",
-    "max_entries": None,
-    "prompt_tokens": None,
-}
+# Of a steered run.
+Alpha = Annotated[float | None, option("alpha")]
+KPrompt = Annotated[int | None, option("k_prompt")]
+Mode = Annotated[Literal["ablate", "augment", "both"] | None, option("mode")]
+PromptRule = Annotated[Literal["density", "gated", "centred"] | None, option("prompt_rule")]

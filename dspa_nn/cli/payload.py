@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dspa_nn.cli.options import DEFAULT_PRESET, Preset
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models.configs import model_shape
 from dspa_nn.ndif.sizes import from_shapes
 from dspa_nn.steering.dspa import DSPA
@@ -13,12 +13,15 @@ from dspa_nn.steering.dspa import DSPA
 
 def payload(
     map_folder: Annotated[
-        str | None, typer.Argument(metavar="[MAP]", help="a saved map, or its hub id")
+        str | None, typer.Argument(metavar="[MAP]", help="A saved map, or its hub id.")
     ] = None,
     preset: Preset = DEFAULT_PRESET,
-    payload_dtype: Annotated[str | None, typer.Option(help="cast both SAEs, inexact")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="latents of both SAEs")] = None,
-    columns: Annotated[int, typer.Option(min=0, help="output latents a map can edit")] = 159,
+    payload_dtype: Annotated[
+        str | None,
+        typer.Option(help="Cast both SAEs to a dtype such as bfloat16; results are then inexact."),
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Latents of both SAEs.")] = None,
+    columns: Annotated[int, typer.Option(min=0, help="Output latents that a map can edit.")] = 159,
 ) -> None:
     """Print what a run on NDIF would send, part by part; nothing is sent.
 

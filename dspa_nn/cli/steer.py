@@ -10,21 +10,22 @@ from dspa_nn.cli.options import (
     Chat,
     KDiff,
     KPrompt,
+    MaxNewTokens,
     Mode,
     Preset,
     PromptRule,
 )
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering.dspa import DSPA
 
 
 def steer(
-    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="a saved map, or its hub id")],
-    text: Annotated[str, typer.Argument(metavar="PROMPT", help="what to say to the model")],
+    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")],
+    text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say to the model.")],
     preset: Preset = DEFAULT_PRESET,
     chat: Chat = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="length of the answers")] = 64,
+    max_new_tokens: MaxNewTokens = 64,
     alpha: Alpha = None,
     k_prompt: KPrompt = None,
     k_diff: KDiff = None,

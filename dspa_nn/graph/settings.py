@@ -35,7 +35,15 @@ class Setting:
     """
 
     def __init__(
-        self, name, text, calls, default, published, kind, choices=(), limits=(0, math.inf)
+        self,
+        name: str,
+        text: str,
+        calls: tuple[str, ...],
+        default: Any,
+        published: bool,
+        kind: str,
+        choices: tuple[str, ...] = (),
+        limits: tuple[float, float] = (0, math.inf),
     ):
         self.name = name
         self.text = text
