@@ -32,7 +32,7 @@ from nnsight import CONFIG, save
 
 import dspa_nn as dn
 from benchmarks._report import options, write
-from dspa_nn.steering.planning import padded
+from dspa_nn.steering import padded
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"

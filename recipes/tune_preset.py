@@ -33,7 +33,7 @@ from dspa_nn.evaluation.ranking import accuracy
 from dspa_nn.evaluation.statistics import bootstrap
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.progress import show_progress
-from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering import DSPAMethod
 from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"

@@ -21,8 +21,7 @@ from dspa_nn.counts.shards import check_shard, shard_folder
 from dspa_nn.errors import CountsError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
 from dspa_nn.progress import quiet_loaders
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.fit import fit_merged
+from dspa_nn.steering import DSPA, fit_merged
 from dspa_nn.triples import load_triples
 
 

@@ -8,7 +8,7 @@ from dspa_nn.cli.options import DEFAULT_PRESET, Preset
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models.configs import model_shape
 from dspa_nn.ndif.sizes import from_shapes
-from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering import DSPA
 
 
 def payload(

@@ -17,7 +17,7 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.progress import quiet_loaders
-from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering import DSPA
 
 
 def steer(

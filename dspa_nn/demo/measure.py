@@ -11,8 +11,7 @@ from dspa_nn.evaluation.margin import Margins, margins
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.progress import show_progress
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.method import SteeringMethod
+from dspa_nn.steering import DSPA, SteeringMethod
 from dspa_nn.triples import DemoRow
 
 # Figures of the margin passes, and of the generated answers, by the names they have in the report.

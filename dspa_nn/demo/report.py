@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dspa_nn.demo.measure import Outcome
-from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering import DSPAMethod
 from dspa_nn.triples import DemoRow
 
 PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")

@@ -16,8 +16,7 @@ from dspa_nn.demo.verdict import differences, verdicts
 from dspa_nn.evaluation.latents import encode
 from dspa_nn.files import write_atomically
 from dspa_nn.progress import quiet_loaders
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering import DSPA, DSPAMethod
 from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"

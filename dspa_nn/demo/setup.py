@@ -15,9 +15,7 @@ from dspa_nn.evaluation.latents import Codes
 from dspa_nn.evaluation.ranking import mean_difference
 from dspa_nn.evaluation.strength import Match, calibrate
 from dspa_nn.graph.settings import PAPER
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.method import DSPAMethod
-from dspa_nn.steering.options import SteeringOptions, fill
+from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, fill
 
 TUNED, PAPERS = "map, tuned", "map, paper's settings"
 # arXiv 2603.21461. It names no rule for the vote: "density" is its literal reading.

@@ -13,9 +13,7 @@ from dspa_nn.evaluation.batches import padded
 from dspa_nn.evaluation.teacher_forcing import force, join, quiet
 from dspa_nn.models.facts import as_local
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.method import SteeringMethod
+from dspa_nn.steering import DSPA, EditLog, SteeringMethod
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,7 @@ from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.method import DSPAMethod
-from dspa_nn.steering.options import run_settings
+from dspa_nn.steering import DSPA, DSPAMethod, run_settings
 from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.

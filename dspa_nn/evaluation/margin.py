@@ -9,8 +9,7 @@ from jaxtyping import Float64
 
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, force
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.method import SteeringMethod
+from dspa_nn.steering import DSPA, SteeringMethod
 from dspa_nn.triples import PreferenceTriple
 
 

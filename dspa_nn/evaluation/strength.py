@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dspa_nn.evaluation.latents import Codes
-from dspa_nn.steering.method import DSPAMethod
-from dspa_nn.steering.options import SteeringOptions
+from dspa_nn.steering import DSPAMethod, SteeringOptions
 
 TOLERANCE = 0.1
 _LARGEST_ALPHA = 64.0

@@ -14,9 +14,7 @@ from dspa_nn.errors import DSPAError, DSPAWarning
 from dspa_nn.evaluation.batches import padded, plan_batches
 from dspa_nn.models.facts import as_local
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering.dspa import DSPA
-from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.method import DSPAMethod, SteeringMethod
+from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
 
 # Padded tokens to a pass: the logits of so many positions, twice, stay below 1 GB.
 TOKEN_BUDGET = 1536

@@ -3,7 +3,7 @@
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.fit import fit_merged
 from dspa_nn.steering.hooks import Attachment
-from dspa_nn.steering.log import Edit, EditLog, SteeredPass
+from dspa_nn.steering.log import Edit, EditLog, SteeredPass, received
 from dspa_nn.steering.method import DSPAMethod, Intervention, SteeringMethod
 from dspa_nn.steering.options import (
     CountOptions,
@@ -15,10 +15,11 @@ from dspa_nn.steering.options import (
     PromptRule,
     RunOptions,
     SteeringOptions,
-    allowed_latents,
     fill,
+    run_settings,
 )
 from dspa_nn.steering.plan import Plan
+from dspa_nn.steering.planning import padded
 
 __all__ = [
     "DSPA",
@@ -39,7 +40,9 @@ __all__ = [
     "SteeredPass",
     "SteeringMethod",
     "SteeringOptions",
-    "allowed_latents",
     "fill",
     "fit_merged",
+    "padded",
+    "received",
+    "run_settings",
 ]

@@ -194,18 +194,3 @@ def fill(given: Mapping[str, Any], *fallbacks: Mapping[str, Any]) -> dict[str, A
         {'alpha': 1.0, 'k_diff': 16}
     """
     return settings.fill(given, *fallbacks)
-
-
-def allowed_latents(
-    only: Iterable[int] | None, never: Iterable[int] | None, d_out: int
-) -> Tensor | None:
-    """Return bool [d_out], True where a latent may be chosen, or None where every one may.
-
-    Example:
-        >>> allowed_latents([1, 2], [2], 4)
-        tensor([False,  True, False, False])
-
-    Raises:
-        SteeringError: a latent that the output SAE does not have.
-    """
-    return settings.allowed_latents(only, never, d_out)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
-from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
 

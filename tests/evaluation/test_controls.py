@@ -18,7 +18,7 @@ from dspa_nn.evaluation.margin import margins
 from dspa_nn.evaluation.ranking import mean_difference
 from dspa_nn.evaluation.strength import calibrate, nearest_alpha, nearest_k
 from dspa_nn.graph.select import select
-from dspa_nn.steering.method import DSPAMethod
+from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
 

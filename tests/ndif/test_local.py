@@ -23,7 +23,7 @@ from dspa_nn.ndif.backend import Backend
 from dspa_nn.ndif.messages import explain
 from dspa_nn.ndif.payload import check_fits, look_through, nbytes_of, too_large
 from dspa_nn.ndif.sizes import predicted
-from dspa_nn.steering.log import received
+from dspa_nn.steering import received
 from tests import tiny
 
 KEY = "0a1b2c3d-secret"
