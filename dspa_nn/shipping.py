@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """What stands in for the toolkit's objects when a block is pickled for NDIF.
 
 A map, a plan, an edit log, a prompt and a `DSPA` are pickled as plain tensors with the code of
@@ -10,13 +11,14 @@ what is in it (`Shipment.looking`), then for good.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.stand_ins import (
     PortableDSPA,
     PortableMap,
@@ -33,10 +35,52 @@ Reduced = tuple[Any, ...]
 
 
 @runtime_checkable
+class ShippableSAE(Protocol):
+    """An SAE, as far as sending it is concerned."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Its encode."""
+        ...
+
+    @property
+    def decoder(self) -> Tensor:
+        """[width, d_model]."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        ...
+
+
+@runtime_checkable
 class ShippableDSPA(Protocol):
     """A model and its two SAEs, as far as sending them is concerned."""
 
-    model: Any
+    @property
+    def model(self) -> Any:
+        """An nnsight model."""
+        ...
+
+    @property
+    def input_sae(self) -> ShippableSAE:
+        """The SAE whose encoder votes."""
+        ...
+
+    @property
+    def output_sae(self) -> ShippableSAE:
+        """The SAE that is edited with."""
+        ...
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The settings that its preset holds."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What identifies the model and the SAEs."""
+        ...
 
     def portable(self, columns: Tensor | None = None) -> PortableDSPA:
         """The tensors that travel, with these decoder rows."""
@@ -46,6 +90,16 @@ class ShippableDSPA(Protocol):
 @runtime_checkable
 class ShippableMap(Protocol):
     """A map, as far as sending it is concerned."""
+
+    @property
+    def rows(self) -> Any:
+        """Its input latents, one to a row: a sized array."""
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What identifies the model and the SAEs that it was fitted with."""
+        ...
 
     def columns_used(self) -> Tensor:
         """The output latents that it can edit, ascending."""
@@ -60,7 +114,10 @@ class ShippableMap(Protocol):
 class ShippablePlan(Protocol):
     """A plan, as far as sending it is concerned."""
 
-    made: PortablePlan
+    @property
+    def made(self) -> PortablePlan:
+        """The plan as tensors."""
+        ...
 
     @property
     def latents(self) -> list[int]:
@@ -72,15 +129,15 @@ class Shipment:
     """The toolkit's objects in one block, and what is decided about them.
 
     Attributes:
-        dspas, maps, plans: the objects, in the order in which pickling met them.
+        dspas, maps, plans: the objects, in the order in which pickling came by them.
         columns: output latents whose decoder rows are sent, ascending; None sends every row.
         looking: only looking through, nothing is sent yet.
     """
 
     def __init__(self) -> None:
-        self.dspas: list[Any] = []
-        self.maps: list[Any] = []
-        self.plans: list[Any] = []
+        self.dspas: list[ShippableDSPA] = []
+        self.maps: list[ShippableMap] = []
+        self.plans: list[ShippablePlan] = []
         self.columns: Tensor | None = None
         self.looking = True
 
@@ -90,12 +147,21 @@ class Shipment:
         editable = [map.columns_used() for map in self.maps]
         editable += [torch.tensor(plan.latents, dtype=torch.int64) for plan in self.plans]
         if editable:
-            self.columns = torch.unique(torch.cat(editable))
+            self.columns = sorted_latents(torch.cat(editable))
 
     @property
     def planned(self) -> bool:
-        """Whether plans alone are applied, so that the input encoder stays at home."""
+        """Whether plans alone are applied, so that the input encoder is not sent."""
         return bool(self.plans) and not self.maps
+
+
+def sorted_latents(latents: Tensor) -> Tensor:
+    """Latents ascending, each once.
+
+    >>> sorted_latents(torch.tensor([5, 2, 5]))
+    tensor([2, 5])
+    """
+    return cast(Any, torch).unique(latents)  # torch declares no types here
 
 
 class _Current(threading.local):
@@ -106,7 +172,7 @@ _current = _Current()
 
 
 @contextmanager
-def shipping(shipment: Shipment) -> Iterator[Shipment]:
+def shipping(shipment: Shipment) -> Generator[Shipment]:
     """Make `shipment` the one that objects pickled in this thread belong to."""
     before = _current.shipment
     _current.shipment = shipment

@@ -6,12 +6,13 @@ from typing import Any
 from dspa_nn import errors
 from dspa_nn.errors import DSPAError, NDIFError
 from dspa_nn.graph.refusals import REFUSALS
+from dspa_nn.ndif.adapter import RemoteError
 
 # What shipped code raises, by name: the refusal, or where the server has the toolkit, the error.
-_REFUSALS: dict[str, type[DSPAError]] = {}
-for _refusal in REFUSALS:
-    _error = getattr(errors, _refusal.error.rpartition(".")[2])
-    _REFUSALS |= {_refusal.__name__: _error, _error.__name__: _error}
+_errors: dict[str, type[DSPAError]] = {
+    kind.__name__: getattr(errors, kind.error.rpartition(".")[2]) for kind in REFUSALS
+}
+_REFUSALS = _errors | {error.__name__: error for error in _errors.values()}
 # NDIF's words for jobs that it gave up through no fault of theirs.
 _SHED = ("evicted", "Error submitting request", "Critical server error")
 _NOT_DEPLOYED = ("deploy", "evaluat", "provision", "replica")
@@ -19,14 +20,18 @@ _LAST_LINE = re.compile(r"^(?:[\w.]*\.)?(\w+(?:Error|Refusal|Exception|Interrupt
 
 
 def explain(error: BaseException, host: str, api_key: str, model_key: str) -> DSPAError:
-    """Return the error that a user sees in the place of one of nnsight's, httpx' or websocket's."""
+    """Return the error that a user sees in the place of one of nnsight's, httpx' or websocket's.
+
+    >>> print(explain(ConnectionRefusedError("refused"), "http://127.0.0.1:9", "", "a/b"))
+    no NDIF server answers at http://127.0.0.1:9 (refused); set NDIF_HOST to one that does, ...
+    """
     if isinstance(error, DSPAError):
         return error
     name, text = type(error).__name__, str(error)
     if api_key:
         text = text.replace(api_key, "<api key>")
     cause = error.__cause__
-    if name == "RemoteError":
+    if isinstance(error, RemoteError):
         if cause is not None:
             return _submission(cause, text, host)
         return _job(text, host, model_key)
@@ -112,9 +117,9 @@ def _submission(cause: BaseException, text: str, host: str) -> NDIFError:
 def _job(text: str, host: str, model_key: str) -> DSPAError:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     for line in reversed(lines):
-        found = _LAST_LINE.match(line.strip())
-        if found and found[1] in _REFUSALS:
-            return _REFUSALS[found[1]](found[2])
+        raised = _LAST_LINE.match(line.strip())
+        if raised and raised[1] in _REFUSALS:
+            return _REFUSALS[raised[1]](raised[2])
     plain = _one_line(text)
     if "execution timeout" in plain:
         return NDIFError(
@@ -148,13 +153,13 @@ def _job(text: str, host: str, model_key: str) -> DSPAError:
 
 
 def _frames(lines: list[str]) -> list[str]:
-    """Return the user's own frames of a traceback, each with its line of code."""
-    frames = []
-    for place, line in enumerate(lines):
-        found = re.match(r'\s*File "(?!\[)(.*)", line (\d+), in (.*)', line)
-        if found and "/site-packages/" not in found[1] and "/lib/python" not in found[1]:
-            code = lines[place + 1].strip() if place + 1 < len(lines) else ""
-            frames.append(f"{found[1]}, line {found[2]}: {code}")
+    """Return the user's frames of a traceback, each with its line of code."""
+    frames: list[str] = []
+    for index, line in enumerate(lines):
+        frame = re.match(r'\s*File "(?!\[)(.*)", line (\d+), in (.*)', line)
+        if frame and "/site-packages/" not in frame[1] and "/lib/python" not in frame[1]:
+            code = lines[index + 1].strip() if index + 1 < len(lines) else ""
+            frames.append(f"{frame[1]}, line {frame[2]}: {code}")
     return frames
 
 
@@ -163,7 +168,11 @@ def _users_lines(lines: list[str]) -> str:
 
 
 def readable_key(model_key: str) -> str:
-    """Return a model key as a person reads it: id, task and revision."""
+    """Return a model key as a person reads it: id, task and revision.
+
+    >>> readable_key('TransformersModel:{"repo_id": "a/b", "task": "text-generation"}')
+    'a/b (text-generation, revision main)'
+    """
     import json
 
     try:

@@ -1,13 +1,13 @@
 """What one request to NDIF carries: a block is looked through and counted before it is sent."""
 
-import io
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from dspa_nn.errors import MapError, SteeringError
-from dspa_nn.graph.origin import check_origin
+from dspa_nn.graph import origin as origins_of_maps
+from dspa_nn.graph import stand_ins
 from dspa_nn.ndif.sizes import (
     LEVEL,
     MAX_REQUEST_BYTES,
@@ -16,13 +16,21 @@ from dspa_nn.ndif.sizes import (
     parts,
     ways_of,
 )
-from dspa_nn.shipping import Shipment, registered, shipping
+from dspa_nn.shipping import (
+    Shipment,
+    ShippableDSPA,
+    ShippableMap,
+    ShippablePlan,
+    registered,
+    shipping,
+)
 
 
 def check_fits(load: Shipment) -> None:
     """Refuse, before anything is sent, a map or plan that fits none of the block's `DSPA`s."""
-    origins = [map.provenance for map in load.maps]
-    for origin in origins + [plan.made.options["origin"] for plan in load.plans]:
+    origins: list[Mapping[str, Any]] = [map.provenance for map in load.maps]
+    origins += [vars(plan.made)["options"]["origin"] for plan in load.plans]
+    for origin in origins:
         refusals = [error for dspa in load.dspas if (error := _refusal(dspa, origin))]
         if refusals and len(refusals) == len(load.dspas):
             raise refusals[0]
@@ -48,54 +56,78 @@ def too_large(load: Shipment, size: int, limit: int) -> str:
     return words
 
 
-def payload_of(dspa: Any, map: Any = None) -> Payload:
-    """Count what `apply(map)` sends in one request; without a map, what a counting job sends."""
-    from dspa_nn.graph.stand_ins import as_portable
+def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
+    """Count what `apply(map)` sends in one request; without a map, what a counting job sends.
 
+    >>> payload_of(dspa, map).parts[2].name
+    'decoder, 40 rows'
+
+    Args:
+        dspa: the model and its SAEs.
+        map: a map, or plans (one, or one per row).
+
+    Raises:
+        MapError: it is neither.
+    """
     load = Shipment()
     load.dspas = [dspa]
     if map is not None:
-        try:
-            planned = isinstance(as_portable(map), list)
-        except SteeringError as error:
-            raise MapError(str(error)) from None
-        batch = list(map) if isinstance(map, (list, tuple)) else [map]
-        load.plans, load.maps = (batch, []) if planned else ([], batch)
+        load.plans, load.maps = plans_and_maps(map)
     load.decide()
-    sent: Any = (dspa, map)
+    sent: object = (dspa, map)
     if map is None:
         load.columns = torch.zeros(0, dtype=torch.int64)
         sent = registered((dspa.input_sae.encoder, dspa.output_sae.encoder))
-    found = [part for part in parts(load) if map is not None or part.nbytes]
+    lines = [part for part in parts(load) if map is not None or part.nbytes]
     measured = compressed = None
-    if sum(part.nbytes for part in found) <= MAX_REQUEST_BYTES:
+    if sum(part.nbytes for part in lines) <= MAX_REQUEST_BYTES:
         import zstandard
-        from nnsight.intervention.serialization import dumps
+
+        from dspa_nn.ndif.adapter import pickled
 
         with shipping(load):
-            blob = dumps(sent)
+            blob = pickled(sent)
         measured = len(blob)
         compressed = len(zstandard.ZstdCompressor(level=LEVEL).compress(blob))
-    return Payload(found, estimated(load), measured, compressed, ways_of(load))
+    return Payload(lines, estimated(load), measured, compressed, ways_of(load))
 
 
-def _refusal(dspa: Any, origin: Any) -> Exception | None:
+def plans_and_maps(map: Any) -> tuple[list[ShippablePlan], list[ShippableMap]]:
+    """Tell plans (one, or one per row) from a map.
+
+    >>> [len(kind) for kind in plans_and_maps(map)]
+    [0, 1]
+
+    Raises:
+        MapError: it is neither.
+    """
     try:
-        check_origin(origin, dspa.provenance(), "it is used with")
+        planned = isinstance(cast(Any, stand_ins).as_portable(map), list)
+    except SteeringError as error:
+        raise MapError(str(error)) from None
+    if not planned:
+        return [], [map]
+    plans: list[ShippablePlan] = [*cast(Any, map)] if isinstance(map, (list, tuple)) else [map]
+    return plans, []
+
+
+def _refusal(dspa: ShippableDSPA, origin: Mapping[str, Any]) -> MapError | None:
+    try:
+        cast(Any, origins_of_maps).check_origin(origin, dspa.provenance(), "it is used with")
     except MapError as error:
         return error
     return None
 
 
-def look_through(value: Any) -> Shipment:
-    """Find the toolkit's objects in whatever is about to be pickled, without copying a tensor."""
-    from nnsight.intervention.serialization import DEFAULT_PROTOCOL, CustomCloudPickler
+def look_through(value: object) -> Shipment:
+    """Collect the toolkit's objects in what is about to be pickled, without copying a tensor.
 
-    class Looker(CustomCloudPickler):
-        def persistent_id(self, obj: Any) -> Any:
-            return "tensor" if isinstance(obj, Tensor) else super().persistent_id(obj)
+    >>> look_through({"nested": [dspa, map]}).columns.dtype
+    torch.int64
+    """
+    from dspa_nn.ndif.adapter import walk
 
-    with shipping(Shipment()) as found:
-        Looker(io.BytesIO(), protocol=DEFAULT_PROTOCOL).dump(value)
-    found.decide()
-    return found
+    with shipping(Shipment()) as shipment:
+        walk(value)
+    shipment.decide()
+    return shipment

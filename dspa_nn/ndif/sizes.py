@@ -1,11 +1,13 @@
 """How many bytes a remote run sends, from tensors or from shapes, and what would be less."""
 
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dspa_nn.graph.settings import PAPER
+from dspa_nn.graph.settings import DEFAULTS
+from dspa_nn.shipping import Shipment, ShippableMap, ShippableSAE
 
 # A request passes through the server's Redis, which takes no value above 512 MiB.
 MAX_REQUEST_BYTES = 512 * 2**20 - 2**16
@@ -17,11 +19,37 @@ NARROW = "DSPA(..., payload_dtype='bfloat16'), named inexact"
 SAMPLE = 1 << 20
 
 
-class Part(NamedTuple):
-    """One line of a payload: what it is, and its bytes."""
+class PartKind(StrEnum):
+    """What a group of tensors in a request belongs to."""
 
-    name: str
+    INPUT_ENCODER = "input encoder"
+    OUTPUT_ENCODER = "output encoder"
+    DECODER = "decoder"
+    MAP = "map"
+    PLAN = "plan"
+
+
+# What the number of a part counts.
+_COUNTED = {PartKind.DECODER: "rows", PartKind.MAP: "rows", PartKind.PLAN: "latents"}
+
+
+class Part(NamedTuple):
+    """One line of a payload: what it is, its bytes, and how many rows or latents it holds.
+
+    >>> Part(PartKind.DECODER, 5120, 40).name
+    'decoder, 40 rows'
+    """
+
+    kind: PartKind
     nbytes: int
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The part in words."""
+        if self.number is None:
+            return self.kind.value
+        return f"{self.kind.value}, {self.number} {_COUNTED[self.kind]}"
 
 
 class Way(NamedTuple):
@@ -82,37 +110,35 @@ class Payload:
     __repr__ = __str__
 
 
-def parts(load: Any) -> list[Part]:
-    """Return the bytes of what travels, part by part; load: a `payload.Shipment`."""
-    lines = []
+def parts(load: Shipment) -> list[Part]:
+    """Return the bytes of what travels, part by part."""
+    lines: list[Part] = []
     for dspa in load.dspas:
-        saes = {"input encoder": dspa.input_sae, "output encoder": dspa.output_sae}
-        if load.planned:
-            del saes["input encoder"]
-        lines += [Part(name, _bytes(_tensors(sae))) for name, sae in saes.items()]
+        if not load.planned:
+            lines.append(Part(PartKind.INPUT_ENCODER, _bytes(_tensors(dspa.input_sae))))
+        lines.append(Part(PartKind.OUTPUT_ENCODER, _bytes(_tensors(dspa.output_sae))))
         decoder = dspa.output_sae.decoder
         rows = len(decoder) if load.columns is None else len(load.columns)
-        lines.append(Part(f"decoder, {rows} rows", rows * decoder[:1].nbytes))
-    for own in load.maps:
-        lines.append(Part(f"map, {len(own.rows)} rows", _bytes(_values(own.portable().arrays))))
-    for own in load.plans:
-        lines.append(Part(f"plan, {len(own.latents)} latents", _bytes(_values(vars(own.made)))))
+        lines.append(Part(PartKind.DECODER, rows * decoder[:1].nbytes, rows))
+    lines += [Part(PartKind.MAP, _bytes(_arrays(map)), len(map.rows)) for map in load.maps]
+    for plan in load.plans:
+        tensors = _values(vars(plan.made))
+        lines += [Part(PartKind.PLAN, _bytes(tensors), len(plan.latents))]
     return lines
 
 
-def estimated(load: Any) -> int:
+def estimated(load: Shipment) -> int:
     """Estimate the bytes of a request as it is sent, from a compressed sample of each tensor."""
     total = 30_000.0
     for dspa in load.dspas:
         saes = [dspa.output_sae] if load.planned else [dspa.input_sae, dspa.output_sae]
-        total += sum(own.nbytes * _shrinks(own) for sae in saes for own in _tensors(sae))
+        total += sum(tensor.nbytes * _shrinks(tensor) for sae in saes for tensor in _tensors(sae))
         decoder = dspa.output_sae.decoder
         rows = len(decoder) if load.columns is None else len(load.columns)
         total += rows * decoder[:1].nbytes * _shrinks(decoder)
-    arrays = [own.portable().arrays for own in load.maps]
-    for own in arrays + [vars(own.made) for own in load.plans]:
-        total += sum(tensor.nbytes * _shrinks(tensor) for tensor in _values(own))
-    return int(total)
+    tensors = [tensor for map in load.maps for tensor in _arrays(map)]
+    tensors += [tensor for plan in load.plans for tensor in _values(vars(plan.made))]
+    return int(total + sum(tensor.nbytes * _shrinks(tensor) for tensor in tensors))
 
 
 def _shrinks(tensor: Tensor) -> float:
@@ -124,53 +150,57 @@ def _shrinks(tensor: Tensor) -> float:
     return len(zstandard.ZstdCompressor(level=LEVEL).compress(blob)) / max(1, len(blob))
 
 
-def _tensors(sae: Any) -> list[Tensor]:
+def _tensors(sae: ShippableSAE) -> list[Tensor]:
     return list(sae.encoder.tensors.values())
 
 
-def _values(own: dict[str, Any]) -> list[Tensor]:
-    return [value for value in own.values() if isinstance(value, Tensor)]
+def _arrays(map: ShippableMap) -> list[Tensor]:
+    return _values(vars(map.portable())["arrays"])
+
+
+def _values(values: dict[str, Any]) -> list[Tensor]:
+    return [value for value in values.values() if isinstance(value, Tensor)]
 
 
 def _bytes(tensors: list[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def ways_of(load: Any) -> list[Way]:
-    """What could be sent in the place of a block's objects; load: a `payload.Shipment`."""
-    size = {
-        kind: sum(part.nbytes for part in parts(load) if part.name.startswith(kind))
-        for kind in ("input", "output", "decoder", "map", "plan")
-    }
-    second = size["output"]
+def ways_of(load: Shipment) -> list[Way]:
+    """What could be sent in the place of a block's objects."""
+    size = dict.fromkeys(PartKind, 0)
+    for part in parts(load):
+        size[part.kind] += part.nbytes
+    of_input, of_output = size[PartKind.INPUT_ENCODER], size[PartKind.OUTPUT_ENCODER]
+    second = of_output
     for dspa in load.dspas:
-        rows = 2 * (dspa.defaults.get("k_diff") or PAPER["k_diff"])
-        second += min(size["decoder"], rows * dspa.output_sae.decoder[:1].nbytes)
-    planned = max(size["input"], second)
-    narrow = sum(size.values()) - (size["input"] + size["output"] + size["decoder"]) // 2
-    found = [Way("planned first", PLAN_FIRST, planned)] if load.maps else []
+        rows = 2 * (dspa.defaults.get("k_diff") or DEFAULTS["k_diff"])
+        second += min(size[PartKind.DECODER], rows * dspa.output_sae.decoder[:1].nbytes)
+    planned = max(of_input, second)
+    narrow = sum(size.values()) - (of_input + of_output + size[PartKind.DECODER]) // 2
+    ways = [Way("planned first", PLAN_FIRST, planned)] if load.maps else []
     if any(dspa.output_sae.decoder.element_size() == 4 for dspa in load.dspas):
-        found.append(Way("in bfloat16", NARROW, narrow))
+        ways.append(Way("in bfloat16", NARROW, narrow))
         if load.maps:
-            found.append(Way("planned first, in bfloat16", "both of these", planned // 2))
-    return found
+            ways.append(Way("planned first, in bfloat16", "both of these", planned // 2))
+    return ways
 
 
 def from_shapes(d_model: int, d_in: int, d_out: int, *, columns: int) -> str:
     """Say what an `apply` and a count would send, from shapes alone.
 
-    columns: output latents that the map can edit. The map's own entries come on top.
+    columns: output latents that the map can edit. The entries of the map come on top.
 
     >>> print(from_shapes(3584, 16384, 16384, columns=159))
                    float32              bfloat16
           472,303,616 fits      236,151,808 fits  both encoders and 159 decoder rows, ...
     """
-    rows = 2 * PAPER["k_diff"]
-    sizes = []
+    rows = 2 * DEFAULTS["k_diff"]
+    sizes: list[tuple[int, int, int]] = []
     for itemsize in (4, 2):
-        found = predicted(d_model, d_in, d_out, columns=columns, itemsize=itemsize)
-        planned = found[1].nbytes + min(columns, rows) * d_model * itemsize
-        sizes.append((sum(part.nbytes for part in found), found[0].nbytes, planned))
+        sent = predicted(d_model, d_in, d_out, columns=columns, itemsize=itemsize)
+        planned = sent[1].nbytes + min(columns, rows) * d_model * itemsize
+        sizes.append((sum(part.nbytes for part in sent), sent[0].nbytes, planned))
     names = (
         f"both encoders and {columns} decoder rows, in one request",
         "planned first, request 1: the input encoder",
@@ -195,8 +225,7 @@ def predicted(
     >>> sum(part.nbytes for part in predicted(3584, 16384, 16384, columns=159))
     472303616
     """
-    widths = {"input encoder": d_in, "output encoder": d_out}
-    found = [Part(name, width * (d_model + 2) * itemsize) for name, width in widths.items()][
-        -encoders:
-    ]
-    return [*found, Part(f"decoder, {columns} rows", columns * d_model * itemsize)]
+    widths = {PartKind.INPUT_ENCODER: d_in, PartKind.OUTPUT_ENCODER: d_out}
+    sent = [Part(kind, width * (d_model + 2) * itemsize) for kind, width in widths.items()]
+    rows = Part(PartKind.DECODER, columns * d_model * itemsize, columns)
+    return [*sent[-encoders:], rows]
