@@ -322,8 +322,7 @@ def test_public_docstrings_open_with_an_example() -> None:
 def test_every_public_name_has_its_place_in_the_docs() -> None:
     pages = "\n".join(path.read_text() for path in (REPOSITORY / "docs" / "api").glob("*.md"))
     listed = set(re.findall(r"^::: (dspa_nn[\w.]+)", pages, flags=re.MULTILINE))
-    homes = {getattr(dspa_nn, name).__module__ + "." + name for name in dspa_nn.__all__}
-    assert homes <= listed
+    assert {f"dspa_nn.{name}" for name in dspa_nn.__all__} <= listed
 
 
 def test_the_page_of_refusals_quotes_the_source() -> None:

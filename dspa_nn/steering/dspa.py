@@ -85,7 +85,8 @@ class DSPA(ModelAndSAEs):
             model: an nnsight model to use in place of the one that the preset names.
             dispatch: load the model's weights; without them bytes can be counted (`payload`), and
                 a model with a hub id can be run on NDIF.
-            payload_dtype, sae_device: as for `DSPA`.
+            payload_dtype: as for `DSPA`.
+            sae_device: as for `DSPA`.
 
         Raises:
             DSPAError: no such preset.

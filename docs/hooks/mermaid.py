@@ -1,0 +1,19 @@
+"""Diagrams in Mermaid: the library comes with this site, and only pages with a diagram load it.
+
+Material for MkDocs would fetch it from elsewhere when a page is opened.
+"""
+
+from typing import Any
+
+from mkdocs.utils import get_relative_url
+
+LIBRARY = "assets/mermaid.tiny.js"
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    if 'class="mermaid"' not in output:
+        return output
+    script = f'<script src="{get_relative_url(LIBRARY, page.url)}"></script>\n'
+    # Before Material's script, which looks for the library when it starts.
+    head, body, rest = output.partition("</head>")
+    return head + script + body + rest
