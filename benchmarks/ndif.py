@@ -32,6 +32,7 @@ from nnsight import CONFIG, save
 
 import dspa_nn as dn
 from benchmarks._report import options, write
+from dspa_nn.ndif import backend_factory
 from dspa_nn.steering import padded
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 
@@ -53,7 +54,7 @@ class Both:
         self.triples = [row.triple for row in take_demo_rows(rows, "fit", 64)]
         held_out = [row.triple.prompt for row in take_demo_rows(rows, "test", prompts)]
         self.prompts = [self.here.render(prompt) for prompt in held_out]
-        self.route = self.there.model._remote_backend
+        self.traffic = backend_factory(self.there.model)
 
     def fit(self, remote: bool) -> tuple[Any, float]:
         """Count 64 triples and fit; return the map and the seconds."""
@@ -101,9 +102,9 @@ class Both:
 
     def bytes_of(self, run: Callable[[], Any]) -> tuple[Any, int, int]:
         """Run; return what came, bytes up and bytes down."""
-        sent, received = self.route.sent, self.route.received
+        sent, received = self.traffic.sent, self.traffic.received
         found = run()
-        return found, self.route.sent - sent, self.route.received - received
+        return found, self.traffic.sent - sent, self.traffic.received - received
 
 
 def remote() -> Any:

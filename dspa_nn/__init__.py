@@ -27,7 +27,7 @@ _HOMES = {
     "FileError": "dspa_nn.errors",
     "NDIFError": "dspa_nn.errors",
     "Job": "dspa_nn.ndif.jobs",
-    "remote_model": "dspa_nn.ndif.backend",
+    "remote_model": "dspa_nn.ndif.models",
     "doctor": "dspa_nn.ndif.diagnosis",
     "DSPAWarning": "dspa_nn.errors",
 }
@@ -46,9 +46,7 @@ if TYPE_CHECKING:
         TripleError,
     )
     from dspa_nn.maps.map import ConditionalDifferenceMap
-    from dspa_nn.ndif.backend import remote_model
-    from dspa_nn.ndif.diagnosis import doctor
-    from dspa_nn.ndif.jobs import Job
+    from dspa_nn.ndif import Job, doctor, remote_model
     from dspa_nn.steering.dspa import DSPA
     from dspa_nn.steering.log import EditLog
     from dspa_nn.steering.plan import Plan

@@ -187,6 +187,34 @@ def test_one_module_of_graph_knows_nnsights_internals(path: Path) -> None:
     assert path.stem == "adapter" or not names + imported
 
 
+# What nnsight offers to everybody: `from nnsight import ...` of these, and its model class.
+NNSIGHT_NAMES = {"CONFIG", "register", "save"}
+NNSIGHT_MODELS = ("nnsight.modeling.transformers", "TransformersModel")
+NNSIGHT_ADAPTER = "dspa_nn.ndif.adapter"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_nnsights_inner_workings_are_known_to_its_adapters_alone(path: Path) -> None:
+    # `graph/`, which runs on the server, has an adapter too, and a rule in its tests.
+    name = name_of(path)
+    if name == NNSIGHT_ADAPTER or name.startswith("dspa_nn.graph"):
+        return
+    for node in ast.walk(tree_of(path)):
+        where = f"{path.name}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Import):
+            inner = [alias.name for alias in node.names if alias.name.startswith("nnsight.")]
+            assert not inner, f"{where}: {inner}"
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "nnsight":
+            for alias in node.names:
+                allowed = node.module == "nnsight" and alias.name in NNSIGHT_NAMES
+                allowed |= (node.module, alias.name) == NNSIGHT_MODELS
+                assert allowed, f"{where}: {alias.name} of {node.module} belongs in the adapter"
+        if isinstance(node, ast.Constant):
+            assert node.value != "interleave", f"{where}: a frame of nnsight's"
+        if isinstance(node, ast.Attribute):
+            assert not re.match(r"_remote", node.attr), f"{where}: .{node.attr} is nnsight's"
+
+
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_rule_10_every_module_is_checked_or_travels(path: Path) -> None:
     name = name_of(path)

@@ -7,7 +7,7 @@ import typer
 from dspa_nn.cli.options import DEFAULT_PRESET, Preset
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models.configs import model_shape
-from dspa_nn.ndif.sizes import from_shapes
+from dspa_nn.ndif import from_shapes
 from dspa_nn.steering import DSPA
 
 

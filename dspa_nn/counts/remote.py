@@ -19,6 +19,7 @@ from dspa_nn.counts.batches import Job, to_tensors
 from dspa_nn.counts.table import ActivationCounts, Block
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
 from dspa_nn.files import write_atomically
+from dspa_nn.ndif import backend_of, new_backend
 from dspa_nn.shipping import TRAVELS
 
 IN_FLIGHT = 2
@@ -132,22 +133,22 @@ class Run:
                     stacklevel=4,
                 )
             elif number not in done and number < len(self.chunks):
-                self.underway[number] = quiet_backend(self.model, job_id)
+                self.underway[number] = new_backend(self.model, job_id=job_id)
                 self.attempts[number] = 1
                 self.heard[number] = time.monotonic()
 
     def _poll(self, number: int) -> Any:
         backend = self.underway[number]
-        before = backend.status
+        before = backend.state
         try:
             found = backend()
         except NDIFError as error:
-            if backend.status is not None and backend.status.value == "ERROR":
+            if backend.state == "ERROR":
                 if self.attempts[number] >= ATTEMPTS or not error.passing:
                     raise
                 self.heard[number] = -PATIENCE  # the job is over: submit it again
             return None
-        if backend.status != before:
+        if backend.state != before:
             self.heard[number] = time.monotonic()
         return found
 
@@ -155,7 +156,7 @@ class Run:
         """Give up jobs of which nothing was heard; return their chunks, to be submitted again."""
         again = []
         for number in list(self.underway):
-            known = self.underway[number].status is not None
+            known = self.underway[number].state is not None
             patience = PATIENCE if known else UNKNOWN_PATIENCE
             if time.monotonic() - self.heard[number] < patience:
                 continue
@@ -200,7 +201,7 @@ def submit(model: Any, counter: Any, chunk: list[dict[str, Any]]) -> Any:
     from nnsight import register
 
     register(TRAVELS)
-    with model.session(backend=quiet_backend(model)) as tracer:
+    with model.session(backend=new_backend(model)) as tracer:
         found = save([])
         for tensors in chunk:
             counter.begin(tensors)
@@ -212,14 +213,7 @@ def submit(model: Any, counter: Any, chunk: list[dict[str, Any]]) -> Any:
                 with model.trace(own["inputs"], past_key_values=cache, use_cache=cache is not None):
                     counter.response(own["target"])
             found.append(counter.packed())
-    return tracer.backend
-
-
-def quiet_backend(model: Any, job_id: str | None = None) -> Any:
-    """A backend that submits a job, or asks after one, and prints nothing: the bar tells enough."""
-    backend = model._remote_backend(True, False, job_id)
-    backend.display.enabled = False
-    return backend
+    return backend_of(tracer)
 
 
 def unpacked(table: tuple[Any, Any, Any], width: int) -> Any:

@@ -204,9 +204,7 @@ class PortableDSPA:
         return [(item.prompt_ids, item.content) for item in batch]
 
 
-def arrive(
-    path: str, state: dict[str, Any], stand_in: type[Any], parts: dict[str, Any]
-) -> Any:
+def arrive(path: str, state: dict[str, Any], stand_in: type[Any], parts: dict[str, Any]) -> Any:
     """The object itself where its class can be imported, else what stands in for it.
 
     path: the dotted path of the class; state: the attributes of the object; stand_in, parts: the

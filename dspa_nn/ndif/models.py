@@ -2,7 +2,6 @@
 """Models that run on NDIF: built without weights, with backends of our own."""
 
 import weakref
-from collections.abc import Callable
 from typing import Any, cast
 
 from dspa_nn.errors import NDIFError

@@ -180,7 +180,7 @@ class Stand:
 
     def __init__(self, model: Any, counter: Any, chunk: Any) -> None:
         self.model, self.counter, self.chunk = model, counter, chunk
-        self.job_id, self.status = "job", None
+        self.job_id, self.state = "job", None
 
     def __call__(self) -> dict[str, Any]:
         found = []

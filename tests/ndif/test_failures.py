@@ -67,7 +67,7 @@ def test_what_is_not_deployed_is_named(
 ) -> None:
     from nnsight.modeling.transformers import TransformersModel
 
-    from dspa_nn.ndif.backend import adopt
+    from dspa_nn.ndif import adopt
 
     model = TransformersModel(
         remote.model.repo_id,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dspa_nn as dn
+from dspa_nn.ndif import backend_factory
 
 pytestmark = pytest.mark.ndif
 OPTIONS: dict[str, Any] = {"alpha": 0.5, "k_diff": 256}
@@ -107,24 +108,24 @@ def test_the_payload_is_what_can_matter(remote: Any, map: Any) -> None:
     assert payload.measured is not None
     assert payload.measured <= 1.15 * payload.nbytes
     generated(remote, map, "both", prompts(remote, "Hi"), True)
-    assert remote.model._remote_backend.last.sent <= 1.15 * payload.nbytes
+    assert backend_factory(remote.model).last.sent <= 1.15 * payload.nbytes
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_planned_first_equals_one_request(remote: Any, map: Any, rows: int) -> None:
     rendered = prompts(remote, *QUESTIONS[:rows])
-    route = remote.model._remote_backend
+    factory = backend_factory(remote.model)
     ids, edits = generated(remote, map, "both", rendered, True)
-    whole = route.last.sent
+    whole = factory.last.sent
     options = {name: value for name, value in OPTIONS.items() if name != "alpha"}
     plans = remote.plan(map, rendered, remote=True, mode="both", **options)
-    first = route.last.sent
+    first = factory.last.sent
     with remote.model.generate(
         padded(remote, rendered), max_new_tokens=5, do_sample=False, remote=True
     ) as tracer:
         own = remote.apply(plans, alpha=OPTIONS["alpha"])
         own_ids = tracer.result.save()
-    second = route.last.sent
+    second = factory.last.sent
     assert torch.equal(own_ids, ids)
     assert list(own) == list(edits)
     assert str(own) == str(edits)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import dspa_nn as dn
+from dspa_nn.ndif import backend_factory
 
 pytestmark = [
     pytest.mark.ndif,
@@ -38,7 +39,7 @@ def model(remote: Any, server: Any) -> Any:
 def collected(model: Any) -> Iterator[None]:
     """Let go of broken connections while their warning is expected, not at the end of all tests."""
     yield
-    model._remote_backend.last = None
+    backend_factory(model).last = None
     gc.collect()
 
 
