@@ -94,7 +94,7 @@ def _coefficients(kind: type, serialized: str, blocks: int) -> ForwardFlops:
     predicted = found.blocks(3 * n) + found.attention(3 * n, past + 1)
     if predicted != count_forward(model, 3 * n, past=past + 1):
         raise DSPAError(
-            f"a forward of {kind.__name__} does not cost a fixed number of FLOPs a token and a "
+            f"a forward of {kind.__name__} does not cost a fixed number of FLOPs per token and "
             "pair of tokens, so it cannot be predicted from lengths: count it with "
             "torch.utils.flop_counter on real inputs"
         )

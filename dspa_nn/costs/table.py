@@ -17,7 +17,7 @@ _LAST_TARGETS = {"gemma-2-2b": 14, "gemma-2-9b": 18}
 
 @dataclass(frozen=True)
 class CostRow:
-    """One way to align: mean FLOPs a triple, as a multiple of `DSPA.count`'s, and how it is known.
+    """One way to align: mean FLOPs per triple, as a multiple of `DSPA.count`'s, and their source.
 
     Example:
         >>> preset_costs("gemma-2-9b")["DPO"].ratio
@@ -39,7 +39,7 @@ class CostTable:
     Example:
         >>> table = preset_costs("gemma-2-9b", [(1000, 1000, 1000)])
         >>> print(table)
-        >>> table["DPO"].flops / 1e12  # TFLOP a triple
+        >>> table["DPO"].flops / 1e12  # TFLOP per triple
 
     Attributes:
         model: its name. parameters: how many, counted. input_layer, output_layer: that the SAEs
@@ -78,10 +78,10 @@ class CostTable:
             f"{self.d_in} and {self.d_out} latents at layers {self.input_layer} and "
             f"{self.output_layer}\n{self.triples} triple(s), mean tokens: prompt {self.prompt:.5g},"
             f" chosen {self.chosen:.5g}, rejected {self.rejected:.5g}\n"
-            f"  {'':<{longest}}  TFLOP a triple  ratio"
+            f"  {'':<{longest}}  TFLOP per triple  ratio"
         )
         lines = [
-            f"  {row.way:<{longest}}  {row.flops / 1e12:>14.4g}  {row.ratio:>5.3g}  {row.known}"
+            f"  {row.way:<{longest}}  {row.flops / 1e12:>16.4g}  {row.ratio:>5.3g}  {row.known}"
             for row in self.rows
         ]
         return "\n".join([head, *lines])

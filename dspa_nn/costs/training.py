@@ -217,7 +217,7 @@ def _quadratic(count: Callable[[int], int]) -> tuple[int, int]:
     a = (once - n * n * b) // n
     if count(3 * n) != 3 * n * (a + 3 * n * b):
         raise DSPAError(
-            "training does not cost a fixed number of FLOPs a token and a pair of tokens, so it "
+            "training does not cost a fixed number of FLOPs per token and pair of tokens, so it "
             "cannot be predicted from lengths: count it with torch.utils.flop_counter"
         )
     return a, b
