@@ -10,6 +10,9 @@ INSTALLED = $(VENV)/.installed-$(KEY)-
 # Tiny models on few cores: one thread a process is faster than many, and repeatable.
 # Two processes, a file whole in one of them; the NDIF tests share one server, so they run apart.
 PARALLEL := -n 2 --dist loadfile
+# What pip says is shown only where it fails.
+PIP_LOG := $(VENV)/pip.log
+QUIET = > $(PIP_LOG) 2>&1 || { cat $(PIP_LOG) >&2; exit 1; }
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
 .PHONY: help demo test check format docs bench bench-full ndif ndif-stop clean
@@ -25,7 +28,7 @@ help:
 	@echo "make clean   remove what the targets above made, .venv included"
 
 demo: $(INSTALLED)demo
-	$(BIN)/dspa demo --out demo
+	@$(BIN)/dspa demo --out demo
 
 # Ray starts processes of its own, so its test runs after the parallel ones.
 RAY := tests/recipes/test_ray.py
@@ -73,15 +76,17 @@ clean:
 
 $(PEERS): $(INSTALLED)demo,test,bench
 	rm -rf $(VENV)/peers $(VENV)/nnterp
-	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
-	  steering-vectors==0.12.2 scikit-learn joblib threadpoolctl narwhals
-	grep -v '^nnsight==' constraints.txt > $(VENV)/nnterp.txt
-	$(BIN)/python -m venv $(VENV)/nnterp
-	$(VENV)/nnterp/bin/python -m pip install --quiet -c $(VENV)/nnterp.txt nnterp==1.3.0 nnsight==0.7.0
+	@echo "Installing the libraries that are compared with (a few minutes, once)."
+	@$(BIN)/python -m pip install --no-deps --target $(VENV)/peers \
+	  steering-vectors==0.12.2 scikit-learn joblib threadpoolctl narwhals $(QUIET)
+	@grep -v '^nnsight==' constraints.txt > $(VENV)/nnterp.txt
+	@$(BIN)/python -m venv $(VENV)/nnterp
+	@$(VENV)/nnterp/bin/python -m pip install -c $(VENV)/nnterp.txt nnterp==1.3.0 nnsight==0.7.0 $(QUIET)
 	@touch '$@'
 
 $(INSTALLED)%: | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
+	@echo "Installing dspa-nn[$*] into $(VENV) (a few minutes, once)."
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[$*]' $(QUIET)
 	@touch '$@'
 
 $(BIN)/python:

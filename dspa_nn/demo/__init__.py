@@ -1,5 +1,6 @@
 """The demo: fit a map on embedded triples, steer held-out prompts, measure what it did."""
 
 from dspa_nn.demo.run import run_demo
+from dspa_nn.demo.show import terminal
 
-__all__ = ["run_demo"]
+__all__ = ["run_demo", "terminal"]

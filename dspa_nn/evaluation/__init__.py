@@ -1,1 +1,59 @@
-"""Measures of what steering does: for now, the lexical style score of the demo."""
+"""Measures of what steering does, and the controls that it is compared with.
+
+Every measure takes a `SteeringMethod` (`dspa_nn.steering`), so that DSPA and whatever it is compared
+with pass through the same code.
+"""
+
+from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
+from dspa_nn.evaluation.controls import (
+    densities,
+    density_matched,
+    global_difference,
+    permuted,
+    swapped,
+)
+from dspa_nn.evaluation.latents import Codes, encode
+from dspa_nn.evaluation.margin import Margins, margins
+from dspa_nn.evaluation.ranking import (
+    accuracy,
+    alike_in_length,
+    global_accuracy,
+    longer_wins,
+    mean_difference,
+    scores,
+    selected,
+)
+from dspa_nn.evaluation.statistics import Interval, bootstrap
+from dspa_nn.evaluation.strength import Match, calibrate
+from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation.teacher_forcing import Forced, force
+
+__all__ = [
+    "Answers",
+    "Codes",
+    "Forced",
+    "Interval",
+    "Margins",
+    "Match",
+    "accuracy",
+    "alike_in_length",
+    "answer",
+    "bootstrap",
+    "calibrate",
+    "densities",
+    "density_matched",
+    "distinct",
+    "encode",
+    "force",
+    "global_accuracy",
+    "global_difference",
+    "longer_wins",
+    "margins",
+    "mean_difference",
+    "permuted",
+    "scores",
+    "selected",
+    "surprise",
+    "swapped",
+    "warmth",
+]
