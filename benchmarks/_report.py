@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dspa_nn import __version__
-from dspa_nn.evaluation.statistics import bootstrap
+from dspa_nn.evaluation import bootstrap
 
 PACKAGES = ("torch", "nnsight", "transformers", "sae-lens")
 Rows = Sequence[Mapping[str, Any]]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import warmth
 
 SHORTEST = 12  # tokens
 RATIO = (0.7, 1.4)  # tokens of the warm answer over those of the formal one

@@ -21,7 +21,7 @@ import demo_cleaning as cleaning
 import demo_decoding as decoding
 import torch
 
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import warmth
 from dspa_nn.models import embedded
 
 HERE = Path(__file__).parent

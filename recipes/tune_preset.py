@@ -27,11 +27,7 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.evaluation.answers import answer, surprise
-from dspa_nn.evaluation.margin import Margins, margins
-from dspa_nn.evaluation.ranking import accuracy
-from dspa_nn.evaluation.statistics import bootstrap
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import Margins, accuracy, answer, bootstrap, margins, surprise, warmth
 from dspa_nn.progress import show_progress
 from dspa_nn.steering import DSPAMethod
 from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows

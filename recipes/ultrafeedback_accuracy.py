@@ -25,14 +25,14 @@ from _accuracy.dense import Fitted, combined, fit_dense
 
 import dspa_nn as dn
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.evaluation.ranking import (
+from dspa_nn.evaluation import (
     alike_in_length,
+    bootstrap,
     longer_wins,
     mean_difference,
     ranked,
     selected,
 )
-from dspa_nn.evaluation.statistics import bootstrap
 from dspa_nn.triples import Skipped, read_demo_rows, read_row, ultrafeedback_rows
 
 PRESET = "smollm2-135m-instruct"

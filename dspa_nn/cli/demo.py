@@ -7,7 +7,6 @@ import typer
 
 from dspa_nn import demo as application
 from dspa_nn.cli.options import MaxNewTokens
-from dspa_nn.demo.show import terminal
 
 
 def demo(
@@ -19,5 +18,10 @@ def demo(
 ) -> None:
     """Fit a map on embedded triples, steer held-out prompts, and print the measured effect."""
     application.run_demo(
-        out, n_fit=fit, n_test=test, max_new_tokens=max_new_tokens, seed=seed, console=terminal()
+        out,
+        n_fit=fit,
+        n_test=test,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        console=application.terminal(),
     )

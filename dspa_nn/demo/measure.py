@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64
 
-from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
-from dspa_nn.evaluation.margin import Margins, margins
-from dspa_nn.evaluation.statistics import Interval, bootstrap
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import (
+    Answers,
+    Interval,
+    Margins,
+    answer,
+    bootstrap,
+    distinct,
+    margins,
+    surprise,
+    warmth,
+)
 from dspa_nn.progress import show_progress
 from dspa_nn.steering import DSPA, SteeringMethod
 from dspa_nn.triples import DemoRow

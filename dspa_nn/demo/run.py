@@ -13,7 +13,7 @@ from dspa_nn.demo import report, show
 from dspa_nn.demo.measure import measure
 from dspa_nn.demo.setup import matched_controls, tuned_and_paper
 from dspa_nn.demo.verdict import differences, verdicts
-from dspa_nn.evaluation.latents import encode
+from dspa_nn.evaluation import encode
 from dspa_nn.files import write_atomically
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering import DSPA, DSPAMethod

@@ -4,16 +4,17 @@ from dataclasses import replace
 from typing import Any, cast
 
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.evaluation.controls import (
+from dspa_nn.evaluation import (
+    Codes,
+    Match,
+    calibrate,
     densities,
     density_matched,
     global_difference,
+    mean_difference,
     permuted,
     swapped,
 )
-from dspa_nn.evaluation.latents import Codes
-from dspa_nn.evaluation.ranking import mean_difference
-from dspa_nn.evaluation.strength import Match, calibrate
 from dspa_nn.graph.settings import PAPER
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, fill
 

@@ -11,8 +11,7 @@ from rich.text import Text
 
 from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.verdict import Verdict
-from dspa_nn.evaluation.statistics import Interval
-from dspa_nn.evaluation.strength import Match
+from dspa_nn.evaluation import Interval, Match
 from dspa_nn.triples import DemoRow
 
 EXAMPLES = 3

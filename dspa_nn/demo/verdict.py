@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dspa_nn.demo.measure import Outcome
-from dspa_nn.evaluation.statistics import Interval, bootstrap
+from dspa_nn.evaluation import Interval, bootstrap
 from dspa_nn.triples import DemoRow
 
 HIGHEST_PERPLEXITY_RATIO = 1.3

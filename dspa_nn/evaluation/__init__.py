@@ -1,6 +1,6 @@
 """Measures of what steering does, and the controls that it is compared with.
 
-Every measure takes a `SteeringMethod` (`dspa_nn.steering`), so that DSPA and whatever it is compared
+A measure takes a `SteeringMethod` (`dspa_nn.steering`), so that DSPA and whatever it is compared
 with pass through the same code.
 """
 
@@ -20,6 +20,7 @@ from dspa_nn.evaluation.ranking import (
     global_accuracy,
     longer_wins,
     mean_difference,
+    ranked,
     scores,
     selected,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "margins",
     "mean_difference",
     "permuted",
+    "ranked",
     "scores",
     "selected",
     "surprise",

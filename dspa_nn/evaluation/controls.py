@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.select import select
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import Planner
 
 

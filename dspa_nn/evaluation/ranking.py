@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float64
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.select import select
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 
 
 def right(values: Any) -> Float64[np.ndarray, " n"]:

@@ -13,9 +13,7 @@ from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.show import compared
 from dspa_nn.demo.verdict import differences, verdicts
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation.answers import answer
-from dspa_nn.evaluation.margin import margins
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import answer, margins, warmth
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 from tests import eval_zoo
 

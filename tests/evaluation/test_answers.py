@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
+from dspa_nn.evaluation import Answers, answer, distinct, surprise
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 

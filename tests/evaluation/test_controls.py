@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import dspa_nn as dn
+from dspa_nn.evaluation import encode, margins, mean_difference
 from dspa_nn.evaluation.controls import (
     densities,
     density_matched,
@@ -13,9 +14,6 @@ from dspa_nn.evaluation.controls import (
     replacements,
     swapped,
 )
-from dspa_nn.evaluation.latents import encode
-from dspa_nn.evaluation.margin import margins
-from dspa_nn.evaluation.ranking import mean_difference
 from dspa_nn.evaluation.strength import calibrate, nearest_alpha, nearest_k
 from dspa_nn.graph.select import select
 from dspa_nn.steering import DSPAMethod

@@ -6,8 +6,8 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.errors import DSPAError
+from dspa_nn.evaluation import margins
 from dspa_nn.evaluation.batches import plan_batches
-from dspa_nn.evaluation.margin import margins
 from dspa_nn.evaluation.teacher_forcing import Pass, force
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo, tiny

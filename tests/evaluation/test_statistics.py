@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dspa_nn.evaluation.statistics import Interval, bootstrap
+from dspa_nn.evaluation import Interval, bootstrap
 
 
 def test_interval_of_a_mean_is_near_the_normal_one():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import warmth
 
 
 def test_the_examples_of_the_docstring():

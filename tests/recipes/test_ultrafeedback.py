@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from dspa_nn.evaluation.ranking import accuracy, global_accuracy, scores, selected
+from dspa_nn.evaluation import accuracy, global_accuracy, scores, selected
 from dspa_nn.triples import ultrafeedback_rows
 from tests import eval_zoo
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import dspa_nn as dn
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation import warmth
 
 FILE = Path(__file__).parents[2] / "dspa_nn" / "assets" / "demo_triples.jsonl"
 KEYS = {"id", "kind", "split", "prompt", "chosen", "rejected", "chosen_style"}
