@@ -1,6 +1,8 @@
 # pyright: basic
 """Whether a map belongs to this model and these SAEs: docs/method.md 5."""
 
+from typing import Any
+
 from dspa_nn.graph.refusals import MapRefusal, refuse
 
 # What a map must share with the model and the SAEs that it is used with, in words.
@@ -14,7 +16,7 @@ OF_MAPS = {
 }
 
 
-def check_map(arrays, widths, prompt_rule):
+def check_map(arrays: dict, widths: tuple[int, int], prompt_rule: str) -> None:
     """Refuse a map that is not of these two SAEs, or that cannot serve the prompt rule."""
     shape = arrays["d_in"], arrays["d_out"]
     if shape != widths:
@@ -33,29 +35,33 @@ def check_map(arrays, widths, prompt_rule):
         )
 
 
-def contradicting(one, other, keys):
+def contradicting(one, other, keys) -> Any:
     """(name, one value, other value) of the first key on which two origins differ, or None.
 
     A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
     no hash of an SAE, the SAEs' names are compared instead.
     """
     for key, name in keys.items():
-        mine, theirs = one.get(key), other.get(key)
-        if key.endswith("sae_sha256") and (mine is None or theirs is None):
+        first, second = one.get(key), other.get(key)
+        if key.endswith("sae_sha256") and (first is None or second is None):
             key = key.removesuffix("_sha256")
             name = name.removesuffix(" with SHA-256")
-            mine, theirs = one.get(key), other.get(key)
-        if mine is not None and theirs is not None and mine != theirs:
+            first, second = one.get(key), other.get(key)
+        if first is not None and second is not None and first != second:
             short = 12 if key.endswith("sha256") else None
-            return name, str(mine)[:short], str(theirs)[:short]
+            return name, str(first)[:short], str(second)[:short]
     return None
 
 
-def check_origin(fitted, here, words):
-    """Refuse a map whose origin contradicts what it is used with; both are named."""
-    found = contradicting(fitted, here, OF_MAPS)
-    if found is not None:
-        name, one, other = found
+def check_origin(fitted, here, words: str) -> None:
+    """Refuse a map whose origin contradicts what it is used with; the sentence names both.
+
+    fitted, here: what the map was fitted with, and what it is used with, by the keys of `OF_MAPS`;
+    words: how `here` is introduced, as in "it is used with".
+    """
+    contradiction = contradicting(fitted, here, OF_MAPS)
+    if contradiction is not None:
+        name, one, other = contradiction
         raise refuse(
             MapRefusal,
             f"this map was fitted with {name} {one}, but {words} {name} {other}; use the one it "

@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 
 class Steerer:
     """What one `apply` needs, as plain tensors and values.
@@ -18,7 +20,8 @@ class Steerer:
     """
 
     def __init__(
-        self, encoders, decoder, editable, map_arrays, options, planner=None, plans=None
+        self, encoders, decoder: Tensor, editable, map_arrays, options: dict[str, Any],
+        planner=None, plans=None,
     ):  # fmt: skip
         self.input_encoder, self.output_encoder = encoders
         self.decoder = decoder
@@ -52,7 +55,7 @@ class Record:
         finished: whether the run is over.
     """
 
-    def __init__(self, options):
+    def __init__(self, options: dict[str, Any]):
         self.options = options
         self.ids: Any = None
         self.mask: Any = None
@@ -63,9 +66,9 @@ class Record:
         self.scores: Any = None
         self.augment: Any = None
         self.ablate: Any = None
-        self.steps = []
+        self.steps: list[Any] = []
         self.markup: Any = None
         self.generating = False
-        self.eos_ids = []
+        self.eos_ids: list[int] = []
         self.beams = False
         self.finished = False

@@ -30,7 +30,7 @@ class CountsRefusal(ValueError):
 REFUSALS = (SteeringRefusal, MapRefusal, CountsRefusal)
 
 
-def refuse(kind, text):
+def refuse(kind, text: str) -> Exception:
     """The exception to raise: the toolkit's error for this kind of refusal where it is installed.
 
     >>> raise refuse(SteeringRefusal, "alpha is -1, and must be a finite number of at least 0")
@@ -42,7 +42,7 @@ def refuse(kind, text):
     return error(text)
 
 
-def did_you_mean(value, choices):
+def did_you_mean(value, choices) -> str:
     """A clause with the nearest of the choices, or nothing where none is near.
 
     >>> did_you_mean("abblate", ("ablate", "augment", "both"))
@@ -57,7 +57,7 @@ def did_you_mean(value, choices):
     return f" (did you mean {nearest!r}?)" if near else ""
 
 
-def changes(one, other):
+def changes(one: str, other: str) -> int:
     """The least number of letters to put in, take out or replace between two words.
 
     >>> changes("abblate", "ablate")
@@ -66,7 +66,7 @@ def changes(one, other):
     row = list(range(len(other) + 1))
     for count, letter in enumerate(one, 1):
         before, row[0] = row[0], count
-        for place, wanted in enumerate(other, 1):
-            cost = before + (letter != wanted)
-            before, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, cost)
+        for index, wanted in enumerate(other, 1):
+            replaced = before + (letter != wanted)
+            before, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, replaced)
     return row[-1]

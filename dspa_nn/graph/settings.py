@@ -1,8 +1,8 @@
 # pyright: basic
 """The settings of a fit and of a run: what each may be, and what it is where nobody says.
 
-One table, from which the command line, the documentation and every list of names are made. It is
-part of the code that travels, because on NDIF `apply` fills in and checks its settings there.
+Every list of names and every default in the toolkit comes from this one table. It is part of the
+code that travels, because a block that runs on NDIF fills in and checks its settings there.
 """
 
 import math
@@ -24,9 +24,10 @@ class Setting:
     """One setting of a fit or of a run.
 
     Attributes:
-        name: the keyword. text: what it decides, in one sentence.
-        calls: the calls that take it: "fit", "plan", "apply", and "apply a plan" for what may still
-            be chosen once the latents are.
+        name: the keyword.
+        text: what it decides, in one sentence.
+        calls: the calls that take it: "fit", "plan", "apply", or "apply a plan", where the latents
+            are chosen already.
         default: its value where neither the call, the map nor the preset gives one.
         published: whether the default is the paper's (arXiv 2603.21461) or ours.
         kind: "number", "count" (a whole number of at least 1) or "choice".
@@ -54,7 +55,7 @@ class Setting:
         self.choices = choices
         self.limits = limits
 
-    def check(self, value):
+    def check(self, value) -> None:
         """Refuse a value out of range; the sentence names the setting, the value and the range."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         least, most = self.limits
@@ -87,8 +88,8 @@ SETTINGS = (
     ),
     Setting(
         "k_diff",
-        "In a run, the most latents that are edited in each direction; in a fit, the most entries "
-        "that one triple adds to a row of the map.",
+        "In a run, the most latents that are planned in each direction; in a fit, how many of each "
+        "row's largest and smallest entries decide what the map keeps.",
         ("fit", "plan", "apply"), 16, True, "count",
     ),
     Setting(
@@ -110,23 +111,25 @@ SETTINGS = (
     ),
     Setting(
         "positions",
-        "Which tokens are steered: from the last prompt token on (response), or all of them.",
+        "Which tokens are steered: from the last prompt token on (response), or all but BOS (all).",
         ("apply", "apply a plan"), "response", False, "choice", POSITIONS,
     ),
     Setting(
         "percentile",
-        "Percentile of a prompt latent's density above which its gate is open.",
+        "Percentile of a prompt latent's density over the fitting prompts, from which on its "
+        "gate is open.",
         ("fit",), 90, False, "number", (), (0, 100),
     ),
     Setting(
         "gate",
-        "Whether a gate also needs its latent to be active (active), or only a density at the "
-        "threshold (literal).",
+        "Whether a gate is open only where its latent is active at all (active), or wherever its "
+        "density reaches the threshold, which may be 0 (literal).",
         ("fit",), "active", False, "choice", GATES,
     ),
     Setting(
         "sparsify",
-        "Which entries of the map are kept.",
+        "Which entries of the map are kept: those from one threshold on (paper), each row's "
+        "largest and smallest (rows), or all (none).",
         ("fit",), "paper", False, "choice", SPARSIFICATIONS,
     ),
     Setting(
@@ -137,7 +140,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def names_of(call):
+def names_of(call: str) -> tuple[str, ...]:
     """Names of the settings that a call takes: "fit", "plan", "apply" or "apply a plan"."""
     return tuple(setting.name for setting in SETTINGS if call in setting.calls)
 
@@ -157,7 +160,7 @@ PAPER: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS i
 DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
 
 
-def fill(given, *fallbacks):
+def fill(given, *fallbacks) -> dict[str, Any]:
     """`given` with every None replaced from the first fallback that has the key, or `DEFAULTS`."""
     filled = {}
     for key, value in given.items():
@@ -170,7 +173,7 @@ def fill(given, *fallbacks):
     return filled
 
 
-def check_names(call, given, known):
+def check_names(call: str, given, known) -> None:
     """Refuse keywords that a call does not take; the sentence names the nearest right one."""
     unknown = sorted(name for name in given if name not in known)
     if unknown:
@@ -181,14 +184,14 @@ def check_names(call, given, known):
         )
 
 
-def check_options(options):
+def check_options(options) -> None:
     """Refuse settings of a run that are out of range."""
     for setting in SETTINGS:
         if "apply" in setting.calls:
             setting.check(options[setting.name])
 
 
-def allowed_latents(only, never, d_out):
+def allowed_latents(only, never, d_out: int) -> Any:
     """A bool [d_out], True where a latent may be chosen, or None where every one may."""
     if only is None and never is None:
         return None
@@ -205,20 +208,20 @@ def allowed_latents(only, never, d_out):
     return allowed
 
 
-def listed(name, latents):
-    """Latents as a list; refused is what is none, as a mask of booleans."""
+def listed(name: str, latents) -> list:
+    """Latents as a list; a mask of booleans, or anything else that is no list, is refused."""
     single = isinstance(latents, str) or not hasattr(latents, "__iter__")
     single = single or getattr(latents, "ndim", 1) == 0
-    found = [latents] if single else list(latents)
-    if single or any("int" not in kind_of(latent) for latent in found):
-        kinds = ", ".join(sorted({kind_of(latent) for latent in found}))
+    values = [latents] if single else list(latents)
+    if single or any("int" not in kind_of(latent) for latent in values):
+        kinds = ", ".join(sorted({kind_of(latent) for latent in values}))
         raise refuse(
             SteeringRefusal,
             f"{name}= holds {kinds}, and must list output latents by number, as [3, 17]",
         )
-    return found
+    return values
 
 
-def kind_of(value):
+def kind_of(value) -> str:
     """The name of a value's type, or of its dtype where it has one."""
     return str(getattr(value, "dtype", type(value).__name__))

@@ -51,8 +51,8 @@ def test_counts_are_the_oracles(world: tuple[str, Any], chat: bool) -> None:
     lab = steer_zoo.lab(*world, chat=chat)
     assert lab.counts.index.tolist() == list(range(len(lab.triples)))
     for name in ("content", "markup", "chosen", "rejected"):
-        table = np.stack([getattr(own, name) for own in lab.oracle_counts])
-        lengths = [getattr(own, f"{name}_length") for own in lab.oracle_counts]
+        table = np.stack([getattr(counts, name) for counts in lab.oracle_counts])
+        lengths = [getattr(counts, f"{name}_length") for counts in lab.oracle_counts]
         assert np.array_equal(getattr(lab.counts, name).toarray(), table), name
         assert getattr(lab.counts, f"{name}_length").tolist() == lengths, name
     assert bool(lab.counts.markup_length.any()) == chat
@@ -135,22 +135,22 @@ def test_every_way_of_running(lab: Lab, rows: Any, changes: dict[str, Any]) -> N
 def test_chat_prompts(world: tuple[str, Any], prompt_tokens: str) -> None:
     lab = steer_zoo.lab(*world, chat=True, prompt_tokens=prompt_tokens)
     messages = lab.prompts(4, chat=True)
-    rendered = [lab.dspa.render(own) for own in messages]
-    by_hand = [steer_zoo.prompt_ids(lab.tok, lab.bos, own) for own in messages]
-    assert [own.ids.tolist() for own in rendered] == [ids for ids, _ in by_hand]
+    rendered = [lab.dspa.render(prompt) for prompt in messages]
+    by_hand = [steer_zoo.prompt_ids(lab.tok, lab.bos, prompt) for prompt in messages]
+    assert [prompt.ids.tolist() for prompt in rendered] == [ids for ids, _ in by_hand]
     contents = [content for _, content in by_hand]
     three_ways(lab, [ids for ids, _ in by_hand], contents, prompt=rendered)
 
 
 def test_batch_equals_single(lab: Lab, rows: Any) -> None:
     together = by_nnsight(lab, rows)
-    for row, own in enumerate(rows):
-        alone = by_nnsight(lab, [own])
-        gap = max(map(len, rows)) - len(own)
+    for row, ids in enumerate(rows):
+        alone = by_nnsight(lab, [ids])
+        gap = max(map(len, rows)) - len(ids)
         assert deviation(together.logits[:, row], alone.logits[:, 0]) <= 1e-5
         assert torch.equal(together.ids[row, gap:], alone.ids[0])
-        theirs = [(place - gap, latent) for r, place, latent in together.edits if r == row]
-        assert theirs == [(place, latent) for _, place, latent in alone.edits]
+        theirs = [(at - gap, latent) for r, at, latent in together.edits if r == row]
+        assert theirs == [(at, latent) for _, at, latent in alone.edits]
 
 
 def test_a_prompt_of_one_token(lab: Lab) -> None:
@@ -164,7 +164,7 @@ def test_a_prompt_of_one_token(lab: Lab) -> None:
 
 def forced(lab: Lab, inputs: Any, use_hooks: bool = False, **options: Any) -> tuple[Any, Any]:
     if use_hooks:
-        # A forward of Hugging Face's own takes positions from the user; nnsight supplies these.
+        # Hugging Face's forward takes positions from the user; nnsight supplies these.
         places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         inputs = {**inputs, "position_ids": places}
         with lab.dspa.attach(lab.hf, lab.map, **options) as steering, torch.no_grad():
@@ -184,7 +184,7 @@ def forced(lab: Lab, inputs: Any, use_hooks: bool = False, **options: Any) -> tu
 @pytest.mark.parametrize("told", ["int", "rows", "prompt"])
 def test_both_paddings_in_trace(lab: Lab, side: str, positions: str, told: str) -> None:
     prompts, response = lab.prompts(3), lab.tok("sun tea", add_special_tokens=False).input_ids
-    heads = [lab.ids(own) for own in prompts]
+    heads = [lab.ids(prompt) for prompt in prompts]
     rows = [head + response[: 5 + row] for row, head in enumerate(heads)]
     inputs = steer_zoo.padded(lab, rows, side)
     lengths = [4] * 3 if told == "int" else [len(head) for head in heads]
@@ -213,7 +213,7 @@ def test_both_paddings_in_trace(lab: Lab, side: str, positions: str, told: str) 
 
 
 def test_trace_with_positions_all_and_no_length_takes_the_row_for_the_prompt(lab: Lab) -> None:
-    rows = [lab.ids(own) for own in lab.prompts(3)]
+    rows = [lab.ids(prompt) for prompt in lab.prompts(3)]
     inputs = steer_zoo.padded(lab, rows, "right")
     options: dict[str, Any] = {**steer_zoo.SETTINGS, "positions": "all"}
     got, _ = forced(lab, inputs, **options)
@@ -234,13 +234,13 @@ OTHERS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("others", OTHERS, ids=lambda own: "-".join(map(str, own.values())))
+@pytest.mark.parametrize("others", OTHERS, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_other_saes_layers_and_gates(others: dict[str, Any]) -> None:
-    own = steer_zoo.lab("llama", "add", **others)
-    assert np.array_equal(own.map.to_dense().numpy(), own.oracle_map.A)
-    rows = [own.ids(prompt) for prompt in own.prompts(3)]
-    three_ways(own, rows)
-    three_ways(own, rows, prompt_rule="gated", positions="all", use_cache=False)
+    lab = steer_zoo.lab("llama", "add", **others)
+    assert np.array_equal(lab.map.to_dense().numpy(), lab.oracle_map.A)
+    rows = [lab.ids(prompt) for prompt in lab.prompts(3)]
+    three_ways(lab, rows)
+    three_ways(lab, rows, prompt_rule="gated", positions="all", use_cache=False)
 
 
 def test_the_map_travels_through_a_file(lab: Lab, rows: Any, tmp_path: Any) -> None:

@@ -25,9 +25,9 @@ def test_density_votes_for_the_largest_counts_ties_to_the_lower_index(
     counts: list[list[int]], k: int
 ) -> None:
     lengths = torch.full((2,), 5)
-    found = prompt_weights(torch.tensor(counts), lengths, "density", k, None, None, "active")
-    for row, own in zip(found, counts, strict=True):
-        order = sorted((i for i, n in enumerate(own) if n), key=lambda i: (-own[i], i))[:k]
+    result = prompt_weights(torch.tensor(counts), lengths, "density", k, None, None, "active")
+    for row, numbers in zip(result, counts, strict=True):
+        order = sorted((i for i, n in enumerate(numbers) if n), key=lambda i: (-numbers[i], i))[:k]
         assert row.nonzero().flatten().tolist() == sorted(order)
         assert set(row.tolist()) <= {0.0, 1.0}
 
@@ -42,14 +42,14 @@ def test_density_votes_for_the_largest_counts_ties_to_the_lower_index(
 def test_gates_open_at_tau_and_centred_takes_their_mean_off(
     counts: list[list[int]], tau: list[float], gate: str, length: int
 ) -> None:
-    counts = [[min(n, length) for n in own] for own in counts]
+    counts = [[min(n, length) for n in numbers] for numbers in counts]
     mean = torch.linspace(0, 1, 9, dtype=torch.float64)
     given_ = (torch.tensor(counts), torch.full((2,), length))
     vectors = (torch.tensor(tau, dtype=torch.float64), mean, gate)
     gated = prompt_weights(*given_, "gated", 1, *vectors)
     centred = prompt_weights(*given_, "centred", 1, *vectors)
-    for row, own in enumerate(counts):
-        for i, n in enumerate(own):
+    for row, numbers in enumerate(counts):
+        for i, n in enumerate(numbers):
             opened = length > 0 and n / length >= tau[i] and (gate == "literal" or n > 0)
             assert gated[row, i] == float(opened)
             assert centred[row, i] == (float(opened) - mean[i] if length else 0)
@@ -66,11 +66,11 @@ def test_selection_is_a_sorted_list_by_score_then_index(
     s: list[list[float]], k: int, mode: str, barred: set[int]
 ) -> None:
     allowed = torch.tensor([j not in barred for j in range(9)])
-    found = select(torch.tensor(s, dtype=torch.float64), k, mode, allowed)
-    for sign, wanted_in, chosen in zip((1, -1), ("augment", "ablate"), found, strict=True):
-        for row, own in enumerate(s):
-            order = sorted(range(9), key=lambda j: (-sign * own[j], j))
-            wanted = [j for j in order if sign * own[j] > 0 and j not in barred][:k]
+    result = select(torch.tensor(s, dtype=torch.float64), k, mode, allowed)
+    for sign, wanted_in, chosen in zip((1, -1), ("augment", "ablate"), result, strict=True):
+        for row, numbers in enumerate(s):
+            order = sorted(range(9), key=lambda j: (-sign * numbers[j], j))
+            wanted = [j for j in order if sign * numbers[j] > 0 and j not in barred][:k]
             if mode not in (wanted_in, "both"):
                 wanted = []
             assert [j for j in chosen[row].tolist() if j >= 0] == wanted
@@ -85,13 +85,15 @@ def test_scores_are_the_dense_product_in_float64(seed: int) -> None:
     w = rng.choice([0.0, 1.0, -0.25], size=(3, 6))
     rows = np.flatnonzero(A.any(1))
     indptr = np.concatenate([[0], np.cumsum((A[rows] != 0).sum(1))])
-    arrays: Any = (torch.tensor(own) for own in (rows, indptr, np.nonzero(A[rows])[1], A[A != 0]))
+    arrays: Any = (
+        torch.tensor(numbers) for numbers in (rows, indptr, np.nonzero(A[rows])[1], A[A != 0])
+    )
     rows_, indptr_, columns, values = arrays
-    found = scores(torch.tensor(w), rows_, indptr_, columns, values, 5)
+    result = scores(torch.tensor(w), rows_, indptr_, columns, values, 5)
     wanted = np.zeros((3, 5))
     for i in range(6):  # ascending rows: equal sums to the last bit
         wanted += w[:, i : i + 1] * A[i].astype(np.float64)
-    assert np.array_equal(found.numpy(), wanted)
+    assert np.array_equal(result.numpy(), wanted)
 
 
 @quick
@@ -105,13 +107,13 @@ def test_the_edit_is_the_formula_latent_by_latent(
 ) -> None:
     values = torch.tensor([latents])
     strongest = torch.full((1, 3, 1), 4.0)
-    found = edit_latents(values, strongest, torch.tensor([[signs]], dtype=torch.int8), alpha)
-    for place, own in enumerate(latents):
-        for column, value in enumerate(own):
+    result = edit_latents(values, strongest, torch.tensor([[signs]], dtype=torch.int8), alpha)
+    for position, numbers in enumerate(latents):
+        for column, value in enumerate(numbers):
             wanted = value
             if value > 0 and signs[column]:
                 wanted = max(value + signs[column] * alpha * 4.0, 0.0)
-            assert found[0, place, column] == wanted
+            assert result[0, position, column] == wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -22,15 +22,15 @@ def lab() -> Lab:
 @pytest.fixture
 def visits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each location was handed to nnsight."""
-    found: Counter[str] = Counter()
+    visited: Counter[str] = Counter()
     handle = Interleaver.handle
 
     def counted(self: Any, provider: str, value: Any) -> Any:
-        found[provider] += 1
+        visited[provider] += 1
         return handle(self, provider, value)
 
     monkeypatch.setattr(Interleaver, "handle", counted)
-    return found
+    return visited
 
 
 def outputs(lab: Lab) -> tuple[str, str]:
@@ -51,17 +51,17 @@ def steered(lab: Lab) -> tuple[torch.Tensor, Any]:
 
 def instrumented(lab: Lab) -> bool:
     """Whether every module hands nnsight what goes in and out."""
-    return all(isinstance(vars(own).get("forward"), Controller) for own in lab.hf.modules())
+    return all(isinstance(vars(module).get("forward"), Controller) for module in lab.hf.modules())
 
 
 def test_after_the_first_pass_the_output_layer_alone_hands_over(lab: Lab, visits: Any) -> None:
     _, log = steered(lab)
-    own, later = outputs(lab)
-    assert (visits[own], visits[later]) == (STEPS, 0)
+    steered_layer, later = outputs(lab)
+    assert (visits[steered_layer], visits[later]) == (STEPS, 0)
     assert log.steps == STEPS
     assert log.total
     visits.clear()
-    # The next run is not one at rest.
+    # The next run hands over again.
     assert instrumented(lab)
     with lab.nn.generate(steer_zoo.padded(lab, [lab.ids("sun")]), **CALL) as tracer:
         tracer.result.save()
