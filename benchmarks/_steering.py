@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import dspa_nn as dn
-from dspa_nn.models.embedded import model_path
+from dspa_nn.models import model_path
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"

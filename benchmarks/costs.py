@@ -26,7 +26,7 @@ from dspa_nn.costs.training import (
     account_dspa,
     account_rahf,
 )
-from dspa_nn.models.configs import ModelShape, known_shapes, model_shape
+from dspa_nn.models import PRESETS, Preset, get_preset
 
 PAPER = (1000, 1000, 1000)
 PAPER_PARAMETERS = 8e9
@@ -36,14 +36,13 @@ SIZED = "gemma-2-9b"
 Lengths = Sequence[Sequence[int]]
 
 
-def where(shape: ModelShape) -> dict[str, Any]:
-    preset = shape.preset
+def where(preset: Preset) -> dict[str, Any]:
     layers = {"input_layer": preset.input_layer, "output_layer": preset.output_layer}
-    return {**layers, "d_in": shape.d_in, "d_out": shape.d_out}
+    return {**layers, "d_in": preset.d_in, "d_out": preset.d_out}
 
 
 def ours(name: str, lengths: Lengths, plan: str = "once") -> FitFlops:
-    shape = model_shape(name)
+    shape = get_preset(name)
     return fit_flops(shape.config, lengths, plan=plan, **where(shape))
 
 
@@ -111,7 +110,7 @@ def predicted(names: Sequence[str], lengths: Lengths) -> Rows:
     """Three plain passes over ours, in FLOPs, on triples of real lengths."""
     rows = []
     for name in names:
-        shape = model_shape(name)
+        shape = get_preset(name)
         pairs = ours(name, lengths, "pairs").total / ours(name, lengths).total
         rows.append(
             {
@@ -126,7 +125,7 @@ def predicted(names: Sequence[str], lengths: Lengths) -> Rows:
 
 def most_bytes() -> float:
     """Bytes per triple if every latent fired in every text: prompt, chosen and rejected."""
-    shape = model_shape(SIZED)
+    shape = get_preset(SIZED)
     # Markup is counted apart from content, so a prompt may hold a latent twice.
     return 8.0 * (2 * shape.d_in + 2 * shape.d_out)
 
@@ -185,7 +184,7 @@ def measured(source: Path, triples: int, counted: int) -> tuple[Lengths, dict[st
 def main() -> None:
     """Print and write every table."""
     given = options(__doc__ or "")
-    names = [name for name in known_shapes() if not given.quick or name in LARGE]
+    names = [name for name in PRESETS if not given.quick or name in LARGE]
     tables = {name: preset_costs(name, [PAPER]) for name in names}
     report: dict[str, Rows] = {
         "RAHF-SCIT by the paper's formula": formula_over_count(tables),
@@ -205,7 +204,7 @@ def main() -> None:
         lengths, found = measured(source, 400, 8 if given.quick else 24)
         mean = [sum(column) / len(lengths) for column in zip(*lengths, strict=True)]
         # Every stored entry is a latent that fired, and the sized SAEs are so many times wider.
-        wider = model_shape(SIZED).d_out / model_shape("smollm2-135m-instruct").d_out
+        wider = get_preset(SIZED).d_out / get_preset("smollm2-135m-instruct").d_out
         per_triple = found["bytes per triple"] * wider
         report["Real lengths"] = predicted(names, lengths)
         notes += [

@@ -27,8 +27,7 @@ from torch import Tensor
 
 from benchmarks._report import options, ratio, run_interleaved, write
 from benchmarks._steering import Scene, huggingface
-from dspa_nn.models.embedded import model_path
-from dspa_nn.models.presets import get_preset
+from dspa_nn.models import get_preset, model_path
 
 Run = Callable[[int], Any]
 PRESET = "smollm2-135m-instruct"
@@ -71,12 +70,10 @@ def bridge(given: Given, kind: Any) -> Any:
     """A TransformerLens bridge around a copy, since it rewires the model that it is given."""
     from transformers import AutoTokenizer
 
-    from dspa_nn.models import embedded
+    from dspa_nn.models import REPO_ID, model_path
 
     tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
-    made = kind.boot_transformers(
-        embedded.REPO_ID, hf_model=deepcopy(given.hf), tokenizer=tokenizer
-    )
+    made = kind.boot_transformers(REPO_ID, hf_model=deepcopy(given.hf), tokenizer=tokenizer)
     return made.eval()
 
 

@@ -22,7 +22,7 @@ import demo_decoding as decoding
 import torch
 
 from dspa_nn.evaluation import warmth
-from dspa_nn.models import embedded
+from dspa_nn.models import model_path
 
 HERE = Path(__file__).parent
 ASSETS = HERE.parent / "dspa_nn" / "assets"
@@ -58,7 +58,7 @@ def generate(raw: Path, dtype: str, threads: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(threads)
-    path = embedded.model_path()
+    path = model_path()
     tok = AutoTokenizer.from_pretrained(path, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval()
     contrast = decoding.Contrast(model, tok)
@@ -86,7 +86,7 @@ def clean(raw: Path) -> None:
     """Write the triples and their card from `raw`."""
     from transformers import AutoTokenizer
 
-    tok = AutoTokenizer.from_pretrained(embedded.model_path())
+    tok = AutoTokenizer.from_pretrained(model_path())
 
     def tokens(text: str) -> int:
         return len(tok(text, add_special_tokens=False).input_ids)

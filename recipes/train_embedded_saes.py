@@ -29,7 +29,7 @@ import typer
 from _sae_training import activations, card, evaluation, revive, texts, training
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.models import embedded
+from dspa_nn.models import REPO_ID, model_path
 
 FIRST = training.Settings()
 
@@ -37,7 +37,7 @@ FIRST = training.Settings()
 def load_model(name: str | None) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = name or embedded.model_path()
+    path = name or model_path()
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     return model.eval(), AutoTokenizer.from_pretrained(path)
 
@@ -183,7 +183,7 @@ def main(
             ),
             start_from=start_from,
             only_dead=only_dead,
-            name=model_name or model or embedded.REPO_ID,
+            name=model_name or model or REPO_ID,
             out=out,
             work=work,
             context=context,

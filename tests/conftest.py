@@ -72,7 +72,7 @@ def data() -> Path:
 def embedded() -> str:
     """Path or hub id of the embedded model, fetched once for the session."""
     from dspa_nn.errors import FileError
-    from dspa_nn.models.embedded import model_path
+    from dspa_nn.models import model_path
 
     try:
         return model_path()

@@ -304,7 +304,7 @@ def test_a_map_of_another_model_or_sae_names_both(lab: Lab) -> None:
 def test_an_encoder_decoder_and_a_model_without_a_tokenizer(lab: Lab) -> None:
     import transformers
 
-    from dspa_nn.models.facts import read_facts
+    from dspa_nn.models import read_facts
 
     config = transformers.T5Config(
         vocab_size=16, d_model=8, d_ff=8, num_layers=1, num_heads=1, d_kv=8

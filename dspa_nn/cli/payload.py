@@ -6,7 +6,7 @@ import typer
 
 from dspa_nn.cli.options import DEFAULT_PRESET, Preset
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models.configs import model_shape
+from dspa_nn.models import get_preset
 from dspa_nn.ndif import from_shapes
 from dspa_nn.steering import DSPA
 
@@ -29,7 +29,7 @@ def payload(
     come from the preset's shapes alone (or --width), and nothing is loaded.
     """
     if map_folder is None:
-        shape = model_shape(preset)
+        shape = get_preset(preset)
         widths = (shape.d_in, shape.d_out) if width is None else (width, width)
         typer.echo(from_shapes(shape.config.hidden_size, *widths, columns=columns))
         return

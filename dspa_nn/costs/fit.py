@@ -23,7 +23,7 @@ class FitFlops:
     """FLOPs of one fit, by what they were spent on.
 
     Example:
-        >>> shape = model_shape("gemma-2-9b")
+        >>> shape = get_preset("gemma-2-9b")
         >>> print(fit_flops(shape.config, [(1000, 1000, 1000)], input_layer=9, output_layer=39,
         ...                 d_in=shape.d_in, d_out=shape.d_out))
 
@@ -108,7 +108,7 @@ def fit_flops(
     """Count what counting these triples costs (docs/method.md 3.1 and 3.2).
 
     Example:
-        >>> shape = model_shape("smollm2-135m-instruct")
+        >>> shape = get_preset("smollm2-135m-instruct")
         >>> cost = fit_flops(shape.config, [(120, 200, 180)], input_layer=9, output_layer=24,
         ...                  d_in=4096, d_out=4096)
         >>> print(cost)

@@ -8,11 +8,7 @@ from dspa_nn.costs.fit import Lengths, fit_flops
 from dspa_nn.costs.flops import build, text_config
 from dspa_nn.costs.training import account_dspa, account_rahf, dpo_flops, rahf_flops
 from dspa_nn.errors import DSPAError
-from dspa_nn.models.configs import model_shape
-
-# The last block whose hidden state RAHF-SCIT regresses, where the paper says which (docs/method.md
-# 8); half of the depth elsewhere.
-_LAST_TARGETS = {"gemma-2-2b": 14, "gemma-2-9b": 18}
+from dspa_nn.models import get_preset
 
 
 @dataclass(frozen=True)
@@ -178,14 +174,14 @@ def preset_costs(
     Raises:
         DSPAError: no such preset, or lengths out of range.
     """
-    shape = model_shape(preset)
+    shape = get_preset(preset)
     return cost_table(
         shape.config,
         lengths,
-        input_layer=shape.preset.input_layer,
-        output_layer=shape.preset.output_layer,
+        input_layer=shape.input_layer,
+        output_layer=shape.output_layer,
         d_in=shape.d_in,
         d_out=shape.d_out,
         name=preset,
-        last_target=_LAST_TARGETS.get(preset),
+        last_target=shape.rahf_last_target,
     )

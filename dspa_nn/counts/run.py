@@ -11,7 +11,7 @@ from dspa_nn.counts import passes as counting
 from dspa_nn.counts.shards import shard_folder
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.graph.count import Counter
-from dspa_nn.models.facts import require_weights
+from dspa_nn.models import require_weights
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
 from dspa_nn.triples import PreferenceTriple

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dspa_nn.evaluation.batches import padded
 from dspa_nn.evaluation.teacher_forcing import force, join, quiet
-from dspa_nn.models.facts import as_local
+from dspa_nn.models import as_local
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, EditLog, SteeringMethod
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dspa_nn.errors import DSPAError, DSPAWarning
 from dspa_nn.evaluation.batches import padded, plan_batches
-from dspa_nn.models.facts import as_local
+from dspa_nn.models import as_local
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
 

@@ -1,1 +1,30 @@
-"""The models: what is known of one, the presets, the embedded one."""
+"""Models: what is known of one, the presets by name, and where the embedded one comes from."""
+
+from dspa_nn.models.embedded import REPO_ID, model_path
+from dspa_nn.models.facts import ModelFacts, as_local, for_ndif, read_facts, require_weights
+from dspa_nn.models.loading import load_model
+from dspa_nn.models.presets import (
+    PRESETS,
+    Architecture,
+    Preset,
+    TunedSettings,
+    get_preset,
+    preset_of,
+)
+
+__all__ = [
+    "PRESETS",
+    "REPO_ID",
+    "Architecture",
+    "ModelFacts",
+    "Preset",
+    "TunedSettings",
+    "as_local",
+    "for_ndif",
+    "get_preset",
+    "load_model",
+    "model_path",
+    "preset_of",
+    "read_facts",
+    "require_weights",
+]

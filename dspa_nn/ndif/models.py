@@ -5,7 +5,7 @@ import weakref
 from typing import Any, cast
 
 from dspa_nn.errors import NDIFError
-from dspa_nn.models.facts import for_ndif, require_weights
+from dspa_nn.models import for_ndif, require_weights
 from dspa_nn.ndif import adapter
 from dspa_nn.ndif.backend import Backend, Traffic
 

@@ -13,7 +13,7 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.apply import apply
 from dspa_nn.maps.map import ConditionalDifferenceMap
-from dspa_nn.models.presets import get_preset, load_model
+from dspa_nn.models import get_preset, load_model
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.fit import fit_triples
 from dspa_nn.steering.hooks import Attachment, attach

@@ -9,7 +9,7 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.options import FIT_OPTIONS
-from dspa_nn.models.presets import preset_of
+from dspa_nn.models import preset_of
 from dspa_nn.steering.options import COUNTING, check_keywords, fill
 from dspa_nn.triples import PreferenceTriple
 

@@ -14,7 +14,7 @@ from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models.facts import ModelFacts, read_facts
+from dspa_nn.models import ModelFacts, read_facts
 from dspa_nn.ndif import Payload, adopt, payload_of
 from dspa_nn.prompts import Rendered, is_batch, render
 from dspa_nn.saes import (

@@ -12,7 +12,7 @@ from dspa_nn.counts.passes import takes_positions
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
-from dspa_nn.models.facts import require_weights
+from dspa_nn.models import require_weights
 from dspa_nn.prompts import is_batch
 from dspa_nn.shipping import TRAVELS
 from dspa_nn.steering.options import Remote, plan_settings

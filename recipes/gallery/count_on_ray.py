@@ -32,7 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import dspa_nn as dn
 from dspa_nn.counts.shards import merge_shards, shard_folder
-from dspa_nn.models.embedded import model_path
+from dspa_nn.models import model_path
 
 SHARDS = 4
 BUDGET = 1024  # padded tokens in a pass: small, so that 64 triples make several batches

@@ -26,7 +26,7 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 import dspa_nn as dn
-from dspa_nn.models.embedded import model_path
+from dspa_nn.models import model_path
 
 torch.manual_seed(0)
 tokenizer = AutoTokenizer.from_pretrained(model_path())  # any tokenizer will do

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import costs
 from benchmarks._report import markdown
 from dspa_nn.costs.table import preset_costs
-from dspa_nn.models.configs import known_shapes
+from dspa_nn.models import PRESETS
 from tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "appendix" / "costs.md"
@@ -17,7 +17,7 @@ PAGE = REPOSITORY / "docs" / "appendix" / "costs.md"
 @pytest.mark.slow
 def test_the_page_shows_what_is_counted():
     page = PAGE.read_text()
-    tables = {name: preset_costs(name, [costs.PAPER]) for name in known_shapes()}
+    tables = {name: preset_costs(name, [costs.PAPER]) for name in PRESETS}
     for rows in (
         costs.formula_over_count(tables),
         costs.side_by_side(tables),

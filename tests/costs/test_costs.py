@@ -15,8 +15,7 @@ from dspa_nn.costs.fit import fit_flops, speed_up
 from dspa_nn.costs.flops import add_lora, build, count_backward, count_forward, forward_flops
 from dspa_nn.costs.table import cost_table, preset_costs
 from dspa_nn.costs.training import account_dspa, account_rahf, dpo_flops, rahf_flops
-from dspa_nn.models.configs import known_shapes, model_shape
-from dspa_nn.models.presets import PRESETS
+from dspa_nn.models import PRESETS, get_preset
 from tests import tiny
 
 WHERE: dict[str, Any] = {"input_layer": 1, "output_layer": 2, "d_in": 48, "d_out": 40}
@@ -188,34 +187,34 @@ def test_shapes_have_the_published_numbers_of_parameters():
         "gemma-2-9b": 9_241_705_984,
         "qwen3-8b": 8_190_735_360,
     }
-    assert set(known_shapes()) == set(PRESETS) == set(published)
+    assert set(PRESETS) == set(published)
     for name, parameters in published.items():
-        model = build(model_shape(name).config, lm_head=True)
+        model = build(get_preset(name).config, lm_head=True)
         assert sum(own.numel() for own in model.parameters()) == parameters
 
 
 def test_the_embedded_models_own_config_gives_the_same_costs(embedded):
     from transformers import AutoConfig
 
-    shape = model_shape("smollm2-135m-instruct")
+    shape = get_preset("smollm2-135m-instruct")
     where: dict[str, Any] = {"input_layer": 9, "output_layer": 24}
     where |= {"d_in": shape.d_in, "d_out": shape.d_out}
     lengths = [(120, 200, 180)]
     own = fit_flops(AutoConfig.from_pretrained(embedded), lengths, **where)
     assert own == fit_flops(shape.config, lengths, **where)
-    cfg = json.loads((Path(shape.preset.input_sae) / "cfg.json").read_text())
+    cfg = json.loads((Path(shape.input_sae) / "cfg.json").read_text())
     assert cfg["d_sae"] == shape.d_in
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("preset", "least"), [("gemma-2-9b", 8), ("qwen3-8b", 14)])
 def test_at_the_papers_lengths_rahf_costs_so_many_times_ours(preset, least):
-    shape = model_shape(preset)
+    shape = get_preset(preset)
     ours = fit_flops(
         shape.config,
         [(1000, 1000, 1000)],
-        input_layer=shape.preset.input_layer,
-        output_layer=shape.preset.output_layer,
+        input_layer=shape.input_layer,
+        output_layer=shape.output_layer,
         d_in=shape.d_in,
         d_out=shape.d_out,
     )

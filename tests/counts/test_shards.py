@@ -7,7 +7,7 @@ import pytest
 
 from dspa_nn import ActivationCounts, CountsError, FileError
 from dspa_nn.counts.shards import merge_shards, ranges, shard_folder
-from dspa_nn.models.presets import PRESETS, preset_of
+from dspa_nn.models import PRESETS, preset_of
 from dspa_nn.steering import fit_merged
 from tests.count_zoo import PROVENANCE, random_counts
 

@@ -311,7 +311,7 @@ def main(command: str) -> None:
         if shutil.which("redis-server") is not None and sys.platform.startswith("linux"):
             install()
     elif command == "start":
-        from dspa_nn.models.embedded import model_path
+        from dspa_nn.models import model_path
 
         install()
         model_path()
