@@ -4,33 +4,10 @@ The public names, and nothing else. Each is imported when it is first used, so t
 `import dspa_nn` costs no more than a moment.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dspa_nn._version import __version__ as __version__
-
-_HOMES = {
-    "DSPA": "dspa_nn.steering.dspa",
-    "ConditionalDifferenceMap": "dspa_nn.maps.map",
-    "ActivationCounts": "dspa_nn.counts.table",
-    "PreferenceTriple": "dspa_nn.triples",
-    "load_triples": "dspa_nn.triples",
-    "demo_triples": "dspa_nn.triples",
-    "Plan": "dspa_nn.steering.plan",
-    "EditLog": "dspa_nn.steering.log",
-    "DSPAError": "dspa_nn.errors",
-    "TripleError": "dspa_nn.errors",
-    "SAEError": "dspa_nn.errors",
-    "MapError": "dspa_nn.errors",
-    "CountsError": "dspa_nn.errors",
-    "SteeringError": "dspa_nn.errors",
-    "FileError": "dspa_nn.errors",
-    "NDIFError": "dspa_nn.errors",
-    "Job": "dspa_nn.ndif.jobs",
-    "remote_model": "dspa_nn.ndif.models",
-    "doctor": "dspa_nn.ndif.diagnosis",
-    "DSPAWarning": "dspa_nn.errors",
-}
+from dspa_nn.imports import lazy_names
 
 if TYPE_CHECKING:
     from dspa_nn.counts.table import ActivationCounts
@@ -45,11 +22,9 @@ if TYPE_CHECKING:
         SteeringError,
         TripleError,
     )
-    from dspa_nn.maps.map import ConditionalDifferenceMap
+    from dspa_nn.maps import ConditionalDifferenceMap
     from dspa_nn.ndif import Job, doctor, remote_model
-    from dspa_nn.steering.dspa import DSPA
-    from dspa_nn.steering.log import EditLog
-    from dspa_nn.steering.plan import Plan
+    from dspa_nn.steering import DSPA, EditLog, Plan
     from dspa_nn.triples import PreferenceTriple, demo_triples, load_triples
 
 __all__ = [
@@ -75,12 +50,24 @@ __all__ = [
     "remote_model",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dspa_nn' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "counts.table": ["ActivationCounts"],
+        "errors": [
+            "CountsError",
+            "DSPAError",
+            "DSPAWarning",
+            "FileError",
+            "MapError",
+            "NDIFError",
+            "SAEError",
+            "SteeringError",
+            "TripleError",
+        ],
+        "maps": ["ConditionalDifferenceMap"],
+        "ndif": ["Job", "doctor", "remote_model"],
+        "steering": ["DSPA", "EditLog", "Plan"],
+        "triples": ["PreferenceTriple", "demo_triples", "load_triples"],
+    },
+)

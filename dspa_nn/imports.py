@@ -10,7 +10,7 @@ parts late, raises "Attribute 'save' is missing its type annotation". Imported u
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -50,6 +50,25 @@ def untyped(name: str) -> Any:
     '[1]'
     """
     return importlib.import_module(name)
+
+
+def lazy_names(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and `__dir__` of a package whose names are imported when first used.
+
+    >>> get, listed = lazy_names("json", {"decoder": ["JSONDecoder"]})
+    >>> get("JSONDecoder").__name__, listed()
+    ('JSONDecoder', ['JSONDecoder'])
+
+    Args:
+        package: its `__name__`.
+        names: public names by the submodule that holds them.
+    """
+    attach: Any = untyped("lazy_loader").attach
+    submodules = {module: list(listed) for module, listed in names.items()}
+    get, listed, _ = attach(package, submod_attrs=submodules)
+    return get, listed
 
 
 @contextmanager
