@@ -17,8 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri
 
-from dspa_nn.counts.rows import Block, sparse_rows
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts, CountRows, sparse_rows
 
 SPREAD, BURST, HIGHEST = 1.4, 3, 0.5
 
@@ -111,7 +110,7 @@ def opened(folder: Path, n: int) -> ActivationCounts:
         tables[name] = sparse_rows(data, indices, indptr, width)
     markup = csr_array((n, width), dtype=np.int32)
     none = np.zeros(n, np.int64)
-    rows = Block(
+    rows = CountRows(
         np.arange(n), tables["content"], markup, tables["chosen"], tables["rejected"],
         tokens[:, 0], none, tokens[:, 1], tokens[:, 2],
     )  # fmt: skip

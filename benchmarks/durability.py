@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Rows, options, write
-from dspa_nn.counts.run import CountRun
-from dspa_nn.counts.shards import merge_shards
+from dspa_nn.counts import CountRun, merge_shards
 from dspa_nn.errors import FileError
 
 SHARDS = 3

@@ -24,9 +24,7 @@ import dspa_nn as dn
 from benchmarks._report import options, ratio, run_interleaved, write
 from benchmarks._steering import PRESET, huggingface
 from dspa_nn.costs.fit import speed_up
-from dspa_nn.counts.batches import TOKEN_BUDGET, Job
-from dspa_nn.counts.passes import prepare, run_batch
-from dspa_nn.counts.run import CountRun
+from dspa_nn.counts import TOKEN_BUDGET, CountRun, TokenisedTriple, prepare, run_batch
 from dspa_nn.graph import active, count
 
 # The gap, as a share of the token's strongest latent, that counts as near.
@@ -34,38 +32,38 @@ NEAR = 1e-5
 DATA = Path(os.environ.get("DSPA_DATA", "../shared/data"))
 
 
-def states(dspa: dn.DSPA, hf: Any, job: Job) -> dict[str, tuple[Any, torch.Tensor]]:
+def states(dspa: dn.DSPA, hf: Any, triple: TokenisedTriple) -> dict[str, tuple[Any, torch.Tensor]]:
     """Encoder and hidden states [tokens, d_model] of each table of a triple, from three passes."""
     found = {}
     layers = dspa.input_layer + 1, dspa.output_layer + 1
     with torch.no_grad():
-        out = hf(job.prompt.prompt_ids[None], output_hidden_states=True)
-        prompt = out.hidden_states[layers[0]][0][job.prompt.counted("content")]
+        out = hf(triple.prompt.prompt_ids[None], output_hidden_states=True)
+        prompt = out.hidden_states[layers[0]][0][triple.prompt.counted("content")]
         found["content"] = dspa.input_sae.encoder, prompt
-        for name, end in (("chosen", job.chosen), ("rejected", job.rejected)):
+        for name, end in (("chosen", triple.chosen), ("rejected", triple.rejected)):
             out = hf(end.ids[None], output_hidden_states=True)
             response = out.hidden_states[layers[1]][0, end.prompt_length :]
             found[name] = dspa.output_sae.encoder, response
     return found
 
 
-def plain(dspa: dn.DSPA, hf: Any, jobs: list[Job]) -> list[dict[str, np.ndarray]]:
+def plain(dspa: dn.DSPA, hf: Any, tokenised: list[TokenisedTriple]) -> list[dict[str, np.ndarray]]:
     """Counts of every triple, from three passes each."""
     return [
         {
             name: (encoder.encode(hidden)[0] > 0).sum(0).numpy()
-            for name, (encoder, hidden) in states(dspa, hf, job).items()
+            for name, (encoder, hidden) in states(dspa, hf, triple).items()
         }
-        for job in jobs
+        for triple in tokenised
     ]
 
 
-def lengths_of(jobs: list[Job]) -> list[tuple[int, int, int]]:
+def lengths_of(tokenised: list[TokenisedTriple]) -> list[tuple[int, int, int]]:
     """Tokens of prompt, chosen and rejected, for each triple."""
-    ends = [(job.chosen.response_ids, job.rejected.response_ids) for job in jobs]
+    ends = [(triple.chosen.response_ids, triple.rejected.response_ids) for triple in tokenised]
     return [
-        (job.prompt.prompt_length, len(one), len(two))
-        for job, (one, two) in zip(jobs, ends, strict=True)
+        (triple.prompt.prompt_length, len(one), len(two))
+        for triple, (one, two) in zip(tokenised, ends, strict=True)
     ]
 
 
@@ -86,24 +84,26 @@ def watched() -> Iterator[list[tuple[Any, torch.Tensor, torch.Tensor]]]:
         count.count_active = active.count_active
 
 
-def by_ours(dspa: dn.DSPA, triples: Any) -> Iterator[tuple[Job, dict[str, torch.Tensor]]]:
+def by_ours(
+    dspa: dn.DSPA, triples: Any
+) -> Iterator[tuple[TokenisedTriple, dict[str, torch.Tensor]]]:
     """Every triple with the latents active on its tokens, bool [tokens, width] a table."""
     run = CountRun(dspa, triples)
     encoders = dspa.input_sae.encoder, dspa.output_sae.encoder
     paths = [f"{dspa.model.path}.{path}" for path in dspa.paths]
-    for places in run.batches:
-        batch = [run.jobs[place] for place in places]
+    for positions in run.batches:
+        batch = [run.tokenised[position] for position in positions]
         with watched() as seen:
             counter = count.Counter(encoders, paths)
             run_batch(dspa.model, counter, batch, TOKEN_BUDGET)
-        for place, job in enumerate(batch):
+        for place, triple in enumerate(batch):
             wanted = {
                 "content": (encoders[0], 2 * place),
                 "chosen": (encoders[1], place),
                 "rejected": (encoders[1], len(batch) + place),
             }
             yield (
-                job,
+                triple,
                 {
                     name: torch.cat([a[t == row] for own, t, a in seen if own is encoder])
                     for name, (encoder, row) in wanted.items()
@@ -129,8 +129,8 @@ def flips(dspa: dn.DSPA, hf: Any, triples: Any) -> list[dict[str, Any]]:
         }
         for name in ("content", "chosen", "rejected")
     }
-    for job, ours in by_ours(dspa, triples):
-        for name, (encoder, hidden) in states(dspa, hf, job).items():
+    for triple, ours in by_ours(dspa, triples):
+        for name, (encoder, hidden) in states(dspa, hf, triple).items():
             wanted, gap = encoder.encode(hidden)[0] > 0, gaps(encoder, hidden)
             flipped = wanted != ours[name]
             for key, value in zip(
@@ -165,7 +165,7 @@ def extend(parser: argparse.ArgumentParser) -> None:
 def measure(dspa: dn.DSPA, hf: Any, triples: Any, groups: int, size: int) -> tuple[list[Any], int]:
     """Time plain against ours, group by group; return the table and the tokens of all groups."""
     config = hf.config
-    jobs, _ = prepare(triples, dspa.facts.tokenizer, config.max_position_embeddings, "error")
+    tokenised, _ = prepare(triples, dspa.facts.tokenizer, config.max_position_embeddings, "error")
     shape = {
         "input_layer": dspa.input_layer,
         "output_layer": dspa.output_layer,
@@ -174,15 +174,15 @@ def measure(dspa: dn.DSPA, hf: Any, triples: Any, groups: int, size: int) -> tup
     }
     times: dict[str, list[float]] = {}
     predicted, tokens = [], 0
-    plain(dspa, hf, jobs[:1])
+    plain(dspa, hf, tokenised[:1])
     for group in range(groups):
         own = slice(group * size, (group + 1) * size)
-        lengths = lengths_of(jobs[own])
+        lengths = lengths_of(tokenised[own])
         predicted += [speed_up(config, lengths, **shape)]
         tokens += sum(map(sum, lengths))
         once = partial(dspa.count, triples[own], progress=False)
         contenders = {
-            "plain": partial(plain, dspa, hf, jobs[own]),
+            "plain": partial(plain, dspa, hf, tokenised[own]),
             "DSPA.count, one triple at a time": partial(once, token_budget=1),
             "DSPA.count, in batches": once,
         }

@@ -257,11 +257,11 @@ import benchmarks.ndif as own, dspa_nn as dn
 from dspa_nn.counts import remote as remote_counting
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 torch.set_num_threads(1)
-submit = remote_counting.Run._submit
-def watched(run, number):
+submit = remote_counting.RemoteRunner.submit
+def watched(runner, number):
     print("chunk", number, flush=True)
-    submit(run, number)
-remote_counting.Run._submit = watched
+    submit(runner, number)
+remote_counting.RemoteRunner.submit = watched
 dspa = dn.DSPA.from_preset(own.PRESET, model=own.remote())
 triples = [row.triple for row in take_demo_rows(read_demo_rows(), "fit", own.KILLED)]
 counts = dspa.count(

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 import dspa_nn as dn
-from dspa_nn.counts.run import CountRun
+from dspa_nn.counts import CountRun
 
 
 class ShardCounter:

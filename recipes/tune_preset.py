@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import dspa_nn as dn
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import Margins, accuracy, answer, bootstrap, margins, surprise, warmth
 from dspa_nn.progress import show_progress
 from dspa_nn.steering import DSPAMethod

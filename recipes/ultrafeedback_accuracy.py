@@ -24,7 +24,7 @@ import torch
 from _accuracy.dense import Fitted, combined, fit_dense
 
 import dspa_nn as dn
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import (
     alike_in_length,
     bootstrap,

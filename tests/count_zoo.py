@@ -5,8 +5,7 @@ import math
 import numpy as np
 from hypothesis import strategies as st
 
-from dspa_nn.counts.rows import LENGTHS, TABLES, Block
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import LENGTHS, TABLES, ActivationCounts, CountRows
 
 PROVENANCE = {
     "model_id": "tiny",
@@ -24,7 +23,7 @@ PROVENANCE = {
 }
 
 
-def random_block(seed: int, n: int, d_in: int = 7, d_out: int = 9, fire: float = 0.4) -> Block:
+def random_block(seed: int, n: int, d_in: int = 7, d_out: int = 9, fire: float = 0.4) -> CountRows:
     """Counts of n triples over few tokens, so that ties and zeros abound."""
     rng = np.random.default_rng(seed)
     lengths = {name: rng.integers(1, 5, n) for name in LENGTHS}
@@ -35,7 +34,7 @@ def random_block(seed: int, n: int, d_in: int = 7, d_out: int = 9, fire: float =
         length = lengths[f"{name}_length"][:, None]
         tables.append(rng.integers(0, length + 1, (n, width)) * (rng.random((n, width)) < fire))
     index = rng.permutation(10 * n)[:n]
-    return Block(index, *tables, *(lengths[name] for name in LENGTHS))
+    return CountRows(index, *tables, *(lengths[name] for name in LENGTHS))
 
 
 def random_counts(seed: int, n: int, d_in: int = 7, d_out: int = 9) -> ActivationCounts:

@@ -23,7 +23,7 @@ from dspa_nn import (
     SteeringError,
     TripleError,
 )
-from dspa_nn.counts.passes import prepare
+from dspa_nn.counts import prepare
 from dspa_nn.graph.settings import allowed_latents
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab

@@ -30,7 +30,7 @@ SHORTER = (
 def scene(embedded: str) -> dict[str, Any]:
     """What the pages take as given."""
     import dspa_nn as dn
-    from dspa_nn.counts.shards import merge_shards, shard_folder
+    from dspa_nn.counts import merge_shards, shard_folder
 
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
     triples = dn.load_triples(REPOSITORY / "dspa_nn/assets/demo_triples.jsonl", limit=6)

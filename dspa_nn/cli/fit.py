@@ -16,8 +16,7 @@ from dspa_nn.cli.options import (
     PromptTokens,
     Sparsify,
 )
-from dspa_nn.counts.run import CountRun
-from dspa_nn.counts.shards import check_shard, shard_folder
+from dspa_nn.counts import CountRun, check_shard, shard_folder
 from dspa_nn.errors import CountsError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
 from dspa_nn.progress import quiet_loaders

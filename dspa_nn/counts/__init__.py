@@ -1,1 +1,29 @@
 """Integer counts of active latents: the only step that runs the model."""
+
+from dspa_nn.counts.batches import TOKEN_BUDGET
+from dspa_nn.counts.passes import run_batch, takes_positions
+from dspa_nn.counts.rows import LENGTHS, TABLES, CountRows, sparse_rows
+from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun
+from dspa_nn.counts.shards import check_shard, merge_shards, shard_folder
+from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts.tokenize import TokenisedTriple, prepare
+
+__all__ = [
+    "LENGTHS",
+    "TABLES",
+    "TOKEN_BUDGET",
+    "ActivationCounts",
+    "CountOptions",
+    "CountRows",
+    "CountRun",
+    "CountedModel",
+    "CountingOptions",
+    "TokenisedTriple",
+    "check_shard",
+    "merge_shards",
+    "prepare",
+    "run_batch",
+    "shard_folder",
+    "sparse_rows",
+    "takes_positions",
+]

@@ -1,4 +1,4 @@
-"""The batches of a counting pass: planned once from the whole source, and laid out for the model.
+"""The batch plan of a counting pass: made once from the whole source, and laid out for the model.
 
 What a batch holds depends on the whole source alone, never on how the work was split, so that
 shards, retries and resumed runs give the same table byte for byte.
@@ -6,11 +6,14 @@ shards, retries and resumed runs give the same table byte for byte.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from dspa_nn.counts.tokenize import TokenisedTriple
 from dspa_nn.errors import CountsError
 from dspa_nn.prompts import Rendered
 
@@ -24,30 +27,28 @@ PADDING = 1 / 64
 BATCH_BUDGETS = 4
 
 
-@dataclass(frozen=True)
-class Job:
-    """One triple as token ids: the prompt once, and its two ends."""
+class PassTensors(TypedDict):
+    """One pass of responses: whose prompts the rows go on from, and where each token counts."""
 
-    index: int
-    prompt: Rendered
-    chosen: Rendered
-    rejected: Rendered
-
-    @property
-    def ends(self) -> tuple[Rendered, Rendered]:
-        """Prompt and chosen, prompt and rejected."""
-        return self.chosen, self.rejected
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that the model runs: the prompt once, and both responses."""
-        return self.prompt.prompt_length + sum(len(end.response_ids) for end in self.ends)
+    triples: Int64[Tensor, " rows"]
+    inputs: dict[str, Tensor]
+    target: Int64[Tensor, "rows tokens"]
 
 
-def plan_batches(jobs: Sequence[Job], token_budget: int) -> list[list[int]]:
-    """Split the jobs into batches of prompts of like length, each within `token_budget`.
+class BatchTensors(TypedDict):
+    """One batch as `graph.count.Counter` takes it; see there."""
 
-    Returns positions in `jobs`; longest first, so that memory runs out at once or not at all.
+    prompt: dict[str, Tensor] | None
+    prompt_target: Int64[Tensor, "triples tokens"]
+    prompt_size: int
+    passes: list[PassTensors]
+    response_size: int
+
+
+def plan_batches(tokenised: Sequence[TokenisedTriple], token_budget: int) -> list[list[int]]:
+    """Split the triples into batches of prompts of like length, each within `token_budget`.
+
+    Returns positions in `tokenised`; longest first, so that memory runs out at once or not at all.
 
     Raises:
         CountsError: a budget below 1.
@@ -55,37 +56,40 @@ def plan_batches(jobs: Sequence[Job], token_budget: int) -> list[list[int]]:
     if token_budget < 1:
         raise CountsError(f"token_budget is {token_budget}, and must be at least 1; try 4096")
 
-    def length(place: int) -> int:
-        return jobs[place].prompt.prompt_length
+    def length(position: int) -> int:
+        return tokenised[position].prompt.prompt_length
+
+    def longest_first(position: int) -> tuple[int, int]:
+        return -length(position), tokenised[position].index
 
     batches: list[list[int]] = []
-    held = 0
-    for place in sorted(range(len(jobs)), key=lambda place: (-length(place), jobs[place].index)):
+    tokens = 0  # of the batch that is being filled
+    for position in sorted(range(len(tokenised)), key=longest_first):
         longest = length(batches[-1][0]) if batches else 0
         fits = (
             batches
             and longest * (len(batches[-1]) + 1) <= token_budget
-            and longest - length(place) <= PADDING * token_budget
-            and held + jobs[place].tokens <= BATCH_BUDGETS * token_budget
+            and longest - length(position) <= PADDING * token_budget
+            and tokens + tokenised[position].tokens <= BATCH_BUDGETS * token_budget
         )
         if fits:
-            batches[-1].append(place)
-            held += jobs[place].tokens
+            batches[-1].append(position)
+            tokens += tokenised[position].tokens
         else:
-            batches.append([place])
-            held = jobs[place].tokens
+            batches.append([position])
+            tokens = tokenised[position].tokens
     return batches
 
 
-def plan_passes(batch: Sequence[Job], token_budget: int) -> list[list[int]]:
+def plan_passes(batch: Sequence[TokenisedTriple], token_budget: int) -> list[list[int]]:
     """Split the 2n responses of a batch into passes of like length, longest first.
 
     Row k is the chosen response of triple k, row n + k the rejected one. Tokens in the cache count
     towards the budget: what attends to them is memory too.
     """
-    lengths = [len(job.chosen.response_ids) for job in batch]
-    lengths += [len(job.rejected.response_ids) for job in batch]
-    cached = max(job.prompt.prompt_length for job in batch)
+    lengths = [len(triple.chosen.response_ids) for triple in batch]
+    lengths += [len(triple.rejected.response_ids) for triple in batch]
+    cached = max(triple.prompt.prompt_length for triple in batch)
     passes: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         longest = lengths[passes[-1][0]] if passes else 0
@@ -101,21 +105,25 @@ def plan_passes(batch: Sequence[Job], token_budget: int) -> list[list[int]]:
     return passes
 
 
-def plan_hash(jobs: Sequence[Job], batches: list[list[int]], token_budget: int) -> str:
-    """Return a hash over what every pass will show the model, in order."""
+def hash_batch_plan(
+    tokenised: Sequence[TokenisedTriple], batches: list[list[int]], token_budget: int
+) -> str:
+    """SHA-256 over what every pass will show the model, in order."""
     digest = hashlib.sha256()
-    for places in batches:
-        batch = [jobs[place] for place in places]
-        for job in batch:
-            for end in job.ends:
+    for positions in batches:
+        batch = [tokenised[position] for position in positions]
+        for triple in batch:
+            for end in triple.ends:
                 digest.update(end.ids.numpy().tobytes())
-            digest.update(job.prompt.content.numpy().tobytes())
-            digest.update(str((job.index, job.prompt.prompt_length)).encode())
+            digest.update(triple.prompt.content.numpy().tobytes())
+            digest.update(str((triple.index, triple.prompt.prompt_length)).encode())
         digest.update(f"|{plan_passes(batch, token_budget)}|".encode())
     return digest.hexdigest()
 
 
-def to_tensors(batch: Sequence[Job], token_budget: int, *, positions: bool) -> dict[str, Any]:
+def to_tensors(
+    batch: Sequence[TokenisedTriple], token_budget: int, *, positions: bool
+) -> BatchTensors:
     """Lay a batch out for `graph.count.Counter`: what goes in, and where each token is counted.
 
     Prompts are padded on the left and responses on the right, so that each row is one stretch of
@@ -124,28 +132,28 @@ def to_tensors(batch: Sequence[Job], token_budget: int, *, positions: bool) -> d
 
     Args:
         batch: one batch of the plan.
-        token_budget: the plan's own.
+        token_budget: the budget that the plan was made with.
         positions: give the model `position_ids`, which it then does not have to guess.
     """
-    n, width = len(batch), max(job.prompt.prompt_length for job in batch)
-    ids = torch.zeros(n, width, dtype=torch.int64)
-    mask, place = torch.zeros_like(ids), torch.zeros_like(ids)
-    prompt_target = torch.full_like(ids, -1)
-    for row, job in enumerate(batch):
-        length = job.prompt.prompt_length
-        own = slice(width - length, width)
-        ids[row, own] = job.prompt.prompt_ids
-        mask[row, own] = 1
-        place[row, own] = torch.arange(length)
-        target = torch.where(job.prompt.content, 2 * row, 2 * row + 1)
-        prompt_target[row, own] = torch.where(job.prompt.counted("all"), target, -1)
-    prompt = {"input_ids": ids, "attention_mask": mask}
+    n = len(batch)
+    prompts = [triple.prompt for triple in batch]
+    mask = _padded_left([torch.ones_like(prompt.prompt_ids) for prompt in prompts], 0)
+    targets = [
+        torch.where(prompt.counted("all"), torch.where(prompt.content, 2 * row, 2 * row + 1), -1)
+        for row, prompt in enumerate(prompts)
+    ]
+    inputs = {
+        "input_ids": _padded_left([prompt.prompt_ids for prompt in prompts], 0),
+        "attention_mask": mask,
+    }
     if positions:
-        prompt["position_ids"] = place
-    ends = [job.chosen for job in batch] + [job.rejected for job in batch]
+        inputs["position_ids"] = _padded_left(
+            [torch.arange(prompt.prompt_length) for prompt in prompts], 0
+        )
+    ends = [triple.chosen for triple in batch] + [triple.rejected for triple in batch]
     return {
-        "prompt": prompt if width else None,
-        "prompt_target": prompt_target,
+        "prompt": inputs if mask.shape[1] else None,
+        "prompt_target": _padded_left(targets, -1),
         "prompt_size": 2 * n,
         "passes": [
             _response_pass(ends, rows, mask, positions) for rows in plan_passes(batch, token_budget)
@@ -154,24 +162,31 @@ def to_tensors(batch: Sequence[Job], token_budget: int, *, positions: bool) -> d
     }
 
 
+def _padded_left(rows: list[Tensor], value: int) -> Int64[Tensor, "rows tokens"]:
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side="left")
+
+
+def _padded_right(rows: list[Tensor], value: int) -> Int64[Tensor, "rows tokens"]:
+    return pad_sequence(rows, batch_first=True, padding_value=value)
+
+
 def _response_pass(
-    ends: Sequence[Rendered], rows: Sequence[int], prompt_mask: torch.Tensor, positions: bool
-) -> dict[str, Any]:
-    width = max(len(ends[row].response_ids) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.int64)
-    mask, place = torch.zeros_like(ids), torch.zeros_like(ids)
-    target = torch.full_like(ids, -1)
-    for number, row in enumerate(rows):
-        end = ends[row]
-        length = len(end.response_ids)
-        ids[number, :length] = end.response_ids
-        mask[number, :length] = 1
-        place[number] = end.prompt_length + torch.arange(width)
-        target[number, :length] = row
+    ends: Sequence[Rendered],
+    rows: Sequence[int],
+    prompt_mask: Int64[Tensor, "triples tokens"],
+    positions: bool,
+) -> PassTensors:
+    responses = [ends[row].response_ids for row in rows]
+    mask = _padded_right([torch.ones_like(ids) for ids in responses], 0)
     triples = torch.tensor(rows) % len(prompt_mask)
-    inputs = {"input_ids": ids, "attention_mask": torch.cat([prompt_mask[triples], mask], 1)}
+    inputs = {
+        "input_ids": _padded_right(responses, 0),
+        "attention_mask": torch.cat([prompt_mask[triples], mask], 1),
+    }
     if positions:
+        first = torch.tensor([[ends[row].prompt_length] for row in rows])
         # Padding stays within the context that the model has positions for.
-        last = torch.tensor([len(ends[row].ids) - 1 for row in rows]).unsqueeze(1)
-        inputs["position_ids"] = torch.minimum(place, last)
-    return {"triples": triples, "inputs": inputs, "target": target}
+        last = torch.tensor([[len(ends[row].ids) - 1] for row in rows])
+        inputs["position_ids"] = torch.minimum(first + torch.arange(mask.shape[1]), last)
+    target = [torch.full_like(ids, row) for ids, row in zip(responses, rows, strict=True)]
+    return {"triples": triples, "inputs": inputs, "target": _padded_right(target, -1)}

@@ -1,25 +1,28 @@
-"""Counting on NDIF: one job a chunk of planned batches, several in flight, resumable.
+"""Counting on NDIF: one NDIF job per chunk of batches, several in flight, resumable.
 
-The model and the two encoders meet on the server, and sparse counts are all that comes back. A
-chunk that is stored is never run again; a job that was still on its way when the client died is
-collected by its id.
+Model and encoders are together on the server, and sparse counts are all that comes back. A job
+that was still under way when the client died is collected by its id.
 """
 
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnsight import save
+from torch import Tensor
 
-from dspa_nn.counts import passes as counting
-from dspa_nn.counts.batches import Job, to_tensors
-from dspa_nn.counts.table import ActivationCounts, Block
+from dspa_nn.counts.batches import BatchTensors, to_tensors
+from dspa_nn.counts.checkpoints import Chunk, Progress
+from dspa_nn.counts.passes import table_of, takes_positions, to_rows
+from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
 from dspa_nn.files import write_atomically
+from dspa_nn.graph.count import Counter
 from dspa_nn.ndif import backend_of, new_backend
+from dspa_nn.shapes import SparseTable
 from dspa_nn.shipping import TRAVELS
 
 IN_FLIGHT = 2
@@ -32,79 +35,76 @@ ATTEMPTS = 3
 POLL_EVERY = 0.5
 
 
-class Run:
-    """One remote count: which chunk is where.
+class RemoteRunner:
+    """Runs chunks of batches as NDIF jobs (`checkpoints.ChunkRunner`).
 
-    counter: a `graph.count.Counter`; batches: positions in `jobs`; checkpoint: folder for finished
-    chunks and the ids of those under way, or None.
+    checkpoint: the folder of the run, where the ids of jobs under way are noted, or None.
     """
 
     def __init__(
         self,
         model: Any,
-        counter: Any,
-        jobs: Sequence[Job],
-        batches: list[list[int]],
-        provenance: dict[str, Any],
+        counter: Counter,
+        chunks: Sequence[Chunk],
+        provenance: Mapping[str, Any],
         checkpoint: Path | None,
+        progress: Progress,
     ) -> None:
-        self.model, self.counter, self.jobs = model, counter, jobs
-        self.provenance, self.checkpoint = provenance, checkpoint
-        size = counting.BATCHES_PER_CHUNK
-        self.chunks = [
-            [[jobs[place] for place in batch] for batch in batches[start : start + size]]
-            for start in range(0, len(batches), size)
-        ]
-        self.widths = counter.input_encoder.width, counter.output_encoder.width
-        self.attempts = [0] * len(self.chunks)
-        self.underway: dict[int, Any] = {}  # chunk -> its backend
-        self.heard: dict[int, float] = {}
+        self.model, self.counter, self.chunks = model, counter, chunks
+        self.provenance, self.checkpoint, self.progress = provenance, checkpoint, progress
+        self.attempts = [0] * len(chunks)
+        self.underway: dict[int, Any] = {}  # number of the chunk -> nnsight's backend of its job
+        self.last_news: dict[int, float] = {}
 
-    def count(self, progress: Callable[[int], Any]) -> ActivationCounts:
-        """Run what is not stored, and return the whole table."""
-        done: dict[int, ActivationCounts] = {}
-        for number in range(len(self.chunks)):
-            if self.checkpoint is None:
-                continue
-            indices = [job.index for batch in self.chunks[number] for job in batch]
-            stored = counting.stored(self._folder(number), self.provenance, indices)
-            if stored is not None:
-                done[number] = stored
-        self._take_up(set(done))
-        waiting = [n for n in range(len(self.chunks)) if n not in done and n not in self.underway]
-        progress(sum(len(batch) for n in done for batch in self.chunks[n]))
-        while len(done) < len(self.chunks):
-            while waiting and len(self.underway) < IN_FLIGHT:
-                self._submit(waiting.pop(0))
-            for number in list(self.underway):
-                found = self._poll(number)
-                if found is None:
-                    continue
-                counts = self._check(number, found)
-                if self.checkpoint is not None:
-                    counts.save(self._folder(number))
-                done[number] = counts
-                del self.underway[number]
-                self._note()
-                progress(sum(len(batch) for batch in self.chunks[number]))
-            waiting += self._lost()
-            time.sleep(POLL_EVERY)
-        pieces = [done[number] for number in range(len(self.chunks))]
-        return pieces[0].merge(*pieces[1:])
+    @property
+    def room(self) -> int:
+        """How many more jobs may be in flight."""
+        return IN_FLIGHT - len(self.underway)
 
-    def _folder(self, number: int) -> Path:
-        assert self.checkpoint is not None
-        return self.checkpoint / f"chunk-{number:05d}"
+    def resume(self, unfinished: Sequence[int]) -> list[int]:
+        """Take up the jobs that an earlier process of this run left under way."""
+        path = None if self.checkpoint is None else self.checkpoint / "jobs.json"
+        if path is None or not path.exists():
+            return []
+        for key, job_id in json.loads(path.read_text()).items():
+            number = int(key)
+            if job_id is None:
+                warnings.warn(
+                    f"chunk {number} was being submitted when the earlier run ended, so it may run "
+                    "twice; only the job submitted now is used",
+                    DSPAWarning,
+                    stacklevel=4,
+                )
+            elif number in unfinished:
+                self.underway[number] = new_backend(self.model, job_id=job_id)
+                self.attempts[number] = 1
+                self.last_news[number] = time.monotonic()
+        return list(self.underway)
 
-    def _submit(self, number: int) -> None:
+    def submit(self, number: int) -> None:
+        """Send a chunk as one job."""
         self.attempts[number] += 1
         budget = self.provenance["batch_plan"]["token_budget"]
-        positions = counting.takes_positions(self.model)
-        chunk = [to_tensors(batch, budget, positions=positions) for batch in self.chunks[number]]
+        positions = takes_positions(self.model)
+        batches = [to_tensors(batch, budget, positions=positions) for batch in self.chunks[number]]
         self._note(number)
-        self.underway[number] = submit(self.model, self.counter, chunk)
-        self.heard[number] = time.monotonic()
+        self.underway[number] = submit(self.model, self.counter, batches)
+        self.last_news[number] = time.monotonic()
         self._note()
+
+    def collect(self) -> Iterator[tuple[int, ActivationCounts | None]]:
+        """Ask after every job, once; jobs of which nothing is heard are lost."""
+        for number in list(self.underway):
+            result = self._poll(number)
+            if result is not None:
+                yield number, self._check(number, result)
+                # It is stored by now, so its job may be forgotten.
+                del self.underway[number]
+                self._note()
+                self.progress(sum(len(batch) for batch in self.chunks[number]))
+        for number in self._lost():
+            yield number, None
+        time.sleep(POLL_EVERY)
 
     def _note(self, next_one: int | None = None) -> None:
         """Keep the ids of jobs under way, so that another process can collect them.
@@ -118,47 +118,29 @@ class Run:
             self.checkpoint.mkdir(parents=True, exist_ok=True)
             write_atomically(self.checkpoint / "jobs.json", json.dumps(ids))
 
-    def _take_up(self, done: set[int]) -> None:
-        """Take up the jobs that an earlier process of this run left under way."""
-        path = None if self.checkpoint is None else self.checkpoint / "jobs.json"
-        if path is None or not path.exists():
-            return
-        for key, job_id in json.loads(path.read_text()).items():
-            number = int(key)
-            if job_id is None:
-                warnings.warn(
-                    f"chunk {number} was being submitted when the earlier run ended, so it may run "
-                    "twice; only the job submitted now is used",
-                    DSPAWarning,
-                    stacklevel=4,
-                )
-            elif number not in done and number < len(self.chunks):
-                self.underway[number] = new_backend(self.model, job_id=job_id)
-                self.attempts[number] = 1
-                self.heard[number] = time.monotonic()
-
-    def _poll(self, number: int) -> Any:
+    def _poll(self, number: int) -> dict[str, Any] | None:
+        """The result of a job, or None while there is none."""
         backend = self.underway[number]
         before = backend.state
         try:
-            found = backend()
+            result = backend()
         except NDIFError as error:
             if backend.state == "ERROR":
                 if self.attempts[number] >= ATTEMPTS or not error.passing:
                     raise
-                self.heard[number] = -PATIENCE  # the job is over: submit it again
+                self.last_news[number] = -PATIENCE  # the job is over: submit it again
             return None
         if backend.state != before:
-            self.heard[number] = time.monotonic()
-        return found
+            self.last_news[number] = time.monotonic()
+        return result
 
     def _lost(self) -> list[int]:
         """Give up jobs of which nothing was heard; return their chunks, to be submitted again."""
-        again = []
+        again: list[int] = []
         for number in list(self.underway):
             known = self.underway[number].state is not None
             patience = PATIENCE if known else UNKNOWN_PATIENCE
-            if time.monotonic() - self.heard[number] < patience:
+            if time.monotonic() - self.last_news[number] < patience:
                 continue
             job_id = self.underway.pop(number).job_id
             if self.attempts[number] >= ATTEMPTS:
@@ -175,48 +157,47 @@ class Run:
             again.append(number)
         return again
 
-    def _check(self, number: int, found: dict[str, Any]) -> ActivationCounts:
+    def _check(self, number: int, result: Mapping[str, Any]) -> ActivationCounts:
+        """A chunk's table from what its job sent back; refused is what does not fit the chunk."""
         chunk = self.chunks[number]
-        tables = found.get("found") or []
-        wanted = [(2 * len(batch), 2 * len(batch)) for batch in chunk]
+        tables: list[tuple[Any, Any]] = result.get("tables") or []
+        sent = [(2 * len(batch), 2 * len(batch)) for batch in chunk]
         came = [(len(prompt[0]) - 1, len(response[0]) - 1) for prompt, response in tables]
-        if came != wanted:
+        if came != sent:
             raise CountsError(
-                f"chunk {number} came back with {came} rows a batch for {wanted} that were sent; "
+                f"chunk {number} came back with {came} rows a batch for {sent} that were sent; "
                 "client and server do not fit together: see dspa_nn.doctor()"
             )
-        blocks = [self._block(batch, *table) for batch, table in zip(chunk, tables, strict=True)]
-        return ActivationCounts.from_rows(
-            blocks, d_in=self.widths[0], d_out=self.widths[1], provenance=self.provenance
-        )
-
-    def _block(self, batch: list[Job], prompt: Any, response: Any) -> Block:
-        return counting.to_block(
-            batch, unpacked(prompt, self.widths[0]), unpacked(response, self.widths[1])
-        )
+        widths = self.counter.input_encoder.width, self.counter.output_encoder.width
+        pieces = [
+            to_rows(batch, unpacked(prompt, widths[0]), unpacked(response, widths[1]))
+            for batch, (prompt, response) in zip(chunk, tables, strict=True)
+        ]
+        return table_of(pieces, self.counter, self.provenance)
 
 
-def submit(model: Any, counter: Any, chunk: list[dict[str, Any]]) -> Any:
+def submit(model: Any, counter: Counter, chunk: list[BatchTensors]) -> Any:
     """Send one chunk as one job; return nnsight's backend, which asks after it when called."""
     from nnsight import register
 
     register(TRAVELS)
     with model.session(backend=new_backend(model)) as tracer:
-        found = save([])
+        tables = save([])
         for tensors in chunk:
             counter.begin(tensors)
             if tensors["prompt"] is not None:
                 with model.trace(tensors["prompt"], use_cache=True):
                     counter.prompt(tensors)
-            for own in tensors["passes"]:
-                cache = counter.resume(own["triples"])
-                with model.trace(own["inputs"], past_key_values=cache, use_cache=cache is not None):
-                    counter.response(own["target"])
-            found.append(counter.packed())
+            for responses in tensors["passes"]:
+                cache = counter.resume(responses["triples"])
+                inputs, with_cache = responses["inputs"], cache is not None
+                with model.trace(inputs, past_key_values=cache, use_cache=with_cache):
+                    counter.response(responses["target"])
+            tables.append(counter.packed())
     return backend_of(tracer)
 
 
-def unpacked(table: tuple[Any, Any, Any], width: int) -> Any:
+def unpacked(table: Sequence[Tensor], width: int) -> SparseTable:
     """Rebuild a sparse table from what `graph.count.pack` made of it."""
     from scipy.sparse import csr_array
 

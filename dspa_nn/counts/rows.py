@@ -1,5 +1,6 @@
 """Counts of a few triples as a batch yields them, and how such pieces become one table."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ TABLES = ("content", "markup", "chosen", "rejected")
 LENGTHS = tuple(f"{table}_length" for table in TABLES)
 
 
-class Block(NamedTuple):
+class CountRows(NamedTuple):
     """The counts of a few triples, as a batch yields them: dense or sparse, numpy or torch.
 
     Tables are [b, d_in] (content, markup) and [b, d_out] (chosen, rejected): on how many tokens
@@ -71,19 +72,19 @@ def canonical(table: Any) -> SparseTable:
     return made
 
 
-def stack(blocks: list[Block]) -> Block:
-    """All the blocks' rows in one, in the order in which they come."""
+def stack(pieces: Sequence[CountRows]) -> CountRows:
+    """All the rows of several pieces, in the order in which they come."""
     from scipy.sparse import vstack
 
     tables = [
-        vstack([canonical(getattr(block, name)) for block in blocks], format="csr")
+        vstack([canonical(getattr(piece, name)) for piece in pieces], format="csr")
         for name in TABLES
     ]
     vectors = {
-        name: np.concatenate([np.asarray(getattr(block, name), dtype=np.int64) for block in blocks])
+        name: np.concatenate([np.asarray(getattr(piece, name), dtype=np.int64) for piece in pieces])
         for name in ("index", *LENGTHS)
     }
-    return Block(vectors["index"], *tables, *(vectors[name] for name in LENGTHS))
+    return CountRows(vectors["index"], *tables, *(vectors[name] for name in LENGTHS))
 
 
 def check_rows(rows: Any) -> None:

@@ -4,32 +4,100 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
-from dspa_nn.counts import batches as batching
-from dspa_nn.counts import passes as counting
-from dspa_nn.counts.shards import shard_folder
+from dspa_nn.counts.batches import TOKEN_BUDGET, hash_batch_plan, plan_batches
+from dspa_nn.counts.checkpoints import chunks_of, count_chunks, stored
+from dspa_nn.counts.passes import LocalRunner
+from dspa_nn.counts.shards import shard_folder, shard_of
 from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts.tokenize import prepare
 from dspa_nn.graph.count import Counter
-from dspa_nn.models import require_weights
+from dspa_nn.models import ModelFacts, require_weights
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
+from dspa_nn.saes import LoadedSAE
 from dspa_nn.triples import PreferenceTriple
 
 
+class CountingOptions(TypedDict, total=False):
+    """Keywords of a counting pass, which `DSPA.count` and `DSPA.fit` take (docs/method.md 3.1).
+
+    >>> options: CountingOptions = {"token_budget": 2048, "checkpoint": "counts-run"}
+
+    Attributes:
+        remote: run on NDIF.
+        token_budget: padded tokens of a pass.
+        overlong: what to do with a triple longer than the context: "truncate" (oldest messages
+            first), "skip" or "error".
+        checkpoint: folder for finished batches.
+        progress: whether to show a progress bar; None shows it on a terminal.
+    """
+
+    remote: bool
+    token_budget: int | None
+    overlong: Overlong
+    checkpoint: str | Path | None
+    progress: bool | None
+
+
+class CountOptions(CountingOptions, total=False):
+    """Keywords of `DSPA.count`: those of `CountingOptions`, and which part is counted.
+
+    Attributes:
+        shards: into how many parts the batch plan is divided.
+        shard: which part is counted, from 0.
+    """
+
+    shards: int
+    shard: int
+
+
+@runtime_checkable
+class CountedModel(Protocol):
+    """A model with its two SAEs, as far as counting needs them; `DSPA` is one.
+
+    `model` is an nnsight model.
+    """
+
+    model: Any
+    facts: ModelFacts
+    input_sae: LoadedSAE
+    output_sae: LoadedSAE
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Dotted paths of the two decoder blocks, seen from the model."""
+        ...
+
+    def place_saes(self) -> None:
+        """Put each SAE beside the layer that it reads."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What identifies the model and the SAEs in maps and counts."""
+        ...
+
+
 class CountRun:
-    """The planned batches of a source; they depend on the triples and the budget alone.
+    """The batch plan of a source, which depends on the triples and the budget alone.
 
     >>> run = CountRun(dspa, triples)
     >>> whole = run.count(shards=2, shard=0).merge(run.count(shards=2, shard=1))
 
     A worker that counts several shards keeps one of these and so renders the source once. The
     arguments, and what is raised, are those of `DSPA.count`.
+
+    Attributes:
+        tokenised: the triples as token ids.
+        batches: the batch plan, as positions in `tokenised`.
+        skipped: why triples of the source are left out or cut, and how many.
+        provenance: what is counted with what.
     """
 
     def __init__(
         self,
-        dspa: Any,
+        dspa: CountedModel,
         triples: Sequence[PreferenceTriple],
         *,
         token_budget: int | None = None,
@@ -38,17 +106,20 @@ class CountRun:
         self.dspa = dspa
         config = getattr(dspa.model, "_module", dspa.model).config
         context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
-        self.jobs, skipped = counting.prepare(triples, dspa.facts.tokenizer, context, overlong)
-        self.skipped = {**getattr(triples, "skipped", {}), **skipped}
-        budget = batching.TOKEN_BUDGET if token_budget is None else token_budget
-        self.batches = batching.plan_batches(self.jobs, budget)
-        plan = {
-            "token_budget": budget,
-            "sha256": batching.plan_hash(self.jobs, self.batches, budget),
-            "triples": len(self.jobs),
+        self.tokenised, skipped = prepare(triples, dspa.facts.tokenizer, context, overlong)
+        self.skipped: dict[str, int] = {**getattr(triples, "skipped", {}), **skipped}
+        budget = TOKEN_BUDGET if token_budget is None else token_budget
+        self.batches = plan_batches(self.tokenised, budget)
+        sha256 = hash_batch_plan(self.tokenised, self.batches, budget)
+        self.provenance: dict[str, Any] = {
+            **dspa.provenance(),
+            "batch_plan": {
+                "token_budget": budget,
+                "sha256": sha256,
+                "triples": len(self.tokenised),
+            },
+            "data_sha256": getattr(triples, "sha256", None) or sha256,
         }
-        self.provenance = {**dspa.provenance(), "batch_plan": plan}
-        self.provenance["data_sha256"] = getattr(triples, "sha256", None) or plan["sha256"]
 
     def count(
         self,
@@ -59,17 +130,23 @@ class CountRun:
         checkpoint: str | Path | None = None,
         progress: bool | None = None,
     ) -> ActivationCounts:
-        """Count one shard of the batches; all shards together hold every triple once."""
-        batches = counting.shard_of(self.batches, shard, shards)
+        """Count one shard of the batches; all shards together hold every triple once.
+
+        >>> len(CountRun(dspa, triples).count()) == len(triples)
+        True
+        """
+        batches = shard_of(self.batches, shard, shards)
         folder = None if checkpoint is None else Path(checkpoint)
         if folder is not None and shards > 1:
             folder = shard_folder(folder, shard, shards)  # chunks are numbered within a shard
-        widths = self.dspa.input_sae.width, self.dspa.output_sae.width
         if batches:
-            counts = self._run(batches, widths, remote, folder, progress)
+            counts = self._count_batches(batches, remote, folder, progress)
         else:
             counts = ActivationCounts.from_rows(
-                [], d_in=widths[0], d_out=widths[1], provenance=self.provenance
+                [],
+                d_in=self.dspa.input_sae.width,
+                d_out=self.dspa.output_sae.width,
+                provenance=self.provenance,
             )
         # What was left out was left out of the source: said once, so that merged equals whole.
         counts.skipped = dict(self.skipped) if shard == 0 else {}
@@ -84,9 +161,11 @@ class CountRun:
         checkpoint: str | Path | None = None,
         progress: bool | None = None,
     ) -> ActivationCounts:
-        """Count one shard and save it in its place in `folder`; one that is there is read.
+        """Count one shard and save it among the shards in `folder`; one that is there is read.
 
-        >>> CountRun(dspa, triples).keep("counts", shards=8, shard=3)    # doctest: +SKIP
+        >>> run = CountRun(dspa, triples)
+        >>> len(run.keep("counts", shards=2, shard=0)) + len(run.keep("counts", shards=2, shard=1))
+        20
 
         So a worker may be given a shard again, by a scheduler that saw it die after its work was
         done. The shard's part of `checkpoint` goes once the shard is saved, which holds the same.
@@ -94,52 +173,45 @@ class CountRun:
         Raises:
             CountsError: what is there is the shard of another run.
         """
-        place = shard_folder(folder, shard, shards)
-        batches = counting.shard_of(self.batches, shard, shards)
-        indices = [self.jobs[at].index for batch in batches for at in batch]
-        counts = counting.stored(place, self.provenance, indices)
+        saved = shard_folder(folder, shard, shards)
+        batches = shard_of(self.batches, shard, shards)
+        indices = [self.tokenised[position].index for batch in batches for position in batch]
+        counts = stored(saved, self.provenance, indices)
         if counts is None:
             counts = self.count(
                 shards=shards, shard=shard, checkpoint=checkpoint, progress=progress
             )
-            counts.save(place)
+            counts.save(saved)
         if checkpoint is not None:
             parts = Path(checkpoint) if shards == 1 else shard_folder(checkpoint, shard, shards)
             for part in parts.glob("chunk-*"):
                 shutil.rmtree(part, ignore_errors=True)
-            with suppress(OSError):  # not there, or not ours alone
+            with suppress(OSError):  # not there, or other files are in it
                 parts.rmdir()
         return counts
 
-    def _run(
+    def _count_batches(
         self,
-        batches: list[list[int]],
-        widths: tuple[int, int],
+        batches: Sequence[Sequence[int]],
         remote: bool,
         folder: Path | None,
         progress: bool | None,
     ) -> ActivationCounts:
-        model, budget = self.dspa.model, self.provenance["batch_plan"]["token_budget"]
+        model = self.dspa.model
         paths = [f"{model.path}.{path}" for path in self.dspa.paths]
         if not remote:
             self.dspa.place_saes()
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
+        chunks = chunks_of(self.tokenised, batches)
         with show_progress("counting", sum(map(len, batches)), "triples", progress) as advance:
             if remote:
-                from dspa_nn.counts.remote import Run
+                from dspa_nn.counts.remote import RemoteRunner
 
-                encoders = tuple(encoder.on("cpu") for encoder in encoders)
-                counter = Counter(encoders, paths, follow=True)
-                run = Run(model, counter, self.jobs, batches, self.provenance, folder)
-                return run.count(advance)
-            require_weights(model, "count")
-            counter = Counter(encoders, paths)
-            return counting.count_batches(
-                self.jobs,
-                batches,
-                lambda batch: counting.run_batch(model, counter, batch, budget),
-                widths,
-                self.provenance,
-                folder,
-                advance,
-            )
+                counter = Counter([encoder.on("cpu") for encoder in encoders], paths, follow=True)
+                runner = RemoteRunner(model, counter, chunks, self.provenance, folder, advance)
+            else:
+                require_weights(model, "count")
+                runner = LocalRunner(
+                    model, Counter(encoders, paths), chunks, self.provenance, advance
+                )
+            return count_chunks(chunks, runner, self.provenance, folder, advance)

@@ -1,7 +1,7 @@
 """A count that was split over machines: where each shard is kept, and all of them as one table."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dspa_nn.counts.table import ActivationCounts
@@ -30,10 +30,26 @@ def check_shard(shard: int, shards: int) -> None:
         raise CountsError(f"shard {shard} of {shards} does not exist; shards count from 0")
 
 
+def shard_of(batches: Sequence[Sequence[int]], shard: int, shards: int) -> Sequence[Sequence[int]]:
+    """The batches of one shard of `shards`; together they are the whole batch plan.
+
+    >>> shard_of([[0, 1], [2], [3]], 0, 2)
+    [[0, 1], [3]]
+
+    Raises:
+        CountsError: there is no such shard.
+    """
+    check_shard(shard, shards)
+    return batches[shard::shards]
+
+
 def merge_shards(folder: str | Path) -> ActivationCounts:
     """Read every shard in a folder and merge them: byte for byte the table of a single run.
 
-    >>> map = merge_shards("counts").fit(percentile=75)                  # doctest: +SKIP
+    >>> for shard in (0, 1):
+    ...     dspa.count(triples, shards=2, shard=shard).save(shard_folder("counts", shard, 2))
+    >>> len(merge_shards("counts"))
+    20
 
     Raises:
         CountsError: no shards, a missing one, shards of different splits or of different runs, or

@@ -8,7 +8,15 @@ from typing import Any, Unpack
 import numpy as np
 
 from dspa_nn.checks import check_choice
-from dspa_nn.counts.rows import LENGTHS, TABLES, Block, canonical, check_rows, sparse_rows, stack
+from dspa_nn.counts.rows import (
+    LENGTHS,
+    TABLES,
+    CountRows,
+    canonical,
+    check_rows,
+    sparse_rows,
+    stack,
+)
 from dspa_nn.errors import CountsError, FileError, MapError
 from dspa_nn.files import read_pair, write_pair
 from dspa_nn.graph.settings import PROMPT_TOKENS
@@ -22,7 +30,7 @@ SCHEMA_VERSION = 1
 class ActivationCounts:
     """On how many tokens each latent fired, for each triple: exact, mergeable, small.
 
-    >>> one = Block([0], [[2, 0]], [[1, 1]], [[3, 0]], [[0, 1]], [2], [1], [4], [2])
+    >>> one = CountRows([0], [[2, 0]], [[1, 1]], [[3, 0]], [[0, 1]], [2], [1], [4], [2])
     >>> counts = ActivationCounts.from_rows([one], d_in=2, d_out=2)
     >>> counts.fit(percentile=50, sparsify="none").to_dense()
     tensor([[ 0.7500, -0.5000],
@@ -49,7 +57,7 @@ class ActivationCounts:
 
     def __init__(
         self,
-        rows: Block,
+        rows: CountRows,
         *,
         provenance: Mapping[str, Any] | None = None,
         skipped: Mapping[str, int] | None = None,
@@ -82,7 +90,7 @@ class ActivationCounts:
     @classmethod
     def from_rows(
         cls,
-        blocks: Iterable[Block],
+        pieces: Iterable[CountRows],
         *,
         d_in: int,
         d_out: int,
@@ -97,9 +105,8 @@ class ActivationCounts:
         from scipy.sparse import csr_array
 
         empty, none = np.zeros(0, dtype=np.int64), [csr_array((0, d)) for d in (d_in, d_out)]
-        pieces = [Block(empty, none[0], none[0], none[1], none[1], empty, empty, empty, empty)]
-        pieces += blocks
-        return cls(stack(pieces), provenance=provenance, skipped=skipped)
+        nothing = CountRows(empty, none[0], none[0], none[1], none[1], empty, empty, empty, empty)
+        return cls(stack([nothing, *pieces]), provenance=provenance, skipped=skipped)
 
     @property
     def d_in(self) -> int:
@@ -117,6 +124,11 @@ class ActivationCounts:
         tables = [getattr(self, name) for name in TABLES]
         arrays = [a for t in tables for a in (t.data, t.indices, t.indptr)]
         return sum(a.nbytes for a in [*arrays, *(getattr(self, n) for n in LENGTHS), self.index])
+
+    @property
+    def rows(self) -> CountRows:
+        """All tables and lengths as the rows that a table is made from."""
+        return CountRows(self.index, *(getattr(self, name) for name in (*TABLES, *LENGTHS)))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -167,7 +179,7 @@ class ActivationCounts:
                 f"({len(missing)} such); pass indices that `counts.index` holds."
             )
         at = np.searchsorted(self.index, wanted)
-        rows = Block(self.index[at], *(getattr(self, name)[at] for name in (*TABLES, *LENGTHS)))
+        rows = CountRows(self.index[at], *(getattr(self, name)[at] for name in (*TABLES, *LENGTHS)))
         return type(self)(rows, provenance=self.provenance)
 
     # Merging
@@ -175,7 +187,8 @@ class ActivationCounts:
     def merge(self, *others: "ActivationCounts") -> "ActivationCounts":
         """The union with tables of other triples: exact, and the order does not matter.
 
-        >>> whole = counts.subset([0, 1]).merge(counts.subset([2]))      # doctest: +SKIP
+        >>> counts.subset([0, 1]).merge(counts.subset([2])).index
+        array([0, 1, 2])
 
         Raises `CountsError` for triples that both hold, and for another model, layer, SAE,
         template or data set, naming both sides. Other provenance that differs is kept of all.
@@ -202,19 +215,16 @@ class ActivationCounts:
         for part in tables:
             for why, number in part.skipped.items():
                 skipped[why] = skipped.get(why, 0) + number
-        rows = stack([part._block() for part in tables])
+        rows = stack([part.rows for part in tables])
         provenance = together([part.provenance for part in tables])
         return cls(rows, provenance=provenance, skipped=skipped)
-
-    def _block(self) -> Block:
-        return Block(self.index, *(getattr(self, name) for name in (*TABLES, *LENGTHS)))
 
     # Files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `counts.json` and `counts-<hash>.safetensors`; equal tables give equal bytes.
 
-        >>> counts.save("counts")                                        # doctest: +SKIP
+        >>> counts.save("counts")
 
         Raises `FileError` on a full disk or a read-only folder; what was there stays.
         """
@@ -236,7 +246,9 @@ class ActivationCounts:
     def load(cls, folder: str | os.PathLike[str]) -> "ActivationCounts":
         """Read counts from a folder that `save` wrote, memory-mapped.
 
-        >>> counts = ActivationCounts.load("counts")                     # doctest: +SKIP
+        >>> counts.save("counts")
+        >>> len(ActivationCounts.load("counts")) == len(counts)
+        True
 
         Raises `FileError` for files that are missing, cut short, changed or of a newer schema.
         """
@@ -252,7 +264,7 @@ class ActivationCounts:
                 table = sparse_rows(data, indices, indptr, width)
                 table.check_format(full_check=True)
                 tables.append(table)
-            rows = Block(arrays["index"], *tables, *(arrays[name] for name in LENGTHS))
+            rows = CountRows(arrays["index"], *tables, *(arrays[name] for name in LENGTHS))
             return cls(rows, provenance=about["provenance"], skipped=about["skipped"])
         except (KeyError, ValueError) as error:
             raise FileError(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, cast
 
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import (
     Codes,
     Match,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.graph.select import select
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import Planner

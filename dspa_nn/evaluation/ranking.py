@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.graph.select import select
 from dspa_nn.maps import ConditionalDifferenceMap
 

@@ -8,11 +8,10 @@ from nnsight import save
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
-from dspa_nn.counts.run import CountRun
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts, CountRun
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.apply import apply
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import get_preset, load_model
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.fit import fit_triples

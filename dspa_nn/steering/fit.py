@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.counts.shards import merge_shards
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts, merge_shards
 from dspa_nn.errors import CountsError, MapError
-from dspa_nn.maps.map import ConditionalDifferenceMap
-from dspa_nn.maps.options import FIT_OPTIONS
+from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap
 from dspa_nn.models import preset_of
 from dspa_nn.steering.options import COUNTING, check_keywords, fill
 from dspa_nn.triples import PreferenceTriple

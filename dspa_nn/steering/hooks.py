@@ -22,7 +22,7 @@ from dspa_nn.graph.calls import (
 )
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.steer import Steering
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local, read_facts
 from dspa_nn.steering.log import EditLog, warn_if_unsteered
 from dspa_nn.steering.options import PromptOrPrompts, RunOptions, run_settings

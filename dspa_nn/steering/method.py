@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.log import EditLog

@@ -6,18 +6,18 @@ table, `dspa_nn.graph.settings.SETTINGS`, which the tests hold equal to what is 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
 from dspa_nn.checks import did_you_mean
+from dspa_nn.counts import CountingOptions, CountOptions
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph import settings
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
 from dspa_nn.maps import FitOptions
-from dspa_nn.prompts import Overlong, Rendered
+from dspa_nn.prompts import Rendered
 from dspa_nn.triples import Prompt
 
 Mode = Literal["ablate", "augment", "both"]
@@ -95,37 +95,6 @@ class RunOptions(SteeringOptions, total=False):
 
     prompt: PromptOrPrompts | None
     prompt_length: int | Sequence[int] | Tensor | None
-
-
-class CountingOptions(TypedDict, total=False):
-    """Keywords of a counting pass, which `DSPA.count` and `DSPA.fit` take (docs/method.md 3.1).
-
-    Attributes:
-        remote: run on NDIF.
-        token_budget: padded tokens of a pass.
-        overlong: what to do with a triple longer than the context: "truncate" (oldest messages
-            first), "skip" or "error".
-        checkpoint: folder for finished batches.
-        progress: whether to show a progress bar; None shows it on a terminal.
-    """
-
-    remote: Remote
-    token_budget: int | None
-    overlong: Overlong
-    checkpoint: str | Path | None
-    progress: bool | None
-
-
-class CountOptions(CountingOptions, total=False):
-    """Keywords of `DSPA.count`: those of `CountingOptions`, and which part is counted.
-
-    Attributes:
-        shards: into how many parts the plan is divided.
-        shard: which part is counted, from 0.
-    """
-
-    shards: int
-    shard: int
 
 
 class FitKeywords(FitOptions, CountingOptions, total=False):

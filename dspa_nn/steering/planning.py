@@ -8,7 +8,7 @@ from nnsight import register, save
 from nnsight.modeling.transformers import TransformersModel
 from torch.nn.utils.rnn import pad_sequence
 
-from dspa_nn.counts.passes import takes_positions
+from dspa_nn.counts import takes_positions
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.graph import select
 from dspa_nn.maps import Gate, PromptTokens, densities, gate_mean, open_gates, thresholds
 

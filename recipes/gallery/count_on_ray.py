@@ -31,7 +31,7 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import dspa_nn as dn
-from dspa_nn.counts.shards import merge_shards, shard_folder
+from dspa_nn.counts import merge_shards, shard_folder
 from dspa_nn.models import model_path
 
 SHARDS = 4

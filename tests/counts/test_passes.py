@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from dspa_nn import ActivationCounts, CountsError, TripleError
-from dspa_nn.counts import passes as counting
+from dspa_nn.counts import CountRun, TokenisedTriple, checkpoints, merge_shards, passes, prepare
 from dspa_nn.counts import remote as remote_counting
-from dspa_nn.counts.batches import Job, plan_batches, plan_passes
-from dspa_nn.counts.run import CountRun
-from dspa_nn.counts.shards import merge_shards
+from dspa_nn.counts.batches import plan_batches, plan_passes
 from dspa_nn.graph import active
 from dspa_nn.graph.count import Counter
 from tests import steer_zoo, tiny
@@ -43,7 +41,7 @@ def written(counts: ActivationCounts, folder: Path) -> dict[str, bytes]:
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> list[int]:
     """Make the counting pass raise after so many batches; the list grows by one at each."""
     done: list[int] = []
-    real: Callable[..., Any] = counting.run_batch
+    real: Callable[..., Any] = passes.run_batch
 
     def run(model: Any, counter: Any, batch: Any, token_budget: int) -> Any:
         if len(done) == batches:
@@ -51,7 +49,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> list[int]:
         done.append(len(batch))
         return real(model, counter, batch, token_budget)
 
-    monkeypatch.setattr(counting, "run_batch", run)
+    monkeypatch.setattr(passes, "run_batch", run)
     return done
 
 
@@ -59,7 +57,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> list[int]:
 def test_resumed_equals_uninterrupted_byte_for_byte(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches_per_chunk: int
 ) -> None:
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", batches_per_chunk)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", batches_per_chunk)
     whole = written(count(lab), tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
@@ -78,8 +76,8 @@ def test_resumed_equals_uninterrupted_byte_for_byte(
     assert not done
 
 
-def jobs_of(lab: Lab) -> list[Job]:
-    return counting.prepare(lab.triples, lab.tok, 512, "truncate")[0]
+def jobs_of(lab: Lab) -> list[TokenisedTriple]:
+    return prepare(lab.triples, lab.tok, 512, "truncate")[0]
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 40])
@@ -118,7 +116,7 @@ def test_a_shard_that_does_not_exist_and_a_fit_on_one_are_refused(lab: Lab) -> N
 def test_shards_share_a_checkpoint_folder_and_resume(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 1)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 1)
     wanted = written(count(lab), tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
@@ -139,7 +137,7 @@ def test_shards_share_a_checkpoint_folder_and_resume(
 def test_a_kept_shard_is_not_counted_again_and_its_checkpoint_goes(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 1)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 1)
     own = CountRun(lab.dspa, lab.triples, token_budget=BUDGET)
     work, kept = tmp_path / "work", tmp_path / "kept"
     given: dict[str, Any] = {"checkpoint": work, "progress": False}
@@ -168,9 +166,9 @@ def test_a_kept_shard_is_not_counted_again_and_its_checkpoint_goes(
 def test_a_checkpoint_in_chunks_of_another_size_is_refused(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 1)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 1)
     count(lab, checkpoint=tmp_path)
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 2)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 2)
     with pytest.raises(CountsError, match="was taken with another split into chunks; give an emp"):
         count(lab, checkpoint=tmp_path)
 
@@ -183,11 +181,11 @@ class Stand:
         self.job_id, self.state = "job", None
 
     def __call__(self) -> dict[str, Any]:
-        found = []
+        tables = []
         for tensors in self.chunk:
-            counting.run_traces(self.model, self.counter, tensors)
-            found.append(self.counter.packed())
-        return {"found": found}
+            passes.run_traces(self.model, self.counter, tensors)
+            tables.append(self.counter.packed())
+        return {"tables": tables}
 
 
 def test_shards_counted_remotely_merge_to_the_whole(
@@ -195,7 +193,7 @@ def test_shards_counted_remotely_merge_to_the_whole(
 ) -> None:
     monkeypatch.setattr(remote_counting, "submit", Stand)
     monkeypatch.setattr(remote_counting, "POLL_EVERY", 0.0)
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 2)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 2)
     shards = 12  # more than there are batches
     parts = [
         count(lab, remote=True, checkpoint=tmp_path / "run", shards=shards, shard=place)
@@ -330,7 +328,7 @@ def test_triples_longer_than_the_context(overlong: str) -> None:
     from dspa_nn import DSPA
 
     lab = steer_zoo.lab("qwen3", "none", chat=True)
-    jobs = counting.prepare(lab.triples, lab.tok, 512, "error")[0]
+    jobs = prepare(lab.triples, lab.tok, 512, "error")[0]
     lengths = {job.index: max(len(end.ids) for end in job.ends) for job in jobs}
     context = sorted(lengths.values())[-5]
     too_long = [index for index, length in lengths.items() if length > context]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dspa_nn import ActivationCounts, CountsError, FileError
-from dspa_nn.counts.shards import merge_shards, ranges, shard_folder
+from dspa_nn.counts import merge_shards, shard_folder
+from dspa_nn.counts.shards import ranges
 from dspa_nn.models import PRESETS, preset_of
 from dspa_nn.steering import fit_merged
 from tests.count_zoo import PROVENANCE, random_counts

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspa_nn.counts.rows import Block
-from dspa_nn.counts.table import ActivationCounts
+from dspa_nn.counts import ActivationCounts, CountRows
 from dspa_nn.errors import CountsError, FileError, MapError
 from tests.count_zoo import (
     PROVENANCE,
@@ -22,7 +21,7 @@ from tests.count_zoo import (
 quick = settings(max_examples=25, deadline=None)
 
 # Two triples over two input and three output latents, small enough to fit by hand.
-BY_HAND = Block(
+BY_HAND = CountRows(
     index=[4, 2],
     content=[[2, 0], [1, 3]],
     markup=[[1, 1], [0, 1]],
@@ -46,7 +45,7 @@ def same(one: ActivationCounts, other: ActivationCounts, folder: Path) -> bool:
 
 
 def altered(counts: ActivationCounts, **provenance: object) -> ActivationCounts:
-    return ActivationCounts(counts._block(), provenance=counts.provenance | provenance)
+    return ActivationCounts(counts.rows, provenance=counts.provenance | provenance)
 
 
 def test_by_hand() -> None:
@@ -107,7 +106,7 @@ def test_differences_too_large_to_hold_are_computed_again(monkeypatch: pytest.Mo
 def test_the_order_of_rows_does_not_matter(seed: int, n: int) -> None:
     block = random_block(seed, n)
     order = np.random.default_rng(seed).permutation(n)
-    shuffled = Block(*(np.asarray(array)[order] for array in block))
+    shuffled = CountRows(*(np.asarray(array)[order] for array in block))
     one, other = (ActivationCounts(b).fit(percentile=50, k_diff=2) for b in (block, shuffled))
     for name in ("rows", "indptr", "columns", "values", "tau", "gate_mean"):
         assert torch.equal(getattr(one, name), getattr(other, name))
@@ -140,8 +139,11 @@ def test_blocks_of_any_kind_make_the_same_table(kind: str, tmp_path: Path) -> No
         return coo_array(array) if kind == "sparse" and array.ndim == 2 else array
 
     pieces = [
-        Block(
-            *(convert(name, a[at : at + 4]) for name, a in zip(Block._fields, block, strict=True))
+        CountRows(
+            *(
+                convert(name, a[at : at + 4])
+                for name, a in zip(CountRows._fields, block, strict=True)
+            )
         )
         for at in (4, 8, 0)
     ]
@@ -153,7 +155,7 @@ def test_blocks_of_any_kind_make_the_same_table(kind: str, tmp_path: Path) -> No
 
 
 def test_skipped_triples_add_up() -> None:
-    one = ActivationCounts(random_counts(0, 3)._block(), skipped={"a": 1, "b": 2})
+    one = ActivationCounts(random_counts(0, 3).rows, skipped={"a": 1, "b": 2})
     none = ActivationCounts.from_rows([], d_in=7, d_out=9, skipped={"b": 3})
     assert one.merge(none).skipped == none.merge(one).skipped == {"a": 1, "b": 5}
     assert one.merge(none).fit().provenance["skipped"] == {"a": 1, "b": 5}

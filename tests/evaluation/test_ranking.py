@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dspa_nn import ConditionalDifferenceMap
-from dspa_nn.counts.table import ActivationCounts, Block
+from dspa_nn.counts import ActivationCounts, CountRows
 from dspa_nn.evaluation.ranking import (
     accuracy,
     alike_in_length,
@@ -25,7 +25,7 @@ DRHO = np.array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
 
 @pytest.fixture
 def counts() -> ActivationCounts:
-    block = Block(
+    block = CountRows(
         [0, 1, 2], PROMPT, np.zeros((3, 2), int), CHOSEN, REJECTED,
         [2, 2, 2], [0, 0, 0], [2, 2, 2], [2, 2, 2],
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import durability
 from dspa_nn import FileError
-from dspa_nn.counts.run import CountRun
+from dspa_nn.counts import CountRun
 from dspa_nn.files import atomic, read_pair
 from tests import steer_zoo
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from dspa_nn.counts import prepare, run_traces
 from dspa_nn.counts.batches import plan_batches, to_tensors
-from dspa_nn.counts.passes import prepare, run_traces
 from dspa_nn.graph.count import Counter
 from dspa_nn.shipping import registered
 from tests import steer_zoo

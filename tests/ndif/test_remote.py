@@ -155,10 +155,10 @@ def test_plans_share_a_session(remote: Any, map: Any) -> None:
 def test_a_remote_fit_is_byte_identical_and_resumes(
     remote: Any, local: Any, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dspa_nn.counts import passes as counting
+    from dspa_nn.counts import checkpoints
     from dspa_nn.counts import remote as remote_counting
 
-    monkeypatch.setattr(counting, "BATCHES_PER_CHUNK", 2)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 2)
     submitted = []
     submit = remote_counting.submit
 

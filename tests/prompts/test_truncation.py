@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dspa_nn.counts.passes import prepare
+from dspa_nn.counts import prepare
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts import SKIPPED, TRUNCATED, fit_to_context, render, render_to_fit
 from dspa_nn.triples import PreferenceTriple, as_messages

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from dspa_nn import DSPA, load_triples
-from dspa_nn.counts import passes as counting
-from dspa_nn.counts.run import CountRun
-from dspa_nn.counts.shards import merge_shards
+from dspa_nn.counts import CountRun, checkpoints, merge_shards, passes
 from tests import tiny
 
 SHARDS, BUDGET = 5, 40
@@ -39,8 +37,8 @@ def build(killed: str | None = None) -> DSPA:
 
 
 def _die_once(note: Path) -> None:
-    counting.BATCHES_PER_CHUNK = 1
-    run, done = counting.run_batch, []
+    checkpoints.BATCHES_PER_CHUNK = 1
+    run, done = passes.run_batch, []
 
     def dying(*given: Any) -> Any:
         if done:
@@ -53,7 +51,7 @@ def _die_once(note: Path) -> None:
         done.append(run(*given))
         return done[-1]
 
-    counting.run_batch = dying
+    passes.run_batch = dying
 
 
 def main(source: str, folder: str, note: str) -> None:

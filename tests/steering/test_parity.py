@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap
 from tests import steer_zoo, tiny
 from tests.oracle import method
 from tests.oracle import model as oracle

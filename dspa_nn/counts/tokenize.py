@@ -1,0 +1,76 @@
+"""From preference triples to token ids: what a counting pass shows the model, each text once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspa_nn.errors import CountsError, TripleError
+from dspa_nn.prompts import Overlong, Rendered, render_to_fit
+from dspa_nn.triples import PreferenceTriple
+
+
+@dataclass(frozen=True)
+class TokenisedTriple:
+    """One triple as token ids: the prompt once, and with each of its two responses.
+
+    `index` is the triple's number in its source.
+    """
+
+    index: int
+    prompt: Rendered
+    chosen: Rendered
+    rejected: Rendered
+
+    @property
+    def ends(self) -> tuple[Rendered, Rendered]:
+        """Prompt and chosen, prompt and rejected."""
+        return self.chosen, self.rejected
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model runs: the prompt once, and both responses."""
+        return self.prompt.prompt_length + sum(len(end.response_ids) for end in self.ends)
+
+
+def prepare(
+    triples: Sequence[PreferenceTriple], tokenizer: Any, context: int, overlong: Overlong
+) -> tuple[list[TokenisedTriple], dict[str, int]]:
+    """Render and tokenise every triple; also how many were left out or cut, by reason.
+
+    >>> tokenised, skipped = prepare(triples, tokenizer, 8192, "truncate")
+    >>> len(tokenised) == len(triples), skipped
+    (True, {})
+
+    context: the model's context in tokens; overlong: "truncate" (from the left, at a message
+    boundary), "skip" or "error".
+
+    Raises:
+        CountsError: no triple came, or none was left.
+        TripleError: what came is no list of triples, or one is too long with overlong="error".
+    """
+    if isinstance(triples, str) or not hasattr(triples, "__len__"):
+        raise TripleError(
+            f"triples came as a {type(triples).__name__}, where a list of them was expected: read "
+            "a source with load_triples(...), or put them in a list"
+        )
+    if not len(triples):
+        raise CountsError("no triples came, and at least one is needed; check the source")
+    tokenised: list[TokenisedTriple] = []
+    skipped: dict[str, int] = {}
+    for index, triple in enumerate(triples):
+        if not isinstance(triple, PreferenceTriple):
+            raise TripleError(
+                f"triple {index} is a {type(triple).__name__}, where a PreferenceTriple was "
+                "expected: read rows with load_triples(rows)"
+            )
+        fitted = render_to_fit(tokenizer, triple, context, overlong)
+        if fitted.reason is not None:
+            skipped[fitted.reason] = skipped.get(fitted.reason, 0) + 1
+        if fitted.prompt is not None:
+            tokenised.append(TokenisedTriple(index, fitted.prompt, *fitted.ends))
+    if not tokenised:
+        raise CountsError(
+            f"none of the {len(triples)} triples fits a context of {context} tokens; pass shorter "
+            "prompts or overlong='truncate'"
+        )
+    return tokenised, skipped
