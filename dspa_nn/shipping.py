@@ -1,9 +1,10 @@
 # pyright: reportMissingTypeStubs=false
 """What stands in for the toolkit's objects when a block is pickled for NDIF.
 
-A map, a plan, an edit log, a prompt and a `DSPA` are pickled as plain tensors with the code of
-`graph/`, since the block runs where this package is not installed. Each points down here for that,
-so that nothing below `ndif/` needs to know `ndif/`, which looks a block through and sends it.
+A map, a plan, an edit log, a prompt and a `DSPA` are sent as plain tensors with the code of
+`graph/`, since the block runs where this package is not installed. Each is a `Shipped`, so that
+nothing below `ndif/` needs to know `ndif/`, which looks a block through and sends it. Only
+nnsight's pickler asks for what stands in: `copy` and `pickle` give the objects themselves.
 
 Only what an edit can touch travels: of the decoder the rows that a map or a plan in the block can
 edit, and no input encoder where everything is planned. So a block is pickled twice: once to see
@@ -11,11 +12,13 @@ what is in it (`Shipment.looking`), then for good.
 """
 
 import threading
-from collections.abc import Generator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
+from nnsight.intervention.serialization import CustomCloudPickler
 from torch import Tensor
 
 from dspa_nn.graph.encode import Encoder
@@ -32,6 +35,22 @@ from dspa_nn.graph.stand_ins import (
 TRAVELS = "dspa_nn.graph"
 
 Reduced = tuple[Any, ...]
+
+_stand_ins: dict[type, Callable[[Any], Reduced]] = {}
+# Looked at by nnsight's pickler alone, also where remote="local" packs a block and runs it here.
+CustomCloudPickler.dispatch_table = ChainMap(_stand_ins, CustomCloudPickler.dispatch_table)
+
+
+class Shipped:
+    """Base of the objects that something stands in for in a block that is sent to NDIF."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _stand_ins[cls] = cls.as_shipped
+
+    def as_shipped(self) -> Reduced:
+        """Return what nnsight's pickler writes in this object's place, as `__reduce__` does."""
+        raise NotImplementedError
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ from dspa_nn.maps.options import (
 )
 from dspa_nn.maps.queries import ScoringRows
 from dspa_nn.maps.rows import Array, compressed
-from dspa_nn.shipping import reduce_map
+from dspa_nn.shipping import Reduced, Shipped, reduce_map
 
 SCHEMA_VERSION = 1
 
@@ -41,7 +41,7 @@ class MapOptions(FittedWith, total=False):
     check_entries: bool
 
 
-class ConditionalDifferenceMap(ScoringRows):
+class ConditionalDifferenceMap(ScoringRows, Shipped):
     """A [d_in, d_out]: what chosen responses fire more than rejected ones, given the prompt.
 
     >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.0, -0.25]]))
@@ -223,7 +223,8 @@ class ConditionalDifferenceMap(ScoringRows):
         }
         return PortableMap(arrays, self.prompt_tokens, self.provenance, self.defaults)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF."""
         return reduce_map(self)
 
     def save(self, folder: str | os.PathLike[str]) -> None:

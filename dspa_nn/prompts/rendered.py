@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from dspa_nn.errors import TripleError
-from dspa_nn.shipping import reduce_prompt
+from dspa_nn.shipping import Reduced, Shipped, reduce_prompt
 
 
 def is_batch(prompt: object) -> bool:
@@ -25,7 +25,7 @@ def is_batch(prompt: object) -> bool:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Rendered:
+class Rendered(Shipped):
     """What the model sees of one prompt (and response): text, ids, and what each token is.
 
     >>> dspa.render([{"role": "user", "content": "Hello"}], "Hi!")
@@ -104,5 +104,6 @@ class Rendered:
     def __repr__(self) -> str:
         return self.show()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF."""
         return reduce_prompt(self, self.prompt_ids, self.content)

@@ -24,6 +24,7 @@ from dspa_nn.graph.record import Record
 from dspa_nn.graph.steer import Steering
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local, read_facts
+from dspa_nn.shipping import Reduced
 from dspa_nn.steering.log import EditLog, warn_if_unsteered
 from dspa_nn.steering.options import PromptOrPrompts, RunOptions, run_settings
 from dspa_nn.steering.pair import ModelAndSAEs
@@ -82,8 +83,12 @@ class Attachment(EditLog):
         self._handles = []
         del self._model.generate
 
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF: the last run's log."""
+        return EditLog(self._record).as_shipped()
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return EditLog(self._record).__reduce__()  # hooks stay on their model
+        return EditLog, (self._record,)  # hooks stay on their model
 
     def _begin(self, ids: Any, mask: Any, generating: bool) -> None:
         mask = torch.ones_like(ids) if mask is None else mask

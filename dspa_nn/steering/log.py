@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dspa_nn.errors import DSPAWarning
 from dspa_nn.graph.record import Record
-from dspa_nn.shipping import reduce_log
+from dspa_nn.shipping import Reduced, Shipped, reduce_log
 from dspa_nn.steering.plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SteeredPass(NamedTuple):
     edited: Bool[Tensor, "rows positions k"]
 
 
-class EditLog:
+class EditLog(Shipped):
     """Every edit of one steered run, read lazily from tensors.
 
     Example:
@@ -72,7 +72,8 @@ class EditLog:
     def __init__(self, record: Record) -> None:
         self._record = record
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF."""
         return reduce_log(self, self._record)
 
     @property

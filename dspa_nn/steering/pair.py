@@ -1,6 +1,7 @@
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy, deepcopy
 from numbers import Integral
 from typing import Any
 
@@ -26,13 +27,13 @@ from dspa_nn.saes import (
     placed,
     read_device,
 )
-from dspa_nn.shipping import reduce_dspa
+from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.options import Planner, PromptOrPrompts
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
 
 
-class ModelAndSAEs:
+class ModelAndSAEs(Shipped):
     """What `DSPA` is made of, and what it puts together for a run or for the way to NDIF.
 
     Example:
@@ -207,8 +208,16 @@ class ModelAndSAEs:
             tokens,
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF."""
         return reduce_dspa(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ModelAndSAEs":
+        # A deep copy of an nnsight model cannot be traced, so both steer the same one.
+        memo[id(self.model)] = self.model
+        twin = copy(self)
+        vars(twin).update(deepcopy(vars(self), memo))
+        return twin
 
     @property
     def encoders(self) -> tuple[Encoder, Encoder]:

@@ -1,19 +1,17 @@
 """Plan: what would be steered for one prompt, as a person reads it."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.stand_ins import PortablePlan
-from dspa_nn.shipping import reduce_plan
+from dspa_nn.shipping import Reduced, Shipped, reduce_plan
 
 _PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")
 
 
-class Plan:
+class Plan(Shipped):
     """What would be steered for one prompt.
 
     Example:
@@ -66,7 +64,8 @@ class Plan:
         """Return what travels in this plan's place."""
         return self.made
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF."""
         return reduce_plan(self)
 
     @property

@@ -151,8 +151,7 @@ def changed(lab: Lab, **tensors: Any) -> Lab:
     import copy
     import dataclasses
 
-    dspa = object.__new__(type(lab.dspa))  # a copy would be what travels to NDIF
-    vars(dspa).update(vars(lab.dspa))
+    dspa = copy.copy(lab.dspa)
     for role, change in tensors.items():
         sae = copy.copy(getattr(dspa, role))
         encoder = copy.copy(sae.encoder)
