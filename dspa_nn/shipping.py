@@ -38,7 +38,8 @@ Reduced = tuple[Any, ...]
 
 _stand_ins: dict[type, Callable[[Any], Reduced]] = {}
 # Looked at by nnsight's pickler alone, also where remote="local" packs a block and runs it here.
-CustomCloudPickler.dispatch_table = ChainMap(_stand_ins, CustomCloudPickler.dispatch_table)
+_known: Any = CustomCloudPickler.dispatch_table
+CustomCloudPickler.dispatch_table = ChainMap(_stand_ins, _known)
 
 
 class Shipped:
