@@ -1,7 +1,7 @@
 """Integer counts of active latents: the only step that runs the model."""
 
-from dspa_nn.counts.batches import TOKEN_BUDGET
-from dspa_nn.counts.passes import run_batch, takes_positions
+from dspa_nn.counts.batches import TOKEN_BUDGET, plan_batches, to_tensors
+from dspa_nn.counts.passes import run_batch, run_traces, takes_positions
 from dspa_nn.counts.rows import LENGTHS, TABLES, CountRows, sparse_rows
 from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun
 from dspa_nn.counts.shards import check_shard, merge_shards, shard_folder
@@ -21,9 +21,12 @@ __all__ = [
     "TokenisedTriple",
     "check_shard",
     "merge_shards",
+    "plan_batches",
     "prepare",
     "run_batch",
+    "run_traces",
     "shard_folder",
     "sparse_rows",
     "takes_positions",
+    "to_tensors",
 ]

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dspa_nn.counts import prepare, run_traces
-from dspa_nn.counts.batches import plan_batches, to_tensors
+from dspa_nn.counts import plan_batches, prepare, run_traces, to_tensors
 from dspa_nn.graph.count import Counter
 from dspa_nn.shipping import registered
 from tests import steer_zoo
@@ -72,8 +71,10 @@ def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path
         assert log.total
         steered.append([ids[0].tolist(), log.total])
 
-    jobs, _ = prepare(lab.triples, lab.tok, 512, "truncate")
-    batch = to_tensors([jobs[index] for index in plan_batches(jobs, 256)[0]], 256, positions=True)
+    tokenised, _ = prepare(lab.triples, lab.tok, 512, "truncate")
+    batch = to_tensors(
+        [tokenised[index] for index in plan_batches(tokenised, 256)[0]], 256, positions=True
+    )
     paths = [f"{lab.nn.path}.{path}" for path in lab.dspa.paths]
     encoders = lab.dspa.input_sae.encoder, lab.dspa.output_sae.encoder
     counter: Any = Counter(encoders, paths, follow=True)
