@@ -7,7 +7,7 @@ batch_plan. A key that one side lacks, or holds as None, is accepted (docs/metho
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from dspa_nn.graph.origin import OF_MAPS, contradicting
 
@@ -36,8 +36,8 @@ def contradiction(
 
     Where a side knows no hash of an SAE, the SAEs' names are compared instead.
     """
-    found = contradicting(one, other, keys)
-    return None if found is None else Contradiction(*found)
+    differing = cast(Any, contradicting)(one, other, keys)
+    return None if differing is None else Contradiction(*differing)
 
 
 def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -60,8 +60,9 @@ def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     values: dict[str, dict[str, Any]] = {}
     for source in sources:
         for key, value in source.items():
-            merged = isinstance(value, dict) and set(value) == {"merged"}
-            for single in value["merged"] if merged else [value]:
+            merged = isinstance(value, dict) and set(cast(dict[str, Any], value)) == {"merged"}
+            singles = cast(list[Any], value["merged"] if merged else [value])
+            for single in singles:
                 values.setdefault(key, {})
                 if single is not None:
                     values[key][json.dumps(single, sort_keys=True)] = single

@@ -151,6 +151,45 @@ def test_imports_go_downwards_only(path: Path) -> None:
     assert not upwards
 
 
+def packages() -> list[Path]:
+    """Packages with a public face; `graph` has none, since its modules travel one by one."""
+    folders = [path.parent for path in sorted(PACKAGE.glob("*/__init__.py"))]
+    return [folder for folder in folders if folder.name != "graph"]
+
+
+# Packages that are still imported by submodule, or have no list of public names yet.
+WITHOUT_FACE = ("counts", "costs", "evaluation", "demo", "cli", "maps")
+FACES = [folder for folder in packages() if folder.name not in WITHOUT_FACE]
+
+
+@pytest.mark.parametrize("folder", FACES, ids=lambda folder: folder.name)
+def test_a_package_lists_its_public_names(folder: Path) -> None:
+    face = importlib.import_module(f"dspa_nn.{folder.name}")
+    assert all(hasattr(face, name) for name in face.__all__)
+
+
+@pytest.mark.parametrize(
+    "path", everywhere("dspa_nn", "recipes", "benchmarks"), ids=lambda p: p.stem
+)
+def test_other_packages_are_imported_by_their_face(path: Path) -> None:
+    mine = path.relative_to(PACKAGE).parts[0] if PACKAGE in path.parents else ""
+    faces = {folder.name for folder in FACES} - {mine}
+    deep = [
+        f"{path.name}:{line} imports {module}"
+        for line, module in imports_of(path)
+        if re.match(r"dspa_nn\.\w+\.\w+", module) and module.split(".")[1] in faces
+    ]
+    assert not deep
+
+
+@pytest.mark.parametrize("folder", packages(), ids=lambda folder: folder.name)
+def test_no_submodule_bears_the_name_of_a_callable_of_its_package(folder: Path) -> None:
+    # Importing the submodule would put it in the callable's stead.
+    face = importlib.import_module(f"dspa_nn.{folder.name}")
+    exported = [name for name in getattr(face, "__all__", ()) if callable(getattr(face, name))]
+    assert not [name for name in exported if (folder / f"{name}.py").exists()]
+
+
 @pytest.mark.parametrize("path", sorted((PACKAGE / "graph").glob("*.py")), ids=lambda p: p.stem)
 def test_what_travels_needs_torch_and_nnsight_alone(path: Path) -> None:
     allowed = {"torch", "nnsight", "math", "collections", "typing"}
