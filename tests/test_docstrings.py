@@ -63,6 +63,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     import torch
 
     import dspa_nn as dn
+    from dspa_nn.evaluation import encode, swapped
+    from dspa_nn.steering import DSPAMethod
 
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(20)
     counts = eval_zoo.counts(20)
@@ -82,6 +84,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "folder": folder,  # of an SAE that SAELens saved
         "map": counts.fit(percentile=50),
         "prompt": dspa.render(triples[0].prompt),
+        "DSPAMethod": DSPAMethod,
+        "encode": encode,
+        "swapped": swapped,
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def answer(
         batch_size: prompts that are answered at once.
         advance: called with the number of prompts that are done.
     """
-    hf_model, tokenizer, ends = as_local(dspa.model), dspa.facts.tokenizer, dspa.facts.eos_ids
+    hf_model: Any = as_local(dspa.model)
+    tokenizer, ends = dspa.facts.tokenizer, dspa.facts.eos_ids
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     texts: list[str] = []
     ids: list[Tensor] = []

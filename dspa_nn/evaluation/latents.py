@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int64
+from nnsight import save
 from torch import Tensor
 
 from dspa_nn.evaluation.batches import padded, plan_batches
@@ -97,7 +98,7 @@ class Codes:
     ) -> tuple[float, float]:
         """Edits and norm of the change, each per steered token, as the means over sequences."""
         edits, change = self.change(planned, signs, alpha)
-        return self._mean(edits), self._mean(change.norm(dim=-1))
+        return self._mean(edits), self._mean(torch.linalg.vector_norm(change, dim=-1))
 
     def change(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
@@ -151,10 +152,9 @@ def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
     Memory: 4 bytes for each latent of each steered position (160 MB for 10,000 positions of 4096
     latents).
     """
-    from nnsight import save
-
     rendered = chosen_and_rejected(dspa, triples)
-    model, (reads, edited) = dspa.model, dspa.encoders
+    model: Any = dspa.model
+    reads, edited = dspa.encoders
     blocks = [model.get(path) for path in dspa.paths]
     counts = {
         kind: torch.zeros(len(triples), reads.width, dtype=torch.int32)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,7 +132,7 @@ class Pass:
         # The head is a fifth of a small model's work: no logits before the first that is needed.
         keep = self.tokens - min(row.prompt_length for row in batch) + 1
         self.settings = {"use_cache": False, "logits_to_keep": keep}
-        model = dspa.model
+        model: Any = dspa.model
         blocks = [model.get(path) for path in dspa.paths]
         with torch.no_grad(), model.trace(self.inputs, **self.settings):
             early = blocks[0].output.save()
@@ -150,7 +151,7 @@ class Pass:
             and method.dspa.paths == self.dspa.paths
         ):
             return self._above_the_edit(method)
-        hf_model = as_local(self.dspa.model)
+        hf_model: Any = as_local(self.dspa.model)
         with quiet(), torch.no_grad(), method.steering(self.batch) as log:
             on_device = {name: ids.to(hf_model.device) for name, ids in self.inputs.items()}
             logits = hf_model(**on_device, **self.settings).logits
@@ -165,7 +166,7 @@ class Pass:
         the prompt's latents, the output layer's to be edited.
         """
         dspa, (early, late) = self.dspa, self.outputs
-        model = dspa.model
+        model: Any = dspa.model
         blocks = [model.get(dspa.facts.block(layer)) for layer in range(dspa.output_layer + 1)]
         with quiet(), torch.no_grad(), model.trace(self.inputs, **self.settings):
             log = method.apply(prompt=self.batch)

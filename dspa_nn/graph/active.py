@@ -46,7 +46,7 @@ def check_finite(hidden: Tensor, where: Tensor, layer: str) -> None:
         raise refuse(SteeringRefusal, NOT_FINITE.format(f" at the {layer} layer"))
 
 
-def count_active(encoder, hidden: Tensor, target: Tensor, size: int) -> Tensor:
+def count_active(encoder: Any, hidden: Tensor, target: Tensor, size: int) -> Tensor:
     """Tokens on which each latent is active: int32 [size, width].
 
     hidden: [rows, tokens, d_model]; target: int64 [rows, tokens], the row of the result that a

@@ -1,6 +1,8 @@
 # pyright: basic
 """What `apply` does inside a tracing context, wherever that block runs."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,13 @@ def apply(steerer, paths, prompts, prompt_length, on_end=None) -> Record:
 
 
 def begin(
-    steerer, ids: Tensor, mask: Tensor, prompts, prompt_length, generating: bool, on_end=None
+    steerer: Any,
+    ids: Tensor,
+    mask: Tensor,
+    prompts: Any,
+    prompt_length: Any,
+    generating: bool,
+    on_end: Any = None,
 ) -> Steering:
     """Check what is known of the prompts against the rows, and make the state of a run.
 

@@ -1,11 +1,13 @@
 # pyright: basic
 """What goes in and out of a decoder block."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
-def hidden_states(output) -> Tensor:
+def hidden_states(output: Any) -> Tensor:
     """The hidden states in a decoder block's output, which may be a tuple."""
     return output[0] if isinstance(output, tuple) else output
 

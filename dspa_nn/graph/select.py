@@ -5,6 +5,8 @@ Plain functions on tensors, one row per prompt. Ties go to the lower index every
 makes no such promise, a stable sort does.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -67,14 +69,14 @@ def scores(
     return total
 
 
-def choose(record, options, planner=None):
+def choose(record: Any, options: Any, planner: Any = None) -> tuple[Tensor, Tensor]:
     """Latents to augment and to ablate, from the scores of a record: by `planner`, or `select`."""
     if planner is not None:
         return planner(record, options)
     return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
 
 
-def select(score: Tensor, k_diff: int, mode: str, allowed):
+def select(score: Tensor, k_diff: int, mode: str, allowed: Any) -> tuple[Tensor, Tensor]:
     """Latents to augment and to ablate, two int64 [rows, k] padded with -1.
 
     The `k_diff` highest scores that are above 0 are augmented, the `k_diff` lowest below 0 ablated;
