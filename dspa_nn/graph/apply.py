@@ -13,7 +13,7 @@ from dspa_nn.graph.steer import Steering
 from dspa_nn.graph.workers import start
 
 
-def apply(steerer, paths, prompts, prompt_length, on_end=None) -> Record:
+def apply(steerer: Any, paths: Any, prompts: Any, prompt_length: Any, on_end: Any = None) -> Record:
     """Steer the call around the running block; return the record that the run will fill.
 
     paths: dotted paths of the input and output block, seen from the model. The rest is as in

@@ -12,7 +12,7 @@ def hidden_states(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def with_hidden_states(output, hidden: Tensor):
+def with_hidden_states(output: Any, hidden: Tensor) -> Any:
     """A decoder block's output with other hidden states."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 

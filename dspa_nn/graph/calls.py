@@ -38,7 +38,7 @@ def current_call() -> Any:
     return call
 
 
-def setting_of(key: str, kwargs: dict, config) -> Any:
+def setting_of(key: str, kwargs: dict[str, Any], config: Any) -> Any:
     """A generation setting from keywords, their generation_config, or the model's config."""
     if kwargs.get(key) is not None:
         return kwargs[key]
@@ -93,7 +93,7 @@ def check_call(call) -> tuple[Tensor, Tensor]:
     return ids, mask.bool()
 
 
-def check_settings(setting, cache, generating: bool) -> None:
+def check_settings(setting: Any, cache: Any, generating: bool) -> None:
     """Refuse settings that hide the prompt or the steps; setting: a function, name -> value."""
     if cache is not None and filled(cache):
         raise refuse(
@@ -126,7 +126,7 @@ def check_padding(mask: Tensor) -> None:
         )
 
 
-def note_settings(record, setting) -> None:
+def note_settings(record: Any, setting: Any) -> None:
     """Note what the log must know of a generation: where rows end, and whether they move."""
     ends = setting("eos_token_id")
     record.eos_ids = [] if ends is None else torch.as_tensor(ends).flatten().tolist()

@@ -117,13 +117,13 @@ class PromptReader:
         follow: as in `Counter`.
     """
 
-    def __init__(self, encoder, path: str, counted: Tensor, follow: bool = False):
+    def __init__(self, encoder: Any, path: str, counted: Tensor, follow: bool = False):
         self.encoder = encoder
         self.path = path
         self.counted = counted
         self.follow = follow
 
-    def read(self, results: list) -> None:
+    def read(self, results: list[Tensor]) -> None:
         """Add int32 [rows, d_in] to the list `results`."""
         hidden = hidden_states(value_at(f"{self.path}.output"))
         if self.follow:

@@ -20,8 +20,8 @@ class Steerer:
     """
 
     def __init__(
-        self, encoders, decoder: Tensor, editable, map_arrays, options: dict[str, Any],
-        planner=None, plans=None,
+        self, encoders: Any, decoder: Tensor, editable: Any, map_arrays: Any,
+        options: dict[str, Any], planner: Any = None, plans: Any = None,
     ):  # fmt: skip
         self.input_encoder, self.output_encoder = encoders
         self.decoder = decoder

@@ -160,7 +160,7 @@ PAPER: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS i
 DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
 
 
-def fill(given, *fallbacks) -> dict[str, Any]:
+def fill(given: Any, *fallbacks: Any) -> dict[str, Any]:
     """`given` with every None replaced from the first fallback that has the key, or `DEFAULTS`."""
     filled = {}
     for key, value in given.items():

@@ -69,7 +69,7 @@ class PortablePlan:
         self.options = options
 
 
-def as_portable(value) -> Any:
+def as_portable(value: Any) -> Any:
     """A map as a `PortableMap`, or plans (one, or one per row) as a list of `PortablePlan`."""
     batch = value if isinstance(value, (list, tuple)) else [value]
     batch = [item.portable() if hasattr(item, "portable") else item for item in batch]
@@ -116,7 +116,7 @@ class PortableDSPA:
         self.tokens = tokens
         self.model = model
 
-    def steerer(self, map, given: dict, only, never, planner) -> Steerer:
+    def steerer(self, map: Any, given: Any, only: Any, never: Any, planner: Any) -> Steerer:
         """What one `apply` needs, its settings filled in and checked.
 
         map: a `PortableMap`, or a list of `PortablePlan`. given: the settings of a run, each None

@@ -30,7 +30,16 @@ class Steering:
         on_end: called once with the record when the run is over, or None.
     """
 
-    def __init__(self, steerer, ids, mask, prompt_length, content, generating, on_end=None):
+    def __init__(
+        self,
+        steerer: Any,
+        ids: Tensor,
+        mask: Tensor,
+        prompt_length: Any,
+        content: Any,
+        generating: bool,
+        on_end: Any = None,
+    ):
         self.steerer = steerer
         self.width = ids.shape[1]
         self.on_end = on_end
@@ -223,7 +232,7 @@ class Steering:
         self.record.steps.append(kept)
         return out if not start else torch.cat([hidden[:, :start], out], 1)
 
-    def finish(self, ids=None) -> None:
+    def finish(self, ids: Any = None) -> None:
         """The run is over; ids: the whole sequences [rows, tokens], where `generate` gave them."""
         record = self.record
         if record.finished:

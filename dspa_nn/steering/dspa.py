@@ -1,7 +1,8 @@
+# pyright: reportMissingTypeStubs=false
 """DSPA: a model and its two SAEs; count, fit, plan, apply."""
 
 from collections.abc import Sequence
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 import torch
 from nnsight import save
@@ -128,9 +129,9 @@ class DSPA(ModelAndSAEs):
             TripleError: a triple that cannot be rendered.
         """
         check_keywords("count", options, COUNT, CountsError)
-        planned = {name: options[name] for name in PLANNED if name in options}
-        run = CountRun(self, triples, **planned)
-        return run.count(**{name: options[name] for name in options if name not in PLANNED})
+        given: dict[str, Any] = dict(options)
+        planning = {name: given.pop(name) for name in PLANNED if name in given}
+        return CountRun(self, triples, **planning).count(**given)
 
     def fit(
         self, triples: Sequence[PreferenceTriple], **options: Unpack[FitKeywords]
@@ -222,7 +223,7 @@ class DSPA(ModelAndSAEs):
         **options: Unpack[PlanOptions],
     ) -> list[Plan]: ...
     def plan(
-        self, map: object, prompt: object, *, remote: Remote = False, **options: Unpack[PlanOptions]
+        self, map: object, prompt: Any, *, remote: Remote = False, **options: Unpack[PlanOptions]
     ) -> Plan | list[Plan]:
         """Say what would be steered for a prompt, without generating.
 

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """The same edit with plain PyTorch hooks, for `pipeline`, serving and evaluation harnesses.
 
 What is planned and edited is decided by the same `Steering` that nnsight's workers feed; only the
@@ -125,7 +126,8 @@ class Attachment(EditLog):
         note_settings(self._run.record, setting)
         self._generating = True
         try:
-            result = type(self._model).generate(self._model, *args, **kwargs)
+            kind: Any = type(self._model)
+            result = kind.generate(self._model, *args, **kwargs)
         finally:
             self._generating = False
             run, self._run = self._run, None
@@ -139,7 +141,7 @@ class Attachment(EditLog):
         ids = args[0] if args else kwargs.get("input_ids")
         if ids is None:
             raise SteeringError("the model was called without token ids; pass input_ids")
-        check_settings(lambda _: None, kwargs.get("past_key_values"), False)
+        check_settings(_unset, kwargs.get("past_key_values"), False)
         self._begin(ids, kwargs.get("attention_mask"), False)
 
     def _read(self, _: Any, __: Any, output: Any) -> None:
@@ -158,6 +160,10 @@ class Attachment(EditLog):
         if not self._generating and self._run is not None:
             run, self._run = self._run, None
             run.finish()
+
+
+def _unset(_: str) -> None:
+    """Stand for the settings of a single forward, which has none."""
 
 
 def attach(

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """EditLog: what was edited in one steered run, and why nothing was where nothing was."""
 
 import warnings
@@ -153,7 +154,7 @@ class EditLog(Shipped):
         total = torch.zeros(self.rows, dtype=torch.int64)
         for one in self.passes():
             total += one.edited.sum((1, 2)).cpu()
-        return total.tolist()
+        return [int(edits) for edits in total]
 
     def by_latent(self) -> dict[int, int]:
         """Return how often each latent was edited, most often first."""
@@ -171,7 +172,8 @@ class EditLog(Shipped):
         for one in self.passes():
             if planned is None:
                 planned = torch.cat([record.augment, record.ablate], -1)
-            for row, offset, column in torch.nonzero(one.edited).tolist():
+            entries: Any = torch.nonzero(one.edited)
+            for row, offset, column in entries.tolist():
                 position = one.start + offset
                 if one.step and record.generating and one.start == 0:
                     position = record.mask.shape[1] - 1 + one.step  # a cache: passes of one token
@@ -253,7 +255,8 @@ def warn_if_unsteered(record: Record) -> None:
             DSPAWarning,
             stacklevel=2,
         )
-    empty = [] if record.lengths is None else torch.nonzero(record.lengths == 0).flatten().tolist()
+    lengths: list[int] = [] if record.lengths is None else record.lengths.tolist()
+    empty = [row for row, length in enumerate(lengths) if not length]
     if empty and len(empty) < log.rows:
         warnings.warn(
             f"rows {empty} have no prompt token that counts, so nothing is planned for them",

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +63,7 @@ class ModelAndSAEs(Shipped):
         self.input_layer, self.output_layer = input_layer, output_layer
         self.defaults = dict(defaults or {})
         for role, layer in (("input", input_layer), ("output", output_layer)):
-            if not isinstance(layer, Integral) or isinstance(layer, bool):
+            if type(layer) is bool or not isinstance(layer, Integral):
                 raise SteeringError(
                     f"{role}_layer is {layer!r}, and must be the number of a decoder block, from 0"
                 )

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """`DSPA.plan`: what would be steered for a prompt, from one forward up to the input layer."""
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from dspa_nn.graph.count import PromptReader
 from dspa_nn.models import require_weights
 from dspa_nn.prompts import is_batch
 from dspa_nn.shipping import TRAVELS
-from dspa_nn.steering.options import Remote, plan_settings
+from dspa_nn.steering.options import PromptOrPrompts, Remote, plan_settings
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan, plan_of
 
@@ -23,7 +24,7 @@ from dspa_nn.steering.plan import Plan, plan_of
 def plan(
     dspa: ModelAndSAEs,
     map: object,
-    prompt: object,
+    prompt: PromptOrPrompts,
     options: Mapping[str, Any],
     remote: Remote = False,
 ) -> Plan | list[Plan]:
