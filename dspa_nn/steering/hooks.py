@@ -126,7 +126,7 @@ class Attachment(EditLog):
         note_settings(self._run.record, setting)
         self._generating = True
         try:
-            kind: Any = type(self._model)
+            kind: Any = self._model.__class__
             result = kind.generate(self._model, *args, **kwargs)
         finally:
             self._generating = False
