@@ -1,17 +1,19 @@
 """Docstrings of the house, as the reference shows them: what is typed at a prompt `>>>` is code.
 
-Griffe knows the section `Examples:` alone: it takes `Example:` for a note, and a bare `>>>` for the
-quotes of quotes that it is in Markdown.
+Griffe knows the section `Examples:` alone: it takes any other heading for that of a note, and a
+bare `>>>` for the quotes of quotes that it is in Markdown.
 """
 
 import re
+from textwrap import dedent
 from typing import Any
 
 import griffe
 
-HEADING = re.compile(r"^([ \t]*)Example:[ \t]*$", re.MULTILINE)
-# A paragraph that opens with a prompt at the docstring's margin, so in no section.
-BARE = re.compile(r"^>>> .*(?:\n[ \t]*\S.*)*", re.MULTILINE)
+PARAGRAPH = r"[ \t]*>>> .*(?:\n[ \t]*\S.*)*"
+# A paragraph that opens with a prompt, at the margin or below a line that ends with a colon.
+BARE = re.compile(rf"^(?=>>>)(?P<code>{PARAGRAPH})", re.MULTILINE)
+BELOW = re.compile(rf"^(?P<lead>(?!Examples?:)\S.*:)\n(?P<code>{PARAGRAPH})", re.MULTILINE)
 
 
 def readable(text: str) -> str:
@@ -23,11 +25,17 @@ def readable(text: str) -> str:
     Examples:
         >>> 1 + 1
     """
-    return BARE.sub(r"```pycon\n\g<0>\n```", HEADING.sub(r"\1Examples:", text))
+    text = BARE.sub(lambda match: fenced(match["code"]), text)
+    text = BELOW.sub(lambda match: f"{match['lead']}\n\n{fenced(match['code'])}", text)
+    return re.sub(r"^Example:[ \t]*$", "Examples:", text, flags=re.MULTILINE)
+
+
+def fenced(code: str) -> str:
+    return f"```pycon\n{dedent(code)}\n```"
 
 
 class Docstrings(griffe.Extension):
-    """Read `Example:`, and bare prompts, as examples."""
+    """Read every example as code, whatever stands above it."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:

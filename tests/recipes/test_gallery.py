@@ -172,3 +172,6 @@ def test_examples_of_docstrings_become_code(monkeypatch: pytest.MonkeyPatch) -> 
     assert readable("Add.\n\n>>> 1 + 1\n2\n\nMore.") == (
         "Add.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nMore."
     )
+    assert readable("Add.\n\nand so on:\n    >>> 1 + 1\n    2\n\nArgs:\n    a: one.") == (
+        "Add.\n\nand so on:\n\n```pycon\n>>> 1 + 1\n2\n```\n\nArgs:\n    a: one."
+    )
