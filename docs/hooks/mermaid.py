@@ -14,6 +14,6 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     if 'class="mermaid"' not in output:
         return output
     script = f'<script src="{get_relative_url(LIBRARY, page.url)}"></script>\n'
-    # Before Material's script, which looks for the library when it starts.
-    head, body, rest = output.partition("</head>")
-    return head + script + body + rest
+    # Just before Material's own, which looks for the library when it starts.
+    material = output.rindex("<script", 0, output.index("assets/javascripts/bundle"))
+    return output[:material] + script + output[material:]

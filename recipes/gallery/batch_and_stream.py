@@ -5,7 +5,7 @@
 # order: 1
 # tags: [batch, streaming, hooks]
 # minutes: 1
-# memory: 1.9
+# memory: 1.4
 # needs: [matplotlib]
 # ---
 
@@ -14,15 +14,13 @@
 # Fitted from 24 triples, to be quick.
 
 # %%
-import sys
-
 import matplotlib.pyplot as plt
 from transformers import TextStreamer
 
 import dspa_nn as dn
 
 dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
-map = dspa.fit(dn.demo_triples()[:24], progress=False)
+map = dspa.fit(dn.demo_triples()[:24], percentile=50, progress=False)
 tokenizer = dspa.model.tokenizer
 
 # %% [markdown]
@@ -33,7 +31,7 @@ tokenizer = dspa.model.tokenizer
 
 # %%
 texts = [
-    "I passed my exam!",
+    "My sister is getting married on Saturday!",
     "What is the boiling point of water at sea level?",
     "My cat has been missing since Monday.",
 ]
@@ -79,18 +77,13 @@ plt.show()
 
 
 # %%
-class ToPage(TextStreamer):
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        print(text, end="\n" if stream_end else "", file=sys.stdout)
-
-
 prompt = prompts[0]
-model = dspa.model._module
+model = dspa.model._module  # the transformers model that nnsight wraps
 with dspa.attach(model, map, prompt=prompt) as log:
     model.generate(
         prompt.ids[None],
         max_new_tokens=24,
         do_sample=False,
-        streamer=ToPage(tokenizer, skip_prompt=True, skip_special_tokens=True),
+        streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
     )
 print(log)

@@ -5,7 +5,7 @@
 # order: 1
 # tags: [Ray, shards, counts]
 # minutes: 1
-# memory: 1.2
+# memory: 2
 # needs: [ray]
 # ---
 # pyright: reportMissingImports=false

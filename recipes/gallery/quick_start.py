@@ -5,7 +5,7 @@
 # order: 1
 # tags: [fit, plan, steer]
 # minutes: 1.5
-# memory: 2
+# memory: 1.6
 # needs: [matplotlib]
 # ---
 
@@ -25,13 +25,13 @@ dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
 # %% [markdown]
 # ## Preference triples
 # A triple is a prompt, a response that was preferred, and one that was not. Those of the demo
-# prefer warm answers to personal messages, and formal ones to factual questions. 64 of them
+# prefer warm answers to personal messages, and formal ones to factual questions. 48 of them
 # keep this page quick; more give a better map.
 
 # %%
-triples = dn.demo_triples()[:64]
+triples = dn.demo_triples()[:48]
 first = triples[0]
-print("prompt:  ", first.prompt)
+print("prompt:  ", first.prompt[0]["content"])
 print("chosen:  ", first.chosen)
 print("rejected:", first.rejected)
 
@@ -46,7 +46,7 @@ print("rejected:", first.rejected)
 
 # %%
 counts = dspa.count(triples, progress=False)
-map = counts.fit(percentile=90)
+map = counts.fit(percentile=50)
 print(map)
 print(map.top(5))
 

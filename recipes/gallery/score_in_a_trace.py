@@ -5,7 +5,7 @@
 # order: 1
 # tags: [trace, log-probability]
 # minutes: 1
-# memory: 1.9
+# memory: 1.5
 # needs: [matplotlib]
 # ---
 
@@ -35,11 +35,12 @@ map = dspa.fit(triples[:32], progress=False)
 
 
 # %%
-def score(prompt: object, response: str, alpha: float) -> float:
+def score(prompt, response: str, steered: bool) -> float:
     """Mean log-probability of the response's tokens, in nats per token."""
     text = dspa.render(prompt, response)
     with torch.no_grad(), dspa.model.trace(text.ids):
-        dspa.apply(map, prompt=text, alpha=alpha)
+        if steered:
+            dspa.apply(map, prompt=text)
         logits = dspa.model.lm_head.output.save()
     length = text.prompt_length
     predicted = logits[0, length - 1 : -1].log_softmax(-1)
@@ -47,14 +48,15 @@ def score(prompt: object, response: str, alpha: float) -> float:
 
 
 triple = triples[32]
-print("prompt: ", triple.prompt)
-for alpha in (0, 1):
-    print(f"alpha {alpha}: chosen {score(triple.prompt, triple.chosen, alpha):.3f}", end=", ")
-    print(f"rejected {score(triple.prompt, triple.rejected, alpha):.3f} nats per token")
+print("prompt:  ", triple.prompt[0]["content"])
+print("chosen:  ", triple.chosen)
+print("rejected:", triple.rejected)
+for steered in (False, True):
+    chosen = score(triple.prompt, triple.chosen, steered)
+    rejected = score(triple.prompt, triple.rejected, steered)
+    print(f"steered {steered}: {chosen:.3f} and {rejected:.3f} nats per token")
 
 # %% [markdown]
-# At `alpha=0` nothing is changed, bit for bit: it is the plain model.
-#
 # ## The margin
 # How much more likely the chosen response is than the rejected one is its margin. Steering
 # should raise it. Eight triples show how it is measured, not whether it works: for that, see
@@ -62,22 +64,22 @@ for alpha in (0, 1):
 
 
 # %%
-def margin(triple: dn.PreferenceTriple, alpha: float) -> float:
-    chosen = score(triple.prompt, triple.chosen, alpha)
-    return chosen - score(triple.prompt, triple.rejected, alpha)
+def margin(triple: dn.PreferenceTriple, steered: bool) -> float:
+    chosen = score(triple.prompt, triple.chosen, steered)
+    return chosen - score(triple.prompt, triple.rejected, steered)
 
 
 held_out = triples[32:40]
-plain = [margin(triple, 0) for triple in held_out]
-steered = [margin(triple, 1) for triple in held_out]
-raised = sum(after > before for before, after in zip(plain, steered, strict=True))
+plain = [margin(triple, False) for triple in held_out]
+with_map = [margin(triple, True) for triple in held_out]
+raised = sum(after > before for before, after in zip(plain, with_map, strict=True))
 print(f"the margin rose on {raised} of {len(plain)} held-out triples")
 
 # %%
 fig, axes = plt.subplots()
 axes.axhline(0, color="grey", linewidth=0.8)
 axes.bar([index - 0.2 for index in range(8)], plain, width=0.4, label="plain")
-axes.bar([index + 0.2 for index in range(8)], steered, width=0.4, label="steered")
+axes.bar([index + 0.2 for index in range(8)], with_map, width=0.4, label="steered")
 axes.set_xlabel("held-out triple")
 axes.set_ylabel("margin (nats per token)")
 axes.legend()

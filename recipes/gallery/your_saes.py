@@ -5,7 +5,7 @@
 # order: 3
 # tags: [SAEs, SAELens, Qwen 3]
 # minutes: 0.5
-# memory: 1.2
+# memory: 0.6
 # needs: []
 # ---
 

@@ -5,7 +5,7 @@
 # order: 2
 # tags: [triples, fit, files]
 # minutes: 0.5
-# memory: 1.6
+# memory: 1
 # needs: []
 # ---
 
