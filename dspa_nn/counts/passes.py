@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from dspa_nn.counts.rows import CountRows
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import TokenisedTriple
 from dspa_nn.graph.count import Counter
+from dspa_nn.imports import late
 from dspa_nn.shapes import SparseTable
 
 
@@ -62,17 +63,23 @@ def table_of(
     """The table of a chunk, from the rows of its batches."""
     return ActivationCounts.from_rows(
         pieces,
-        d_in=counter.input_encoder.width,
-        d_out=counter.output_encoder.width,
+        d_in=widths_of(counter)[0],
+        d_out=widths_of(counter)[1],
         provenance=provenance,
     )
+
+
+def widths_of(counter: Counter) -> tuple[int, int]:
+    """The widths of the input and the output SAE."""
+    encoders: Any = counter.input_encoder, counter.output_encoder
+    return int(encoders[0].width), int(encoders[1].width)
 
 
 def run_batch(
     model: Any, counter: Counter, batch: Sequence[TokenisedTriple], token_budget: int
 ) -> CountRows:
     """Count one batch."""
-    from scipy.sparse import csr_array
+    csr_array = late("scipy.sparse").csr_array
 
     run_traces(model, counter, to_tensors(batch, token_budget, positions=takes_positions(model)))
     prompt, response = (csr_array(table.numpy()) for table in counter.finish())
@@ -81,11 +88,12 @@ def run_batch(
 
 def run_traces(model: Any, counter: Counter, tensors: BatchTensors) -> None:
     """Run a batch as `to_tensors` lays it out: a trace for its prompts, then one for each pass."""
-    counter.begin(tensors)
+    batch = cast(dict[str, Any], tensors)
+    counter.begin(batch)
     with torch.no_grad():
         if tensors["prompt"] is not None:
             with model.trace(tensors["prompt"], use_cache=True):
-                counter.prompt(tensors)
+                counter.prompt(batch)
         for responses in tensors["passes"]:
             cache = counter.resume(responses["triples"])
             inputs, with_cache = responses["inputs"], cache is not None

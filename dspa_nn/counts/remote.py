@@ -16,11 +16,12 @@ from torch import Tensor
 
 from dspa_nn.counts.batches import BatchTensors, to_tensors
 from dspa_nn.counts.checkpoints import Chunk, Progress
-from dspa_nn.counts.passes import table_of, takes_positions, to_rows
+from dspa_nn.counts.passes import table_of, takes_positions, to_rows, widths_of
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
 from dspa_nn.files import write_atomically
 from dspa_nn.graph.count import Counter
+from dspa_nn.imports import late
 from dspa_nn.ndif import backend_of, new_backend
 from dspa_nn.shapes import SparseTable
 from dspa_nn.shipping import TRAVELS
@@ -168,7 +169,7 @@ class RemoteRunner:
                 f"chunk {number} came back with {came} rows a batch for {sent} that were sent; "
                 "client and server do not fit together: see dspa_nn.doctor()"
             )
-        widths = self.counter.input_encoder.width, self.counter.output_encoder.width
+        widths = widths_of(self.counter)
         pieces = [
             to_rows(batch, unpacked(prompt, widths[0]), unpacked(response, widths[1]))
             for batch, (prompt, response) in zip(chunk, tables, strict=True)
@@ -199,7 +200,7 @@ def submit(model: Any, counter: Counter, chunk: list[BatchTensors]) -> Any:
 
 def unpacked(table: Sequence[Tensor], width: int) -> SparseTable:
     """Rebuild a sparse table from what `graph.count.pack` made of it."""
-    from scipy.sparse import csr_array
+    csr_array = late("scipy.sparse").csr_array
 
     indptr, columns, values = (tensor.numpy() for tensor in table)
     return csr_array((values, columns, indptr), shape=(len(indptr) - 1, width))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dspa_nn.errors import CountsError
+from dspa_nn.imports import late
 from dspa_nn.shapes import SparseTable
 
 TABLES = ("content", "markup", "chosen", "rejected")
@@ -43,7 +44,7 @@ def sparse_rows(
 
     scipy gives `indices` the type of `indptr`, which copies them where that is the wider one.
     """
-    from scipy.sparse import csr_array
+    csr_array = late("scipy.sparse").csr_array
 
     if len(data) <= np.iinfo(np.int32).max:
         indptr = indptr.astype(np.int32)
@@ -52,7 +53,7 @@ def sparse_rows(
 
 def canonical(table: Any) -> SparseTable:
     """Sparse rows of int32: sorted, nothing stored twice, no stored zero."""
-    from scipy.sparse import csr_array
+    csr_array = late("scipy.sparse").csr_array
 
     if isinstance(table, torch.Tensor):
         table = table.detach().cpu().numpy()
@@ -74,7 +75,7 @@ def canonical(table: Any) -> SparseTable:
 
 def stack(pieces: Sequence[CountRows]) -> CountRows:
     """All the rows of several pieces, in the order in which they come."""
-    from scipy.sparse import vstack
+    vstack = late("scipy.sparse").vstack
 
     tables = [
         vstack([canonical(getattr(piece, name)) for piece in pieces], format="csr")

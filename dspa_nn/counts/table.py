@@ -20,6 +20,7 @@ from dspa_nn.counts.rows import (
 from dspa_nn.errors import CountsError, FileError, MapError
 from dspa_nn.files import read_pair, write_pair
 from dspa_nn.graph.settings import PROMPT_TOKENS
+from dspa_nn.imports import late
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions, differences, fit_map
 from dspa_nn.provenance import OF_COUNTS, contradiction, together
 from dspa_nn.shapes import SparseTable
@@ -102,7 +103,7 @@ class ActivationCounts:
         >>> len(ActivationCounts.from_rows([], d_in=8, d_out=8, skipped={"empty response": 1}))
         0
         """
-        from scipy.sparse import csr_array
+        csr_array = late("scipy.sparse").csr_array
 
         empty, none = np.zeros(0, dtype=np.int64), [csr_array((0, d)) for d in (d_in, d_out)]
         nothing = CountRows(empty, none[0], none[0], none[1], none[1], empty, empty, empty, empty)

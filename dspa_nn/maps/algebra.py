@@ -1,7 +1,7 @@
 """New maps from maps: the entries of some latents, and the difference of two."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,8 +37,8 @@ def restricted(
 
 def _latents(name: str, wanted: Latents, width: int) -> Integer[np.ndarray, " latents"]:
     """Latents by number, ascending, each once; `MapError` for a mask or for one beyond the SAE."""
-    is_array = hasattr(wanted, "__array__") or not isinstance(wanted, Iterable)
-    numbers = np.unique(np.asarray(wanted if is_array else list(wanted)))
+    is_array = isinstance(wanted, Tensor | np.ndarray) or not isinstance(wanted, Iterable)
+    numbers = np.unique(np.asarray(wanted if is_array else list(cast(Iterable[int], wanted))))
     if not len(numbers):
         return numbers.astype(np.int64)
     if numbers.dtype.kind not in "iu":

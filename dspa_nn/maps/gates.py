@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
+from dspa_nn.imports import late
 from dspa_nn.maps.options import Gate
 from dspa_nn.shapes import SparseTable
 
@@ -26,7 +27,7 @@ def densities(counts: SparseTable, lengths: Integer[np.ndarray, " n"]) -> Sparse
 
     `counts` [n, d] are integers, `lengths` [n] the tokens counted, each at least 1.
     """
-    from scipy.sparse import csr_array
+    csr_array = late("scipy.sparse").csr_array
 
     data = np.repeat(np.asarray(lengths, dtype=np.float64), np.diff(counts.indptr))
     np.divide(counts.data, data, out=data)
@@ -107,7 +108,7 @@ def open_gates(
     `gate="literal"` a latent whose cut is 0 is open for every prompt: `always` [d_in] marks it,
     so that no dense table is needed (docs/method.md 11).
     """
-    from scipy.sparse import csr_array
+    csr_array = late("scipy.sparse").csr_array
 
     columns, opened = [np.empty(0, rho.indices.dtype)], [np.zeros(1, np.int64)]
     for start, stop in _pieces(rho.indptr):

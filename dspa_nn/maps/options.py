@@ -5,7 +5,7 @@ refused by a strict type checker before anything runs (`FitOptions`), and at run
 sentence that names the nearest right one.
 """
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -62,7 +62,7 @@ FITTED_WITH = tuple(FittedWith.__annotations__)
 
 
 def check_options(
-    percentile: object,
+    percentile: Any,
     k_diff: object,
     gate: object,
     sparsify: object,

@@ -3,6 +3,7 @@
 The arithmetic is `graph.select`, for maps and for steering alike.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -99,8 +100,8 @@ class ScoringRows(MapRows):
 
 def check_counts(counts: PromptCounts, d_in: int) -> Tensor:
     """Prompt counts [.., d_in] as a tensor on the CPU; `MapError` for any other shape or sign."""
-    dense = counts.toarray() if hasattr(counts, "toarray") else counts  # scipy's sparse rows
-    table = torch.as_tensor(dense).detach().cpu()
+    to_dense: Callable[[], Any] = getattr(counts, "toarray", lambda: counts)  # of sparse rows
+    table = torch.as_tensor(to_dense()).detach().cpu()
     if table.ndim < 1 or table.shape[-1] != d_in:
         raise MapError(
             f"prompt_counts has shape {tuple(table.shape)}; expected [.., {d_in}], one count for "

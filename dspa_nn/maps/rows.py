@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import MapError
+from dspa_nn.imports import late
 from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, SparseTable
 
 if TYPE_CHECKING:
@@ -119,9 +120,7 @@ class MapRows:
         0    0       0   0.50
         1    1       1   0.25
         """
-        import pandas
-
-        return pandas.DataFrame(
+        return late("pandas").DataFrame(
             {
                 "row": self.row_of_each().numpy(),
                 "column": self.columns.numpy(),
@@ -169,7 +168,7 @@ class MapRows:
         array([[0. , 0. ],
                [0.5, 0. ]])
         """
-        from scipy.sparse import csr_array
+        csr_array = late("scipy.sparse").csr_array
 
         lengths = np.zeros(self.shape[0], dtype=np.int64)
         lengths[self.rows.numpy()] = np.diff(self.indptr.numpy())

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from dspa_nn.imports import late
 from dspa_nn.shapes import SparseTable
 
 # Dense entries of a block of rows: half a GiB in float64. The differences of all triples are read
@@ -98,7 +99,8 @@ class DifferenceSums:
     def __getitem__(
         self, block: int, /
     ) -> tuple[Int64[np.ndarray, " b"], Float32[np.ndarray, "b d_out"]]:
-        from scipy.sparse import csr_array, vstack
+        sparse = late("scipy.sparse")
+        csr_array, vstack = sparse.csr_array, sparse.vstack
 
         first = range(len(self))[block] * self.step  # an IndexError beyond the last block
         rows = self.rows[first : first + self.step]
@@ -116,7 +118,7 @@ class DifferenceSums:
         return self.drho(start, min(start + _PIECE, self.n))
 
     def _prepare(self, start: int) -> PreparedDifferences:
-        from scipy.sparse import csr_array
+        csr_array = late("scipy.sparse").csr_array
 
         table = self._differences(start)
         column = self.position[table.indices]
@@ -186,7 +188,8 @@ def _add_dense(
 
 def _with_carry(gates: SparseTable) -> Iterator[tuple[int, SparseTable]]:
     """A few rows of the gates [b, t] at a time, each with its sum so far in front: [I | G]."""
-    from scipy.sparse import eye_array, hstack
+    sparse = late("scipy.sparse")
+    eye_array, hstack = sparse.eye_array, sparse.hstack
 
     for top in range(0, gates.shape[0], _ROWS):
         rows = gates[top : top + _ROWS]
