@@ -17,14 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Rows, options, write
-from dspa_nn.costs.fit import H100_PEAK, UTILISATION, FitFlops, fit_flops, speed_up
-from dspa_nn.costs.table import CostTable, preset_costs
-from dspa_nn.costs.training import (
+from dspa_nn.costs import (
+    H100_PEAK,
     STEP_1_TOKENS,
     STEP_2_BATCHES,
     STEP_2_MOST,
+    UTILISATION,
+    CostTable,
+    FitFlops,
     account_dspa,
     account_rahf,
+    fit_flops,
+    preset_costs,
+    speed_up,
 )
 from dspa_nn.models import PRESETS, Preset, get_preset
 

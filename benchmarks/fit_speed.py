@@ -23,7 +23,7 @@ import torch
 import dspa_nn as dn
 from benchmarks._report import options, ratio, run_interleaved, write
 from benchmarks._steering import PRESET, huggingface
-from dspa_nn.costs.fit import speed_up
+from dspa_nn.costs import speed_up
 from dspa_nn.counts import TOKEN_BUDGET, CountRun, TokenisedTriple, prepare, run_batch
 from dspa_nn.graph import active, count
 

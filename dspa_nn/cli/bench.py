@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dspa_nn.cli.options import DEFAULT_PRESET, Preset
-from dspa_nn.costs.table import preset_costs
+from dspa_nn.costs import preset_costs
 
 
 def bench(

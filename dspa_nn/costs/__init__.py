@@ -1,1 +1,45 @@
 """What fitting and training cost, in FLOPs."""
+
+from dspa_nn.costs.fit import H100_PEAK, UTILISATION, FitFlops, FitPlan, fit_flops, speed_up
+from dspa_nn.costs.flops import (
+    ForwardFlops,
+    add_lora,
+    build,
+    count_backward,
+    count_forward,
+    encode_flops,
+    forward_flops,
+)
+from dspa_nn.costs.table import CostRow, CostTable, cost_table, preset_costs
+from dspa_nn.costs.training import (
+    TrainingFlops,
+    account_dspa,
+    account_rahf,
+    dpo_flops,
+    rahf_flops,
+)
+
+__all__ = [
+    "H100_PEAK",
+    "UTILISATION",
+    "CostRow",
+    "CostTable",
+    "FitFlops",
+    "FitPlan",
+    "ForwardFlops",
+    "TrainingFlops",
+    "account_dspa",
+    "account_rahf",
+    "add_lora",
+    "build",
+    "cost_table",
+    "count_backward",
+    "count_forward",
+    "dpo_flops",
+    "encode_flops",
+    "fit_flops",
+    "forward_flops",
+    "preset_costs",
+    "rahf_flops",
+    "speed_up",
+]

@@ -23,9 +23,10 @@ class FitFlops:
     """FLOPs of one fit, by what they were spent on.
 
     Example:
-        >>> shape = get_preset("gemma-2-9b")
-        >>> print(fit_flops(shape.config, [(1000, 1000, 1000)], input_layer=9, output_layer=39,
-        ...                 d_in=shape.d_in, d_out=shape.d_out))
+        >>> cost = fit_flops(model.config, [(100, 100, 100)], input_layer=1, output_layer=2,
+        ...                  d_in=48, d_out=40)
+        >>> cost.tokens, cost.lm_head, cost.total == cost.per_triple
+        (300, 0, True)
 
     Attributes:
         plan: how the triples went through the model, see `fit_flops`.
@@ -63,7 +64,9 @@ class FitFlops:
         """GPU hours at an assumed share of a GPU's peak: an estimate on paper, not measured.
 
         Example:
-            >>> cost.gpu_hours(61_000, peak=989e12, utilisation=0.4)
+            >>> cost = fit_flops(model.config, [(120, 200, 180)], input_layer=1, output_layer=2,
+            ...                  d_in=48, d_out=40)
+            >>> hours = cost.gpu_hours(61_000, peak=989e12, utilisation=0.4)
 
         Args:
             triples: scale to so many triples of the same lengths; None takes those counted.
@@ -108,10 +111,11 @@ def fit_flops(
     """Count what counting these triples costs (docs/method.md 3.1 and 3.2).
 
     Example:
-        >>> shape = get_preset("smollm2-135m-instruct")
-        >>> cost = fit_flops(shape.config, [(120, 200, 180)], input_layer=9, output_layer=24,
-        ...                  d_in=4096, d_out=4096)
+        >>> cost = fit_flops(model.config, [(120, 200, 180)], input_layer=1, output_layer=2,
+        ...                  d_in=48, d_out=40)
         >>> print(cost)
+        FitFlops: plan 'once', 1 triple(s), 500 tokens through the blocks, ... TFLOP
+        ...
 
     Args:
         config: a `transformers` config of a decoder-only model; no weights are needed.
@@ -143,7 +147,7 @@ def fit_flops(
     passes = [_passes(triple, plan) for triple in lengths]
     if not passes:
         raise DSPAError("no lengths came, and at least one triple is needed")
-    every = [one for of_triple in passes for one in of_triple.forwards]
+    every = [forward for of_triple in passes for forward in of_triple.forwards]
     tokens = sum(new for new, _ in every)
     d_model = text_config(config).hidden_size
     return FitFlops(
@@ -153,8 +157,8 @@ def fit_flops(
         blocks=forward.blocks(tokens),
         attention=sum(forward.attention(new, past) for new, past in every),
         lm_head=forward.lm_head * tokens if plan == "plain" else 0,
-        input_sae=encode_flops(d_model, d_in) * sum(one.prompt for one in passes),
-        output_sae=encode_flops(d_model, d_out) * sum(one.responses for one in passes),
+        input_sae=encode_flops(d_model, d_in) * sum(triple.prompt for triple in passes),
+        output_sae=encode_flops(d_model, d_out) * sum(triple.responses for triple in passes),
     )
 
 
@@ -162,7 +166,9 @@ def speed_up(config: Any, lengths: Lengths, **options: Any) -> float:
     """Predict how many times the plain three passes cost what `DSPA.count` costs, in FLOPs.
 
     Example:
-        >>> speed_up(shape.config, lengths, input_layer=9, output_layer=24, d_in=4096, d_out=4096)
+        >>> speed_up(model.config, [(120, 200, 180)], input_layer=1, output_layer=2,
+        ...          d_in=48, d_out=40) > 1
+        True
 
     The options are those of `fit_flops`, all but `plan`. Batches, and so padding, are left out.
     """

@@ -1,6 +1,6 @@
 """FLOPs of a forward or a backward, as torch counts them on models without weights.
 
-What is counted is every matrix product, a multiply-add as two operations: torch's own convention.
+What is counted is every matrix product, a multiply-add as two operations: torch's convention.
 Attention runs as plain matrix products (transformers' "eager"), because torch's counter sees
 those alike on every device; they, and the counter's formulas of the fused CUDA kernels, take the
 whole rectangle of queries by keys, the half that a causal mask throws away included. Element-wise
@@ -11,10 +11,10 @@ import copy
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.graph.encode import Encoder
@@ -31,13 +31,14 @@ class ForwardFlops:
     """What a forward costs, as the coefficients of its exact polynomial in the lengths.
 
     Example:
-        >>> cost = forward_flops(config, blocks=25)
+        >>> cost = forward_flops(model.config, blocks=3)
         >>> cost.blocks(100), cost.attention(100, past=400)
+        (4608000, 19200000)
 
     Attributes:
         per_token: projections and MLPs. per_pair: attention, a query and a key at a time.
         per_pair_out_of_window: the part of `per_pair` in blocks with a sliding window: with a
-            cache, these hold no keys before the window. lm_head: the LM head, a token.
+            cache, these hold no keys before the window. lm_head: the LM head, per token.
         window: tokens of that window, or None.
     """
 
@@ -62,7 +63,8 @@ def forward_flops(config: Any, *, blocks: int | None = None) -> ForwardFlops:
     """Count a forward at a few lengths and return its exact polynomial in them.
 
     Example:
-        >>> forward_flops(config, blocks=25).per_token
+        >>> forward_flops(model.config, blocks=3).per_token
+        46080
 
     Matrix products are linear in the tokens, and attention is linear in pairs of query and key,
     so the counts of three forwards fix the coefficients; a fourth must agree with them.
@@ -72,7 +74,7 @@ def forward_flops(config: Any, *, blocks: int | None = None) -> ForwardFlops:
     """
     text = text_config(config)
     depth = text.num_hidden_layers if blocks is None else blocks
-    return _coefficients(type(text), text.to_json_string(use_diff=False), depth)
+    return _coefficients(kind_of(text), text.to_json_string(use_diff=False), depth)
 
 
 @lru_cache(maxsize=64)
@@ -90,15 +92,15 @@ def _coefficients(kind: type, serialized: str, blocks: int) -> ForwardFlops:
     dropped = 0 if window is None else past - (window - 1)
     out_of_window = missing // (n * dropped) if dropped else 0
     with_head = count_forward(build(config, blocks=blocks, lm_head=True), n)
-    found = ForwardFlops(per_token, per_pair, out_of_window, (with_head - once) // n, window)
-    predicted = found.blocks(3 * n) + found.attention(3 * n, past + 1)
+    cost = ForwardFlops(per_token, per_pair, out_of_window, (with_head - once) // n, window)
+    predicted = cost.blocks(3 * n) + cost.attention(3 * n, past + 1)
     if predicted != count_forward(model, 3 * n, past=past + 1):
         raise DSPAError(
             f"a forward of {kind.__name__} does not cost a fixed number of FLOPs per token and "
             "pair of tokens, so it cannot be predicted from lengths: count it with "
             "torch.utils.flop_counter on real inputs"
         )
-    return found
+    return cost
 
 
 def text_config(config: Any) -> Any:
@@ -106,11 +108,16 @@ def text_config(config: Any) -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
+def kind_of(config: object) -> type[Any]:
+    """The class of a config."""
+    return type(config)
+
+
 def build(config: Any, *, blocks: int | None = None, lm_head: bool = False) -> Any:
     """Build a model's first decoder blocks without weights, on the meta device.
 
     Example:
-        >>> build(config, blocks=25).device
+        >>> build(model.config, blocks=3).device
         device(type='meta')
     """
     from transformers import AutoModel, AutoModelForCausalLM
@@ -120,7 +127,7 @@ def build(config: Any, *, blocks: int | None = None, lm_head: bool = False) -> A
         cut.num_hidden_layers = blocks
         if getattr(cut, "layer_types", None):
             cut.layer_types = cut.layer_types[:blocks]
-    kind = AutoModelForCausalLM if lm_head else AutoModel
+    kind = cast(Any, AutoModelForCausalLM if lm_head else AutoModel)
     with torch.device("meta"):
         return kind.from_config(cut, attn_implementation="eager").eval()
 
@@ -129,7 +136,8 @@ def count_forward(model: Any, tokens: int, *, past: int = 0, rows: int = 1) -> i
     """FLOPs of one forward over `tokens` new tokens after `past` cached ones, as torch counts.
 
     Example:
-        >>> count_forward(build(config), 100, past=50)
+        >>> count_forward(build(model.config), 100, past=50)
+        13824000
 
     model: a Hugging Face model with attn_implementation="eager", with or without weights.
 
@@ -139,7 +147,7 @@ def count_forward(model: Any, tokens: int, *, past: int = 0, rows: int = 1) -> i
     from torch.utils.flop_counter import FlopCounterMode
 
     ids = torch.zeros(rows, past + tokens, dtype=torch.int64, device=model.device)
-    # A mask and positions of our own: transformers would look into the ids for packed sequences,
+    # Mask and positions are given: transformers would look into the ids for packed sequences,
     # and on the meta device there is nothing to look at.
     mask = torch.ones_like(ids)
     positions = torch.arange(past + tokens, device=ids.device).expand(rows, -1)
@@ -188,7 +196,7 @@ def encode_flops(d_model: int, width: int) -> int:
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     encoder = Encoder(rule, tensors)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder.encode(torch.empty(1, d_model, device="meta"))
+        cast(Any, encoder).encode(torch.empty(1, d_model, device="meta"))
     return counter.get_total_flops()
 
 
@@ -196,7 +204,8 @@ def count_backward(model: Any, tokens: int) -> int:
     """FLOPs of the backward pass alone over one sequence of `tokens`, as torch counts.
 
     Example:
-        >>> count_backward(build(config, lm_head=True), 64)
+        >>> count_backward(build(model.config, lm_head=True), 64)
+        12894208
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -219,7 +228,7 @@ def add_lora(model: Any, rank: int = LORA_RANK) -> None:
     """Freeze a model and put a low-rank term beside its query and value projections.
 
     Example:
-        >>> add_lora(build(config, blocks=19))
+        >>> add_lora(build(model.config, blocks=2))
 
     Where queries, keys and values share one projection, the term lies beside that.
 
@@ -230,20 +239,24 @@ def add_lora(model: Any, rank: int = LORA_RANK) -> None:
 
     def put_beside(projection: Any) -> None:
         weight = projection.weight
-        # GPT-2's own class keeps its weight the other way round than torch's linear layer.
+        # GPT-2's class keeps its weight the other way round than torch's linear layer.
         columns, rows = weight.shape[::-1] if isinstance(projection, nn.Linear) else weight.shape
         down, up = (
             nn.Parameter(torch.empty(shape, device=weight.device))
             for shape in ((columns, rank), (rank, rows))
         )
         projection.lora = nn.ParameterList([down, up])
-        projection.register_forward_hook(lambda module, given, out: out + given[0] @ down @ up)
 
-    found = [module for name, module in model.named_modules() if name.endswith(_ADAPTED)]
-    if not found:
+        def add(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            return out + given[0] @ down @ up
+
+        projection.register_forward_hook(add)
+
+    adapted = [module for name, module in model.named_modules() if name.endswith(_ADAPTED)]
+    if not adapted:
         raise DSPAError(
             f"{type(model).__name__} has no projection named {', '.join(_ADAPTED)}, so there is "
             "nothing to put LoRA beside: count its training with torch.utils.flop_counter"
         )
-    for module in found:
+    for module in adapted:
         put_beside(module)

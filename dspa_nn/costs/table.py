@@ -16,10 +16,12 @@ class CostRow:
     """One way to align: mean FLOPs per triple, as a multiple of `DSPA.count`'s, and their source.
 
     Example:
-        >>> preset_costs("gemma-2-9b")["DPO"].ratio
+        >>> preset_costs("smollm2-135m-instruct")["DPO"].known
+        'counted'
 
     Attributes:
-        way: what is run. flops: a triple. ratio: to `DSPA.count`'s. known: "counted" or "account".
+        way: what is run. flops: per triple. ratio: to `DSPA.count`'s.
+            known: "counted" or "account".
     """
 
     way: str
@@ -33,9 +35,13 @@ class CostTable:
     """What aligning one model costs, way by way; `print` lays it out.
 
     Example:
-        >>> table = preset_costs("gemma-2-9b", [(1000, 1000, 1000)])
+        >>> table = cost_table(model.config, [(20, 30, 30)], input_layer=1, output_layer=2,
+        ...                    d_in=48, d_out=40)
+        >>> table["DPO"].flops > table["RAHF-SCIT step 2"].flops
+        True
         >>> print(table)
-        >>> table["DPO"].flops / 1e12  # TFLOP per triple
+        CostTable: llama, ... B parameters, SAEs of 48 and 40 latents at layers 1 and 2
+        ...
 
     Attributes:
         model: its name. parameters: how many, counted. input_layer, output_layer: that the SAEs
@@ -97,8 +103,10 @@ def cost_table(
     """Count every way to align one model on triples of these lengths.
 
     Example:
-        >>> print(cost_table(model.config, [(200, 300, 300)], input_layer=9, output_layer=24,
-        ...                  d_in=4096, d_out=4096))
+        >>> table = cost_table(model.config, [(20, 30, 30)], input_layer=1, output_layer=2,
+        ...                    d_in=48, d_out=40)
+        >>> table.rows[0].ratio
+        1.0
 
     Args:
         config: a `transformers` config of a decoder-only model; no weights are needed.
@@ -110,8 +118,8 @@ def cost_table(
         name: of the model, for the heading.
         last_target: see `rahf_flops`.
 
-    The rows "account" multiply parameters by tokens as the paper does, with this model's own
-    number of parameters.
+    The rows "account" multiply parameters by tokens as the paper does, with the number of
+    parameters of this model.
 
     Raises:
         DSPAError: layers or lengths out of range, or a model that cannot be counted without data.
@@ -165,7 +173,9 @@ def preset_costs(
     """The cost table of a preset's model, layers and SAEs, without loading any of them.
 
     Example:
-        >>> print(preset_costs("qwen3-8b"))
+        >>> costs = preset_costs("smollm2-135m-instruct")
+        >>> costs.input_layer, costs.d_in, costs["DPO"].ratio > 1
+        (9, 4096, True)
 
     Args:
         preset: its name.

@@ -4,17 +4,26 @@ The account (arXiv 2603.21461) multiplies parameters by tokens. The counts run
 forward and backward on models without weights, as in `dspa_nn.costs.fit`.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 from dspa_nn.costs.fit import Lengths, checked
-from dspa_nn.costs.flops import PROBE, add_lora, build, count_backward, count_forward, text_config
+from dspa_nn.costs.flops import (
+    PROBE,
+    add_lora,
+    build,
+    count_backward,
+    count_forward,
+    kind_of,
+    text_config,
+)
 from dspa_nn.errors import DSPAError
 
 # The paper's settings of RAHF-SCIT: tokens of a step-1 sequence, rows and tokens of a step-2
-# batch, step-2 batches a triple, and the most batches that its text allows.
+# batch, step-2 batches per triple, and the most batches that its text allows.
 STEP_1_TOKENS = 768
 STEP_2_ROWS, STEP_2_TOKENS = 64, 512
 STEP_2_BATCHES = 0.02
@@ -33,7 +42,7 @@ def account_dspa(
         >>> account_rahf(8e9) / account_dspa(8e9, 1000, 1000, 1000)
         4.472832
 
-    Three passes: prompt, prompt and chosen, prompt and rejected, at 2 FLOPs a parameter a token.
+    Three passes (prompt, prompt and chosen, prompt and rejected) at 2 FLOPs per parameter and token.
     """
     return 2.0 * parameters * (3 * prompt + chosen + rejected)
 
@@ -45,7 +54,7 @@ def account_rahf(parameters: float | int) -> float:
         >>> account_rahf(8e9)
         357826560000000.0
 
-    One reading of it: in step 1, four sequences of L1 = 768 tokens for two epochs at 6 P a token;
+    One reading of it: in step 1, four sequences of L1 = 768 tokens for two epochs at 6 P per token;
     in step 2, 0.02 batches of B L2 = 64 x 512 tokens at 6 P for the trained model and 2 P for
     each of three frozen passes. It does not depend on the lengths of the triples.
     """
@@ -61,7 +70,8 @@ class TrainingFlops:
     """FLOPs of one way of training over some triples.
 
     Example:
-        >>> print(dpo_flops(config, [(1000, 1000, 1000)]))
+        >>> print(dpo_flops(model.config, [(100, 100, 100)]))
+        TrainingFlops: DPO, 1 triple(s), ... TFLOP (... forward, ... backward)
 
     Attributes:
         method: what was counted. triples: how many. forward, backward: FLOPs of each.
@@ -97,7 +107,8 @@ def dpo_flops(config: Any, lengths: Lengths) -> TrainingFlops:
     """Count one epoch of DPO: both sequences through a frozen and through a trained model.
 
     Example:
-        >>> dpo_flops(config, [(1000, 1000, 1000)]).per_triple
+        >>> dpo_flops(model.config, [(100, 100, 100)]).per_triple
+        272588800.0
 
     Every weight is trained, every block and the LM head run, nothing is recomputed. The optimiser
     has no matrix products, so it counts for nothing.
@@ -119,13 +130,15 @@ def rahf_flops(
     """Count RAHF-SCIT's two steps at the paper's settings (docs/method.md 8).
 
     Example:
-        >>> instructed, distilled = rahf_flops(config, [(1000, 1000, 1000)], last_target=18)
+        >>> instructed, distilled = rahf_flops(model.config, [(100, 100, 100)], last_target=2)
+        >>> instructed.total > distilled.total
+        True
 
     Step 1 trains every weight on both responses, under both instructions, for two epochs;
-    sequences are cut at 768 tokens. Step 2 is 0.02 batches a triple, of 64 sequences cut at 512
+    sequences are cut at 768 tokens. Step 2 is 0.02 batches per triple, of 64 sequences cut at 512
     tokens: three frozen forwards (base, and the step-1 model under both instructions) and one with
     LoRA on the query and value projections, all of them up to the last block whose hidden state
-    is regressed. The instructions' own tokens are left out.
+    is regressed. The tokens of the instructions are left out.
 
     Args:
         last_target: that block, 0-based; half of the model's depth by default.
@@ -192,13 +205,11 @@ class _Step:
 
 def _training(config: Any, *, lora: bool, blocks: int | None) -> _Step:
     text = text_config(config)
-    return _steps(type(text), text.to_json_string(use_diff=False), lora, blocks)
+    return _steps(kind_of(text), text.to_json_string(use_diff=False), lora, blocks)
 
 
 @lru_cache(maxsize=32)
 def _steps(kind: type, serialized: str, lora: bool, blocks: int | None) -> _Step:
-    import json
-
     # A model cut at a middle block ends there; a whole one has its LM head.
     model = build(kind(**json.loads(serialized)), blocks=blocks, lm_head=blocks is None)
     if lora:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import costs
 from benchmarks._report import markdown
-from dspa_nn.costs.table import preset_costs
+from dspa_nn.costs import preset_costs
 from dspa_nn.models import PRESETS
 from tests.conftest import REPOSITORY
 

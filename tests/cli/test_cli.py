@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from dspa_nn import DSPA, ConditionalDifferenceMap, load_triples
 from dspa_nn.cli.app import COMMANDS, app, function_of
-from dspa_nn.costs.table import preset_costs
+from dspa_nn.costs import preset_costs
 from tests import tiny
 
 

@@ -9,12 +9,23 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dspa_nn import DSPA, DSPAError, PreferenceTriple
+from dspa_nn.costs import (
+    account_dspa,
+    account_rahf,
+    add_lora,
+    build,
+    cost_table,
+    count_backward,
+    count_forward,
+    dpo_flops,
+    fit_flops,
+    forward_flops,
+    preset_costs,
+    rahf_flops,
+    speed_up,
+)
 from dspa_nn.costs import flops as flop_counting
 from dspa_nn.costs import training as training_costs
-from dspa_nn.costs.fit import fit_flops, speed_up
-from dspa_nn.costs.flops import add_lora, build, count_backward, count_forward, forward_flops
-from dspa_nn.costs.table import cost_table, preset_costs
-from dspa_nn.costs.training import account_dspa, account_rahf, dpo_flops, rahf_flops
 from dspa_nn.models import PRESETS, get_preset
 from tests import tiny
 
