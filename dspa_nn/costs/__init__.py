@@ -12,6 +12,11 @@ from dspa_nn.costs.flops import (
 )
 from dspa_nn.costs.table import CostRow, CostTable, cost_table, preset_costs
 from dspa_nn.costs.training import (
+    STEP_1_TOKENS,
+    STEP_2_BATCHES,
+    STEP_2_MOST,
+    STEP_2_ROWS,
+    STEP_2_TOKENS,
     TrainingFlops,
     account_dspa,
     account_rahf,
@@ -21,6 +26,11 @@ from dspa_nn.costs.training import (
 
 __all__ = [
     "H100_PEAK",
+    "STEP_1_TOKENS",
+    "STEP_2_BATCHES",
+    "STEP_2_MOST",
+    "STEP_2_ROWS",
+    "STEP_2_TOKENS",
     "UTILISATION",
     "CostRow",
     "CostTable",

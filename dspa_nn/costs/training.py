@@ -42,7 +42,7 @@ def account_dspa(
         >>> account_rahf(8e9) / account_dspa(8e9, 1000, 1000, 1000)
         4.472832
 
-    Three passes (prompt, prompt and chosen, prompt and rejected) at 2 FLOPs per parameter and token.
+    Three passes (prompt, prompt and chosen, prompt and rejected), 2 FLOPs per weight and token.
     """
     return 2.0 * parameters * (3 * prompt + chosen + rejected)
 
