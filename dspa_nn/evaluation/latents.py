@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """Output latents of teacher-forced responses, taken once.
 
 How much any plan would edit is then arithmetic, without a further run of the model.
@@ -5,7 +6,7 @@ How much any plan would edit is then arithmetic, without a further run of the mo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -58,7 +59,7 @@ class Codes:
 
     def settings(self, method: DSPAMethod, **changes: Any) -> dict[str, Any]:
         """All settings of a method: its options, then the map's, the preset's, the defaults."""
-        return self._steering(method, changes).steerer.options
+        return cast(Any, self._steering(method, changes)).steerer.options
 
     def planned(
         self, method: DSPAMethod, **changes: Any
@@ -67,7 +68,7 @@ class Codes:
 
         changes: options to use in place of the method's.
         """
-        steering = self._steering(method, changes)
+        steering = cast(Any, self._steering(method, changes))  # `graph/` is without types
         record, options = steering.record, steering.steerer.options
         # The map and what its scores hang on: a search over k_diff asks for the same ones again.
         key = (options["prompt_rule"], options["k_prompt"])
@@ -98,7 +99,7 @@ class Codes:
     ) -> tuple[float, float]:
         """Edits and norm of the change, each per steered token, as the means over sequences."""
         edits, change = self.change(planned, signs, alpha)
-        return self._mean(edits), self._mean(torch.linalg.vector_norm(change, dim=-1))
+        return self._mean(edits), self._mean(cast(Any, change).norm(dim=-1))
 
     def change(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dspa_nn.demo import run_demo
+from dspa_nn.demo import run_demo, show
 from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.show import compared
 from dspa_nn.demo.verdict import differences, verdicts
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation import answer, margins, warmth
+from dspa_nn.evaluation import Interval, Match, answer, margins, warmth
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 from tests import eval_zoo
 
@@ -162,3 +162,34 @@ def test_embedded_triples_are_read_and_signed():
     assert {row.sign for row in rows if row.kind == "personal"} == {1}
     assert {row.sign for row in rows if row.kind == "factual"} == {-1}
     assert all(row.triple.is_chat and row.text for row in rows)
+
+
+def tables(width, rows):
+    """Every table of figures, with wide ones in every column."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    names = ("change", "kl", "edits", "norm", "style_change", "tokens")
+    names += ("distinct_1", "distinct_2", "log_perplexity_change", "style")
+    spread = np.linspace(-29.5, -10.25, len(rows))
+    outcomes = [Outcome(name, dict.fromkeys(names, spread)) for name in NAMES]
+    show.margins(console, outcomes, rows, 0)
+    show.strength(console, outcomes, rows, 0)
+    show.answers(console, outcomes, rows, 0)
+    match = Match(128, 64.0, 12.34, 123.4, 12.34, 123.4)
+    show.matches(console, dict.fromkeys(CONTROLS, match))
+    gap = Interval(-10.1234, -11.1234, -9.1234, 50)
+    show.paired(console, dict.fromkeys("abcd", gap), dict(zip("abcd", CONTROLS, strict=True)))
+    return console.export_text()
+
+
+def test_no_table_loses_a_column_in_80_columns(rows):
+    narrow, wide = tables(80, rows), tables(200, rows)
+    assert max(len(line) for line in narrow.splitlines()) <= 80
+    assert "…" not in narrow
+    assert sorted(narrow.replace("─", "").split()) == sorted(wide.replace("─", "").split())
+
+
+def test_a_pipe_gets_80_columns_and_a_narrow_terminal_no_fewer(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert show.terminal().width == 80
+    monkeypatch.setenv("COLUMNS", "200")
+    assert show.terminal().width == 100
