@@ -42,11 +42,14 @@ class DSPA(ModelAndSAEs):
     Example:
         >>> import dspa_nn as dn
         >>> dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
-        >>> map = dspa.fit(dn.load_triples("triples.jsonl", chat=True))
+        >>> map = dspa.fit(triples)  # what dn.load_triples returned
         >>> with dspa.model.generate("Tell me about volcanoes.", max_new_tokens=32) as tracer:
         ...     edits = dspa.apply(map)
         ...     ids = tracer.result.save()
-        >>> print(dspa.model.tokenizer.decode(ids[0]), edits)
+        >>> answer = dspa.model.tokenizer.decode(ids[0])
+        >>> print(edits)
+        EditLog: ... edits on ... tokens of 1 row(s) (alpha ...)
+        ...
 
     Args:
         model: an nnsight `TransformersModel` of a decoder-only language model.

@@ -57,12 +57,16 @@ class EditLog(Shipped):
     """Every edit of one steered run, read lazily from tensors.
 
     Example:
-        >>> with model.generate("Tell me about volcanoes.", max_new_tokens=32) as tracer:
+        >>> with model.generate("Tell me about volcanoes.", max_new_tokens=4) as tracer:
         ...     edits = dspa.apply(map)
         ...     ids = tracer.result.save()
         >>> print(edits)
+        EditLog: ... edits on 4 tokens of 1 row(s) (alpha ...)
+        ...
         >>> edits.plans[0].ablate
-        >>> edits.to_pandas()
+        [...]
+        >>> edits.to_pandas().columns[:4].tolist()
+        ['row', 'position', 'token_id', 'latent']
 
     Iterating yields one `Edit` for every latent whose value changed on one token; tokens that
     `generate` fed to a row after its end of turn are left out. `len` counts the same edits, and a
@@ -124,6 +128,8 @@ class EditLog(Shipped):
         """Iterate over the passes in which something could be edited, as tensors.
 
         Example:
+            >>> with dspa.attach(hf_model, map) as edits:
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
             >>> sum(int(one.edited.sum()) for one in edits.passes()) == edits.total
             True
         """

@@ -39,7 +39,9 @@ class ModelAndSAEs(Shipped):
 
     Example:
         >>> dspa = DSPA.from_preset("smollm2-135m-instruct")
-        >>> print(dspa.render([{"role": "user", "content": "Hello"}]), dspa.payload())
+        >>> prompt = dspa.render([{"role": "user", "content": "Hello"}])
+        >>> dspa.paths
+        ('model.layers.9', 'model.layers.24')
 
     The arguments, and what is raised, are those of `DSPA`.
     """
@@ -129,6 +131,7 @@ class ModelAndSAEs(Shipped):
         Example:
             >>> prompt = dspa.render([{"role": "user", "content": "Hello"}])
             >>> print(prompt)
+            Rendered: ... prompt tokens (5 content, ...
 
         Args:
             prompt: a string, a list of chat messages, or what `render` returned.
@@ -182,7 +185,8 @@ class ModelAndSAEs(Shipped):
         """Count the bytes that a remote run sends, part by part, before anything is sent.
 
         Example:
-            >>> print(dspa.payload(map))
+            >>> [part.name for part in dspa.payload(map).parts]
+            ['input encoder', 'output encoder', 'decoder, ... rows', 'map, ... rows']
 
         Args:
             map: what `apply` will be given, a map or plans; without one, what a counting job sends.

@@ -17,8 +17,8 @@ class Plan(Shipped):
     Example:
         >>> plan = dspa.plan(map, "Tell me about volcanoes.")
         >>> plan.ablate
-        [(2071, -0.31), (88, -0.12)]
-        >>> with dspa.model.generate("Tell me about volcanoes."):
+        [...]
+        >>> with dspa.model.generate("Tell me about volcanoes.", max_new_tokens=4):
         ...     edits = dspa.apply(plan)
 
     Attributes:
