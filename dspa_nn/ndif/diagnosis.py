@@ -67,7 +67,7 @@ def doctor(dspa: ShippableDSPA | None = None, map: object = None) -> Diagnosis:
     diagnosis.add("host", True, f"{host} (NDIF_HOST)")
     headers = {"ndif-api-key": key} if key else {}
 
-    def ask(path: str) -> dict[str, Any]:
+    def ask(path: str) -> Any:
         answer = httpx.get(f"{host}{path}", headers=headers, timeout=httpx.Timeout(10, read=60))
         answer.raise_for_status()
         return answer.json()
@@ -80,7 +80,7 @@ def doctor(dspa: ShippableDSPA | None = None, map: object = None) -> Diagnosis:
         return diagnosis
     local = "127.0.0.1" in host or "localhost" in host
     try:
-        email = ask("/whoami").get("email")
+        email: str | None = ask("/whoami").get("email")
     except (httpx.HTTPError, ValueError):
         email = None
     words = (
@@ -95,7 +95,7 @@ def doctor(dspa: ShippableDSPA | None = None, map: object = None) -> Diagnosis:
     return diagnosis
 
 
-def _models(diagnosis: Diagnosis, ask: Callable[[str], dict[str, Any]], dspa: Any) -> None:
+def _models(diagnosis: Diagnosis, ask: Callable[[str], Any], dspa: Any) -> None:
     import httpx
 
     from dspa_nn.ndif.messages import readable_key
@@ -118,7 +118,7 @@ def _models(diagnosis: Diagnosis, ask: Callable[[str], dict[str, Any]], dspa: An
     diagnosis.add("models", well, words)
 
 
-def _versions(diagnosis: Diagnosis, ask: Callable[[str], dict[str, Any]]) -> None:
+def _versions(diagnosis: Diagnosis, ask: Callable[[str], Any]) -> None:
     import httpx
 
     try:
