@@ -8,6 +8,8 @@
 # memory: 1.4
 # needs: [matplotlib]
 # ---
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportCallIssue=false
 
 # %% [markdown]
 # ## A map to steer with

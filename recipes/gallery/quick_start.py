@@ -8,6 +8,8 @@
 # memory: 1.6
 # needs: [matplotlib]
 # ---
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportCallIssue=false
 
 # %% [markdown]
 # ## A model with two SAEs

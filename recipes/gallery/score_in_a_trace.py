@@ -4,10 +4,12 @@
 # group: evaluate
 # order: 1
 # tags: [trace, log-probability]
-# minutes: 1
+# minutes: 2
 # memory: 1.5
 # needs: [matplotlib]
 # ---
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportCallIssue=false
 
 # %% [markdown]
 # In a trace the text is given rather than generated. That is how a response is scored: one

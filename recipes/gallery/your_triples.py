@@ -8,6 +8,8 @@
 # memory: 1
 # needs: []
 # ---
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportCallIssue=false
 
 # %% [markdown]
 # ## Four layouts, one reader
