@@ -193,7 +193,9 @@ def from_shapes(d_model: int, d_in: int, d_out: int, *, columns: int) -> str:
 
     >>> print(from_shapes(3584, 16384, 16384, columns=159))
                    float32              bfloat16
-          472,303,616 fits      236,151,808 fits  both encoders and 159 decoder rows, ...
+    both encoders and 159 decoder rows, in one request
+          472,303,616 fits      236,151,808 fits
+    ...
     """
     rows = 2 * DEFAULTS["k_diff"]
     sizes: list[tuple[int, int, int]] = []
@@ -209,11 +211,11 @@ def from_shapes(d_model: int, d_in: int, d_out: int, *, columns: int) -> str:
     lines = [f"{'float32':>22}{'bfloat16':>22}"]
     for name, *both in zip(names, *sizes, strict=True):
         cells = [f"{size:,} {'fits' if size <= MAX_REQUEST_BYTES else 'over'}" for size in both]
-        lines.append("".join(f"{cell:>22}" for cell in cells) + f"  {name}")
-    lines.append(
-        f"bytes before compression; the server takes {MAX_REQUEST_BYTES:,} after it, and a "
-        "model.session(remote=True) sends them once for all its prompts"
-    )
+        lines += [name, "".join(f"{cell:>22}" for cell in cells)]
+    lines += [
+        f"bytes before compression; the server takes {MAX_REQUEST_BYTES:,} after it,",
+        "and a model.session(remote=True) sends them once for all its prompts",
+    ]
     return "\n".join(lines)
 
 

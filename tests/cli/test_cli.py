@@ -213,5 +213,6 @@ def test_payload_from_shapes_alone() -> None:
     assert "472,303,616 fits" in told
     assert "235,470,848 fits" in told
     wide = dspa("payload", "--preset", "gemma-2-9b", "--width", 131072).output
+    assert max(len(line) for line in (told + wide).splitlines()) <= 80
     assert "3,762,472,960 over" in wide
     assert "940,277,760 over" in wide
