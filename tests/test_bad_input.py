@@ -388,7 +388,8 @@ def test_latents_as_any_list_of_numbers() -> None:
 
 def test_scalars_of_numpy_and_torch_are_numbers(lab: Lab) -> None:
     plain = lab.dspa.plan(lab.map, "sun moon", k_diff=3, alpha=0.25)
-    other = lab.dspa.plan(lab.map, "sun moon", k_diff=np.int64(3), alpha=torch.tensor(0.25))
+    scalars: dict[str, Any] = {"k_diff": np.int64(3), "alpha": torch.tensor(0.25)}
+    other = lab.dspa.plan(lab.map, "sun moon", **scalars)
     assert plain.ablate == other.ablate
     assert len(plain.ablate) == 3
 

@@ -1,11 +1,17 @@
 """`SteeringMethod`: what evaluation enters, and DSPA as its first implementation."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from dspa_nn.steering.method import DSPAMethod, Intervention, SteeringMethod
+from dspa_nn.steering import DSPAMethod, Intervention, SteeringMethod, SteeringOptions
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab, by_hooks
+
+
+def options_of(settings: Any) -> SteeringOptions:
+    return settings
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +20,7 @@ def lab() -> Lab:
 
 
 def test_dspa_steers_as_attach_does_for_as_long_as_the_context_lasts(lab: Lab) -> None:
-    method = DSPAMethod("ours", lab.dspa, lab.map, SETTINGS)
+    method = DSPAMethod("ours", lab.dspa, lab.map, options_of(SETTINGS))
     assert isinstance(method, SteeringMethod)
     assert isinstance(method, Intervention)
     prompts = [lab.dspa.render(text) for text in lab.prompts(2)]
@@ -28,7 +34,7 @@ def test_dspa_steers_as_attach_does_for_as_long_as_the_context_lasts(lab: Lab) -
 
 
 def test_it_applies_in_a_block_of_the_users(lab: Lab) -> None:
-    method = DSPAMethod("ours", lab.dspa, lab.map, SETTINGS)
+    method = DSPAMethod("ours", lab.dspa, lab.map, options_of(SETTINGS))
     prompt = lab.dspa.render(lab.prompts(1)[0])
     with lab.nn.generate(prompt.ids, max_new_tokens=3, do_sample=False):
         edits = method.apply(prompt=prompt)

@@ -102,7 +102,7 @@ def test_apply_names_the_nearest_right_keyword_too(lab: Lab) -> None:
         pytest.raises(SteeringError, match=r"apply takes no promt \(did you mean 'prompt'\?\); it"),
         lab.nn.generate("sun", max_new_tokens=1),
     ):
-        lab.dspa.apply(lab.map, promt="sun")
+        lab.dspa.apply(lab.map, promt="sun")  # pyright: ignore[reportCallIssue]
 
 
 def test_keywords_left_out_or_none_take_the_same_values(lab: Lab) -> None:

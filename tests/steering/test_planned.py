@@ -12,7 +12,7 @@ from dspa_nn.steering.planning import padded
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab
 
-PLANNED = {name: value for name, value in SETTINGS.items() if name != "positions"}
+PLANNED: dict[str, Any] = {name: value for name, value in SETTINGS.items() if name != "positions"}
 
 
 @pytest.fixture(scope="module", params=[("llama", "add"), ("gemma2", "add"), ("qwen3", "none")])
@@ -134,7 +134,8 @@ def refused(lab: Lab, inputs: Any, given: Any, **options: Any) -> str:
 def test_what_is_refused(llama: Lab) -> None:
     one, other = llama.prompts(2)
     plan = llama.dspa.plan(llama.map, one, **PLANNED)
-    weaker = llama.dspa.plan(llama.map, one, **{**PLANNED, "alpha": 0.125})
+    less: dict[str, Any] = {**PLANNED, "alpha": 0.125}
+    weaker = llama.dspa.plan(llama.map, one, **less)
     assert refused(llama, other, plan) == (
         "row 0 does not hold the tokens of its plan; pass to the model the prompt that dspa.plan "
         "was given"
