@@ -296,7 +296,8 @@ def test_bfloat16_models_agree_with_the_oracle_within_a_stated_tolerance() -> No
 
 def test_plan_and_attach_name_what_they_do_not_take(lab: Lab) -> None:
     wrong: dict[str, Any] = {"temperature": 1}
+    two: dict[str, Any] = {"positions": "all", **wrong}
     with pytest.raises(SteeringError, match=r"plan takes no positions, temperature; it takes alph"):
-        lab.dspa.plan(lab.map, "sun", **(wrong | {"positions": "all"}))
+        lab.dspa.plan(lab.map, "sun", **two)
     with pytest.raises(SteeringError, match=r"attach takes no temperature; it takes what apply"):
         lab.dspa.attach(lab.hf, lab.map, **wrong)
