@@ -36,7 +36,7 @@ def contradiction(
 
     Where a side knows no hash of an SAE, the SAEs' names are compared instead.
     """
-    differing = cast(Any, contradicting)(one, other, keys)
+    differing = contradicting(one, other, keys)
     return None if differing is None else Contradiction(*differing)
 
 

@@ -4,13 +4,94 @@
 number of triples, `r` the rows of a map that are not empty, `nnz` its stored entries.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float32, Float64, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
-# scipy's csr_array, which is loaded when the first table is made, not when dspa_nn is imported.
-SparseTable: TypeAlias = Any
+
+@runtime_checkable
+class SparseTable(Protocol):
+    """Sparse rows [n, d] (or columns), as far as they are used here: scipy's csr_array.
+
+    scipy brings no types, and is loaded when the first table is made, not with dspa_nn.
+    """
+
+    data: NDArray[Any]
+    indices: NDArray[Any]
+    indptr: NDArray[Any]
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    has_canonical_format: bool
+
+    @property
+    def nnz(self) -> int:
+        """Stored entries."""
+        ...
+
+    @property
+    def T(self) -> "SparseTable":  # noqa: N802 - scipy's name
+        """Transposed."""
+        ...
+
+    def __getitem__(self, key: Any) -> "SparseTable": ...
+
+    def __add__(self, other: "SparseTable") -> "SparseTable": ...
+
+    def __sub__(self, other: "SparseTable") -> "SparseTable": ...
+
+    def __matmul__(self, other: NDArray[Any]) -> NDArray[Any]: ...
+
+    def tocsr(self) -> "SparseTable":
+        """As sparse rows."""
+        ...
+
+    def tocsc(self) -> "SparseTable":
+        """As sparse columns."""
+        ...
+
+    def tocoo(self) -> Any:
+        """As coordinates."""
+        ...
+
+    def sum(self, axis: int) -> NDArray[Any]:
+        """Summed over rows (0) or columns (1)."""
+        ...
+
+    def multiply(self, other: Any) -> "SparseTable":
+        """Entry by entry."""
+        ...
+
+    def toarray(self) -> NDArray[Any]:
+        """Dense."""
+        ...
+
+    def astype(self, dtype: Any) -> "SparseTable":
+        """With entries of another type."""
+        ...
+
+    def copy(self) -> "SparseTable":
+        """With arrays of its own."""
+        ...
+
+    def sort_indices(self) -> None:
+        """Sort each row, in place."""
+        ...
+
+    def sum_duplicates(self) -> None:
+        """Add up what is stored twice, in place."""
+        ...
+
+    def eliminate_zeros(self) -> None:
+        """Forget stored zeros, in place."""
+        ...
+
+    def check_format(self, full_check: bool = True) -> None:
+        """Raise ValueError where the arrays contradict each other."""
+        ...
+
 
 DenseMap: TypeAlias = Float32[Tensor, "d_in d_out"]
 PromptWeights: TypeAlias = Float64[Tensor, "*batch d_in"]

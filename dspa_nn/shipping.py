@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """What stands in for the toolkit's objects when a block is pickled for NDIF.
 
 A map, a plan, an edit log, a prompt and a `DSPA` are sent as plain tensors with the code of
@@ -12,15 +11,14 @@ what is in it (`Shipment.looking`), then for good.
 """
 
 import threading
-from collections import ChainMap
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from nnsight.intervention.serialization import CustomCloudPickler
 from torch import Tensor
 
+from dspa_nn.graph.adapter import replace_when_pickled
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.stand_ins import (
     PortableDSPA,
@@ -37,9 +35,7 @@ TRAVELS = "dspa_nn.graph"
 Reduced = tuple[Any, ...]
 
 _stand_ins: dict[type, Callable[[Any], Reduced]] = {}
-# Looked at by nnsight's pickler alone, also where remote="local" packs a block and runs it here.
-_known: Any = CustomCloudPickler.dispatch_table
-CustomCloudPickler.dispatch_table = ChainMap(_stand_ins, _known)
+replace_when_pickled(_stand_ins)
 
 
 class Shipped:

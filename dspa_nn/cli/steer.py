@@ -1,6 +1,6 @@
 """`dspa steer`: one prompt, answered unsteered and steered."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ def steer(
     fitted = ConditionalDifferenceMap.load(map_folder)
     with quiet_loaders():
         dspa = DSPA.from_preset(preset)
-    model, prompt = dspa.model, dspa.render([{"role": "user", "content": text}] if chat else text)
+    model: Any = dspa.model
+    prompt = dspa.render([{"role": "user", "content": text}] if chat else text)
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
     with model.generate(prompt.ids, **settings) as tracer:
         plain = tracer.result.save()

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,8 +71,7 @@ def table_of(
 
 def widths_of(counter: Counter) -> tuple[int, int]:
     """The widths of the input and the output SAE."""
-    encoders: Any = counter.input_encoder, counter.output_encoder
-    return int(encoders[0].width), int(encoders[1].width)
+    return counter.input_encoder.width, counter.output_encoder.width
 
 
 def run_batch(
@@ -88,12 +87,11 @@ def run_batch(
 
 def run_traces(model: Any, counter: Counter, tensors: BatchTensors) -> None:
     """Run a batch as `to_tensors` lays it out: a trace for its prompts, then one for each pass."""
-    batch = cast(dict[str, Any], tensors)
-    counter.begin(batch)
+    counter.begin(tensors)
     with torch.no_grad():
         if tensors["prompt"] is not None:
             with model.trace(tensors["prompt"], use_cache=True):
-                counter.prompt(batch)
+                counter.prompt(tensors)
         for responses in tensors["passes"]:
             cache = counter.resume(responses["triples"])
             inputs, with_cache = responses["inputs"], cache is not None

@@ -1,8 +1,9 @@
 """A count that was split over machines: where each shard is kept, and all of them as one table."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, FileError
@@ -60,7 +61,8 @@ def merge_shards(folder: str | Path) -> ActivationCounts:
     parts = [ActivationCounts.load(path) for path in _complete(folder)]
     _check_alike(folder, parts)
     whole = ActivationCounts.concatenate(parts)
-    planned = (whole.provenance.get("batch_plan") or {}).get("triples", len(whole))
+    plan: Mapping[str, Any] = whole.provenance.get("batch_plan") or {}
+    planned = plan.get("triples", len(whole))
     if len(whole) != planned:
         raise CountsError(
             f"the shards in {folder} hold {len(whole)} of the {planned} triples of their plan; "

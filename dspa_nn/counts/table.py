@@ -255,7 +255,7 @@ class ActivationCounts:
         """
         tensors, about = read_pair(folder, "counts", version=SCHEMA_VERSION)
         arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
-        tables = []
+        tables: list[SparseTable] = []
         try:
             for name in TABLES:
                 width = about["d_in"] if name in ("content", "markup") else about["d_out"]

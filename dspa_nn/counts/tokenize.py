@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from dspa_nn.errors import CountsError, TripleError
 from dspa_nn.prompts import Overlong, Rendered, render_to_fit
@@ -57,7 +57,8 @@ def prepare(
         raise CountsError("no triples came, and at least one is needed; check the source")
     tokenised: list[TokenisedTriple] = []
     skipped: dict[str, int] = {}
-    for index, triple in enumerate(triples):
+    # What users pass is not always of the types asked for.
+    for index, triple in enumerate(cast(Sequence[object], triples)):
         if not isinstance(triple, PreferenceTriple):
             raise TripleError(
                 f"triple {index} is a {type(triple).__name__}, where a PreferenceTriple was "

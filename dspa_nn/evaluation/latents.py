@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """Output latents of teacher-forced responses, taken once.
 
 How much any plan would edit is then arithmetic, without a further run of the model.

@@ -3,9 +3,10 @@
 
 nnsight 0.8.1 runs every block of a trace as a worker (a `Mediator`), in turns with the model. A
 worker waits until the model reaches a *location*, such as "model.layers.9.output", and then reads
-or replaces the value there. `dspa_nn/ndif/` has an adapter of its own for the client's side.
+or replaces the value there. `dspa_nn/ndif/adapter.py` is for the client's side.
 """
 
+from collections import ChainMap
 from typing import Any
 
 from nnsight.intervention.interleaver import EarlyStopException, Mediator, OutOfOrderError
@@ -32,6 +33,17 @@ def replace_at(location: str, value) -> None:
 def end_run() -> None:
     """End the traced forward here: no later layer and no LM head is run."""
     raise EarlyStopException()
+
+
+def replace_when_pickled(stand_ins: dict[type, Any]) -> None:
+    """Let nnsight's pickler ask `stand_ins`, by class, how to reduce an object.
+
+    It alone does, also where remote="local" packs a block and runs it in this process.
+    """
+    from nnsight.intervention.serialization import CustomCloudPickler as Pickler
+
+    known: Any = Pickler.dispatch_table
+    Pickler.dispatch_table = ChainMap(stand_ins, known)
 
 
 # The call around a block

@@ -36,18 +36,19 @@ class Counter:
     """
 
     def __init__(self, encoders, paths, follow: bool = False):
-        self.input_encoder, self.output_encoder = encoders
+        self.input_encoder: Any = encoders[0]
+        self.output_encoder: Any = encoders[1]
         self.paths = paths
         self.follow = follow
 
-    def begin(self, batch: dict) -> None:
+    def begin(self, batch: Any) -> None:
         """Empty tables, and no cache: int32 [prompt_size, d_in] and [response_size, d_out]."""
         widths = self.input_encoder.width, self.output_encoder.width
         self.prompts = torch.zeros(batch["prompt_size"], widths[0], dtype=torch.int32)
         self.responses = torch.zeros(batch["response_size"], widths[1], dtype=torch.int32)
         self.cache, self.states = None, []
 
-    def prompt(self, batch: dict) -> None:
+    def prompt(self, batch: Any) -> None:
         """Count the prompts, in the trace of `batch["prompt"]`, and keep their cache.
 
         The model stops at the output layer.

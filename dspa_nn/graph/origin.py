@@ -1,6 +1,7 @@
 # pyright: basic
 """Whether a map belongs to this model and these SAEs: docs/method.md 5."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dspa_nn.graph.refusals import MapRefusal, refuse
@@ -35,7 +36,9 @@ def check_map(arrays: dict, widths: tuple[int, int], prompt_rule: str) -> None:
         )
 
 
-def contradicting(one, other, keys) -> Any:
+def contradicting(
+    one: Mapping[str, Any], other: Mapping[str, Any], keys: Mapping[str, str]
+) -> tuple[str, str, str] | None:
     """(name, one value, other value) of the first key on which two origins differ, or None.
 
     A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
@@ -53,7 +56,7 @@ def contradicting(one, other, keys) -> Any:
     return None
 
 
-def check_origin(fitted, here, words: str) -> None:
+def check_origin(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:
     """Refuse a map whose origin contradicts what it is used with; the sentence names both.
 
     fitted, here: what the map was fitted with, and what it is used with, by the keys of `OF_MAPS`;

@@ -12,14 +12,15 @@ from torch import Tensor
 
 
 def prompt_weights(
-    counts: Tensor, lengths: Tensor, rule: str, k_prompt: int, tau, gate_mean, gate: str
+    counts: Tensor, lengths: Any, rule: str, k_prompt: int, tau: Any, gate_mean: Any, gate: str
 ) -> Tensor:
     """Weight of every prompt latent in the vote, float64 [rows, d_in].
 
     counts: int [rows, d_in], counted tokens on which a latent is active; lengths: int [rows];
     rule: "density" (1 for the `k_prompt` densest active latents), "gated" (the gates of the fit)
     or "centred" (gates less their mean over the fitting prompts); gate: "active" or "literal".
-    A row without a counted token votes for nothing.
+    lengths, tau and gate_mean are None where the rule needs none. A row without a counted token
+    votes for nothing.
     """
     if rule == "density":
         order = torch.sort(counts, dim=-1, descending=True, stable=True)

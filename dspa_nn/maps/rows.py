@@ -12,6 +12,7 @@ from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.imports import late
 from dspa_nn.shapes import DenseMap, OutputLatents, OutputVector, SparseTable
+from dspa_nn.shipping import sorted_latents
 
 if TYPE_CHECKING:
     import pandas
@@ -151,7 +152,7 @@ class MapRows:
         sums = np.bincount(
             self.columns.numpy(), weights=self.values.double().numpy(), minlength=self.shape[1]
         )
-        return torch.from_numpy(sums)
+        return torch.as_tensor(sums)
 
     def columns_used(self) -> OutputLatents:
         """The output latents that any row can touch, ascending.
@@ -159,7 +160,7 @@ class MapRows:
         >>> MapRows([0, 1], [0, 1, 2], [1, 1], [0.5, -0.75], (2, 2)).columns_used()
         tensor([1])
         """
-        return torch.unique(self.columns.long())
+        return sorted_latents(self.columns.long())
 
     def to_scipy(self) -> SparseTable:
         """A in float64 as scipy's sparse rows [d_in, d_out], empty rows included.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from einops import reduce
+from einops import rearrange
 from jaxtyping import Bool, Float, Float32, Integer
 
 from dspa_nn.maps.options import Sparsification
@@ -74,7 +74,7 @@ def _largest(block: Float[np.ndarray, "b d_out"], k: int) -> Bool[np.ndarray, "b
     length = max(1, block.shape[1] // (8 * k))
     runs = block.shape[1] // length
     whole_runs = block[:, : runs * length]
-    highest = reduce(whole_runs, "b (runs length) -> b runs", "max", length=length)
+    highest = rearrange(whole_runs, "b (runs length) -> b runs length", length=length).max(-1)
     marks = block >= np.partition(highest, runs - k, axis=1)[:, runs - k, None]
     for row in np.flatnonzero(np.count_nonzero(marks, axis=1) > k):
         candidates = np.flatnonzero(marks[row])

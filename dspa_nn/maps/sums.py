@@ -4,11 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dspa_nn.imports import late
 from dspa_nn.shapes import SparseTable
@@ -26,6 +28,9 @@ _PIECE = 2048
 _DENSE_ABOVE_ONE_IN = 10
 # Prepared differences are kept for all blocks up to so many bytes, else prepared for each block.
 _KEPT_BYTES = 1 << 31
+
+# torch declares no types here.
+_from_numpy: Callable[[NDArray[Any]], Tensor] = cast(Any, torch).from_numpy
 
 # The differences of densities (drho) of the triples from start to stop: [stop - start, d_out].
 Differences = Callable[[int, int], SparseTable]
@@ -205,6 +210,6 @@ def _add_sparse(
         if len(triples):
             differing = drho[triples]
             # On a CPU, index_add_ of one dimension adds in the order of its index.
-            torch.from_numpy(total[row]).index_add_(
-                0, torch.from_numpy(differing.indices), torch.from_numpy(differing.data)
+            _from_numpy(total[row]).index_add_(
+                0, _from_numpy(differing.indices), _from_numpy(differing.data)
             )

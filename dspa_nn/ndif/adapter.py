@@ -1,4 +1,4 @@
-# pyright: reportMissingTypeStubs=false, reportPrivateUsage=false
+# pyright: reportPrivateUsage=false
 """All that this package knows of nnsight 0.8's inner workings, on the user's side of a remote run.
 
 What is private to nnsight, or may change with its next version, is named here and nowhere else

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """What stands before a remote run: server, models, versions on both sides, payload."""
 
 from collections.abc import Callable

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """Models that run on NDIF: built without weights, with backends of our own."""
 
 import weakref

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """DSPA: a model and its two SAEs; count, fit, plan, apply."""
 
 from collections.abc import Sequence

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """The same edit with plain PyTorch hooks, for `pipeline`, serving and evaluation harnesses.
 
 What is planned and edited is decided by the same `Steering` that nnsight's workers feed; only the

@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """EditLog: what was edited in one steered run, and why nothing was where nothing was."""
 
 import warnings

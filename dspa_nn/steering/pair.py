@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
 from collections.abc import Iterable, Mapping, Sequence

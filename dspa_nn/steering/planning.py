@@ -1,4 +1,3 @@
-# pyright: reportMissingTypeStubs=false
 """`DSPA.plan`: what would be steered for a prompt, from one forward up to the input layer."""
 
 from collections.abc import Mapping
