@@ -41,6 +41,7 @@ class BatchTensors(TypedDict):
     prompt: dict[str, Tensor] | None
     prompt_target: Int64[Tensor, "triples tokens"]
     prompt_size: int
+    shared: bool
     passes: list[PassTensors]
     response_size: int
 
@@ -122,19 +123,25 @@ def hash_batch_plan(
 
 
 def to_tensors(
-    batch: Sequence[TokenisedTriple], token_budget: int, *, positions: bool
+    batch: Sequence[TokenisedTriple], token_budget: int, *, positions: bool, shared: bool = True
 ) -> BatchTensors:
     """Lay a batch out for `graph.count.Counter`: what goes in, and where each token is counted.
 
-    Prompts are padded on the left and responses on the right, so that each row is one stretch of
-    tokens, as a sliding window sees it. Row 2k of the prompts' table holds the content tokens of
-    triple k, row 2k + 1 its markup; rows of the responses' table are chosen, then rejected.
+    Prompts that responses go on from are padded on the left and responses on the right, so that
+    each row is one stretch of tokens, as a sliding window sees it. Row 2k of the prompts' table
+    holds the content tokens of triple k, row 2k + 1 its markup; rows of the responses' table are
+    chosen, then rejected.
 
     Args:
         batch: one batch of the plan.
         token_budget: the budget that the plan was made with.
         positions: give the model `position_ids`, which it then does not have to guess.
+        shared: let both responses go on from their prompt's cache. Without it every row is a whole
+            text, padded on the right, which no causal model can see: recurrent ones see padding on
+            the left.
     """
+    if not shared:
+        return _whole_texts(batch, token_budget, positions)
     n = len(batch)
     prompts = [triple.prompt for triple in batch]
     mask = _padded_left([torch.ones_like(prompt.prompt_ids) for prompt in prompts], 0)
@@ -155,11 +162,59 @@ def to_tensors(
         "prompt": inputs if mask.shape[1] else None,
         "prompt_target": _padded_left(targets, -1),
         "prompt_size": 2 * n,
+        "shared": True,
         "passes": [
             _response_pass(ends, rows, mask, positions) for rows in plan_passes(batch, token_budget)
         ],
         "response_size": 2 * n,
     }
+
+
+def _whole_texts(
+    batch: Sequence[TokenisedTriple], token_budget: int, positions: bool
+) -> BatchTensors:
+    """A batch in which each response runs behind its prompt, without a cache."""
+    n = len(batch)
+    targets = [
+        torch.where(
+            triple.prompt.counted("all"), torch.where(triple.prompt.content, 2 * k, 2 * k + 1), -1
+        )
+        for k, triple in enumerate(batch)
+    ]
+    inputs = _from_the_first([triple.prompt.prompt_ids for triple in batch], positions)
+    ends = [triple.chosen for triple in batch] + [triple.rejected for triple in batch]
+    passes: list[PassTensors] = []
+    for rows in plan_passes(batch, token_budget):
+        target = [torch.full_like(ends[row].ids, row) for row in rows]
+        for one, row in zip(target, rows, strict=True):
+            one[: ends[row].prompt_length] = -1
+        passes.append(
+            {
+                "triples": torch.tensor(rows) % n,
+                "inputs": _from_the_first([ends[row].ids for row in rows], positions),
+                "target": _padded_right(target, -1),
+            }
+        )
+    return {
+        "prompt": inputs if inputs["input_ids"].shape[1] else None,
+        "prompt_target": _padded_right(targets, -1),
+        "prompt_size": 2 * n,
+        "shared": False,
+        "passes": passes,
+        "response_size": 2 * n,
+    }
+
+
+def _from_the_first(rows: list[Tensor], positions: bool) -> dict[str, Tensor]:
+    """Keywords of the model for whole texts, padded on the right."""
+    inputs = {
+        "input_ids": _padded_right(rows, 0),
+        "attention_mask": _padded_right([torch.ones_like(ids) for ids in rows], 0),
+    }
+    if positions:
+        longest = inputs["input_ids"].shape[1]
+        inputs["position_ids"] = torch.arange(longest).repeat(len(rows), 1)
+    return inputs
 
 
 def _padded_left(rows: list[Tensor], value: int) -> Int64[Tensor, "rows tokens"]:

@@ -12,7 +12,7 @@ from dspa_nn.counts.checkpoints import Chunk, Progress
 from dspa_nn.counts.rows import CountRows
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import TokenisedTriple
-from dspa_nn.graph.count import Counter
+from dspa_nn.graph.count import KEYS_AND_VALUES, Counter
 from dspa_nn.imports import late
 from dspa_nn.shapes import SparseTable
 
@@ -80,9 +80,16 @@ def run_batch(
     """Count one batch."""
     csr_array = late("scipy.sparse").csr_array
 
-    run_traces(model, counter, to_tensors(batch, token_budget, positions=takes_positions(model)))
+    run_traces(model, counter, laid_out(model, batch, token_budget))
     prompt, response = (csr_array(table.numpy()) for table in counter.finish())
     return to_rows(batch, prompt, response)
+
+
+def laid_out(model: Any, batch: Sequence[TokenisedTriple], token_budget: int) -> BatchTensors:
+    """A batch as this model takes it; see `to_tensors`."""
+    return to_tensors(
+        batch, token_budget, positions=takes_positions(model), shared=shares_prompts(model)
+    )
 
 
 def run_traces(model: Any, counter: Counter, tensors: BatchTensors) -> None:
@@ -90,13 +97,30 @@ def run_traces(model: Any, counter: Counter, tensors: BatchTensors) -> None:
     counter.begin(tensors)
     with torch.no_grad():
         if tensors["prompt"] is not None:
-            with model.trace(tensors["prompt"], use_cache=True):
+            with model.trace(tensors["prompt"], use_cache=tensors["shared"]):
                 counter.prompt(tensors)
         for responses in tensors["passes"]:
-            cache = counter.resume(responses["triples"])
-            inputs, with_cache = responses["inputs"], cache is not None
-            with model.trace(inputs, past_key_values=cache, use_cache=with_cache):
+            keywords = counter.keywords(responses["triples"])
+            with model.trace(responses["inputs"], **keywords):
                 counter.response(responses["target"])
+
+
+def shares_prompts(model: Any) -> bool:
+    """Whether two responses can go on from what a model keeps of their prompt: keys and values.
+
+    Recurrent and hybrid models keep states, in the cache or in their modules, and transformers'
+    versions differ in whether a second pass of several tokens goes on from them.
+
+    model: an nnsight model, loaded or not.
+    """
+    module = model._module
+    if getattr(module, "_is_stateful", False):
+        return False
+    try:
+        cache = late("transformers").DynamicCache(config=module.config)
+    except (AttributeError, KeyError, TypeError):
+        return False  # a cache of the model's own classes
+    return all(type(layer).__name__ in KEYS_AND_VALUES for layer in cache.layers)
 
 
 def takes_positions(model: Any) -> bool:

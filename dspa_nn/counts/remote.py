@@ -14,9 +14,9 @@ from typing import Any
 from nnsight import save
 from torch import Tensor
 
-from dspa_nn.counts.batches import BatchTensors, to_tensors
+from dspa_nn.counts.batches import BatchTensors
 from dspa_nn.counts.checkpoints import Chunk, Progress
-from dspa_nn.counts.passes import table_of, takes_positions, to_rows, widths_of
+from dspa_nn.counts.passes import laid_out, table_of, to_rows, widths_of
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
 from dspa_nn.files import write_atomically
@@ -86,8 +86,7 @@ class RemoteRunner:
         """Send a chunk as one job."""
         self.attempts[number] += 1
         budget = self.provenance["batch_plan"]["token_budget"]
-        positions = takes_positions(self.model)
-        batches = [to_tensors(batch, budget, positions=positions) for batch in self.chunks[number]]
+        batches = [laid_out(self.model, batch, budget) for batch in self.chunks[number]]
         self._note(number)
         self.underway[number] = submit(self.model, self.counter, batches)
         self.last_news[number] = time.monotonic()
@@ -187,12 +186,11 @@ def submit(model: Any, counter: Counter, chunk: list[BatchTensors]) -> Any:
         for tensors in chunk:
             counter.begin(tensors)
             if tensors["prompt"] is not None:
-                with model.trace(tensors["prompt"], use_cache=True):
+                with model.trace(tensors["prompt"], use_cache=tensors["shared"]):
                     counter.prompt(tensors)
             for responses in tensors["passes"]:
-                cache = counter.resume(responses["triples"])
-                inputs, with_cache = responses["inputs"], cache is not None
-                with model.trace(inputs, past_key_values=cache, use_cache=with_cache):
+                keywords = counter.keywords(responses["triples"])
+                with model.trace(responses["inputs"], **keywords):
                     counter.response(responses["target"])
             tables.append(counter.packed())
     return backend_of(tracer)

@@ -203,15 +203,16 @@ class CountRun:
             self.dspa.place_saes()
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
         chunks = chunks_of(self.tokenised, batches)
+        architecture = type(getattr(model, "_module", model)).__name__
         with show_progress("counting", sum(map(len, batches)), "triples", progress) as advance:
             if remote:
                 from dspa_nn.counts.remote import RemoteRunner
 
-                counter = Counter([encoder.on("cpu") for encoder in encoders], paths, follow=True)
+                local = [encoder.on("cpu") for encoder in encoders]
+                counter = Counter(local, paths, follow=True, architecture=architecture)
                 runner = RemoteRunner(model, counter, chunks, self.provenance, folder, advance)
             else:
                 require_weights(model, "count")
-                runner = LocalRunner(
-                    model, Counter(encoders, paths), chunks, self.provenance, advance
-                )
+                counter = Counter(encoders, paths, architecture=architecture)
+                runner = LocalRunner(model, counter, chunks, self.provenance, advance)
             return count_chunks(chunks, runner, self.provenance, folder, advance)

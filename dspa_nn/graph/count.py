@@ -1,7 +1,8 @@
 # pyright: basic
 """One counting pass: what goes to the model, and integer counts back.
 
-The prompt of a triple runs once; both responses go on from its key-value cache. Written with torch
+The prompt of a triple runs once, and both responses go on from its key-value cache; with a model
+that remembers more than keys and values, each response runs behind its prompt. Written with torch
 and nnsight alone: on NDIF the encoding happens beside the model, and only counts come back.
 """
 
@@ -15,6 +16,11 @@ from dspa_nn.graph.adapter import end_run, value_at
 from dspa_nn.graph.blocks import hidden_states, without_autocast
 from dspa_nn.graph.refusals import CountsRefusal, refuse
 
+# Layers of transformers' caches that hold keys and values, one row a prompt, or nothing: `resume`
+# can give each response its rows. The states of others (recurrent layers, compressed keys) change
+# in place, or lie across rows.
+KEYS_AND_VALUES = ("DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer")
+
 
 class Counter:
     """Counts active latents in the traces of one batch after another.
@@ -23,6 +29,7 @@ class Counter:
         prompt: keywords of the model for the prompts [triples, tokens], or None where every prompt
             is empty.
         prompt_target: int64 [triples, tokens]. prompt_size: int.
+        shared: whether responses go on from the prompts' cache; else each pass holds whole texts.
         passes: a list of dicts with `triples`, int64 [rows], whose prompts the rows go on from;
             `inputs`, keywords of the model; and `target`, int64 [rows, tokens].
         response_size: int.
@@ -33,13 +40,15 @@ class Counter:
         paths: the locations of the two decoder blocks.
         follow: move the encoders beside the hidden states, whose device the sender of a remote job
             does not know.
+        architecture: the name of the model's class, for messages.
     """
 
-    def __init__(self, encoders, paths, follow: bool = False):
+    def __init__(self, encoders, paths, follow: bool = False, architecture: str = "the model"):
         self.input_encoder: Any = encoders[0]
         self.output_encoder: Any = encoders[1]
         self.paths = paths
         self.follow = follow
+        self.architecture = architecture
 
     def begin(self, batch: Any) -> None:
         """Empty tables, and no cache: int32 [prompt_size, d_in] and [response_size, d_out]."""
@@ -49,20 +58,23 @@ class Counter:
         self.cache, self.states = None, []
 
     def prompt(self, batch: Any) -> None:
-        """Count the prompts, in the trace of `batch["prompt"]`, and keep their cache.
+        """Count the prompts, in the trace of `batch["prompt"]`, and keep a cache that is shared.
 
-        The model stops at the output layer.
+        The model stops at the output layer, or at the input layer where no cache is needed.
         """
         inputs, outputs = self.paths
-        cache = self.find_cache(*value_at(f"{inputs}.input"))
+        shared = batch.get("shared", True)
+        cache = self.find_cache(*value_at(f"{inputs}.input")) if shared else None
         self.add(self.prompts, self.input_encoder, inputs, batch["prompt_target"])
-        if outputs != inputs:
-            value_at(f"{outputs}.output")
-        self.cache, self.states = cache, [dict(vars(layer)) for layer in cache.layers]
+        if cache is not None:
+            if outputs != inputs:
+                value_at(f"{outputs}.output")
+            self.cache, self.states = cache, [dict(vars(layer)) for layer in cache.layers]
         end_run()
 
     def resume(self, triples: Tensor) -> Any:
         """The cache as the prompts left it, with a row for each of `triples`; None without one."""
+        self.check_cache()
         for layer, state in zip(getattr(self.cache, "layers", []), self.states, strict=False):
             vars(layer).update(state)
             # A layer above the output layer has run for no prompt, and holds nothing.
@@ -70,6 +82,30 @@ class Counter:
                 rows = triples.to(layer.keys.device)
                 layer.keys, layer.values = layer.keys[rows], layer.values[rows]
         return self.cache
+
+    def keywords(self, triples: Tensor) -> dict[str, Any]:
+        """Keywords of the model for a pass whose rows go on from the prompts of these triples."""
+        cache = self.resume(triples)
+        return (
+            {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
+        )
+
+    def check_cache(self) -> None:
+        """Refuse a cache that holds more than keys and values: `resume` would mix its states up."""
+        if self.cache is None:
+            return
+        strange = [type(layer).__name__ for layer in self.cache.layers]
+        strange = [name for name in strange if name not in KEYS_AND_VALUES]
+        beside = [value for name, value in vars(self.cache).items() if name != "layers"]
+        if holds_tensors(beside):
+            strange.append(type(self.cache).__name__)
+        if strange:
+            raise refuse(
+                CountsRefusal,
+                f"{self.architecture} keeps a {strange[0]} in its cache, where keys and values "
+                "alone were expected, from which two responses to one prompt can go on; count with "
+                "the same version of transformers here as where the model runs",
+            )
 
     def response(self, target: Tensor) -> None:
         """Count one pass of responses, in its trace; the model stops at the output layer."""
@@ -89,6 +125,13 @@ class Counter:
         """Add the active latents in the output of a block to a table [size, width]."""
         with torch.no_grad():
             hidden = hidden_states(value_at(f"{path}.output"))
+            if hidden.dim() != 3:
+                raise refuse(
+                    CountsRefusal,
+                    f"the decoder blocks of {self.architecture} put out hidden states of shape "
+                    f"{tuple(hidden.shape)}, where [rows, tokens, width] was expected; models with "
+                    "several residual streams cannot be counted",
+                )
             if not finite(hidden, target >= 0):
                 raise refuse(CountsRefusal, NOT_FINITE.format(""))
             if self.follow:
@@ -103,9 +146,19 @@ class Counter:
                 return value
         raise refuse(
             CountsRefusal,
-            "the model hands its blocks no key-value cache of layers, from which two responses to "
-            "one prompt could go on; only models with transformers' dynamic cache are counted",
+            f"{self.architecture} hands its blocks no key-value cache of layers, from which two "
+            "responses to one prompt could go on; only models with transformers' dynamic cache are "
+            "counted",
         )
+
+
+def holds_tensors(value: Any) -> bool:
+    """Whether a value is a tensor, or a list or dict with one in it."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return any(holds_tensors(item) for item in value)
+    return torch.is_tensor(value)
 
 
 class PromptReader:

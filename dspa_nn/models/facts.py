@@ -95,7 +95,10 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
 
 
 def _find_blocks(module: Any, layers: int) -> str:
-    """Find the one list of `layers` alike modules that hold the residual stream."""
+    """Find the one list of `layers` modules that hold the residual stream.
+
+    Hybrid models alternate between classes of blocks, such as Jamba's two decoder layers.
+    """
     from torch.nn import ModuleList
 
     paths = [
@@ -103,7 +106,7 @@ def _find_blocks(module: Any, layers: int) -> str:
         for name, child in module.named_modules()
         if isinstance(child, ModuleList)
         and len(child) == layers
-        and len({type(block) for block in child}) == 1
+        and all(re.search(r"(Layer|Block)$", type(block).__name__) for block in _kinds(child))
         and re.search(r"(layers|h|blocks)$", name)
     ]
     if not paths:
@@ -112,6 +115,12 @@ def _find_blocks(module: Any, layers: int) -> str:
             "blocks; DSPA needs a decoder-only transformer of Hugging Face's layout"
         )
     return min(paths, key=len)
+
+
+def _kinds(blocks: Any) -> list[Any]:
+    """One block of each class, or none where all are of one class, which may have any name."""
+    kinds: dict[str, Any] = {type(block).__qualname__: block for block in blocks}
+    return list(kinds.values()) if len(kinds) > 1 else []
 
 
 def _identity(model: Any, module: Any) -> tuple[str, str | None]:
