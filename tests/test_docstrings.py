@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dspa_nn.saes import types
 from tests import eval_zoo, tiny
 from tests.conftest import REPOSITORY
 
@@ -101,6 +102,8 @@ def test_an_example_runs_as_it_is_printed(
         example.text, names, example.name, str(example.path), example.line
     )
     monkeypatch.chdir(tmp_path)
+    # An example that registers a type of SAE leaves none behind.
+    monkeypatch.setattr(types, "_registered", dict(types._registered))
     heard: list[str] = []
     failed = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=heard.append).failed
     assert not failed, "".join(heard)

@@ -6,8 +6,6 @@ last bit on the same device. Plain classes and functions: this module is rebuilt
 where the package is not installed.
 """
 
-from typing import Any
-
 import torch
 
 
@@ -79,7 +77,7 @@ class Encoder:
             return self
         return type(self)(self.rule, tensors, self.latents)
 
-    def encode(self, hidden: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def encode(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Encode hidden states `[..., d_model]` of any float dtype and device.
 
         Returns:

@@ -34,6 +34,8 @@ def refuse(kind, text: str) -> Exception:
     """The exception to raise: the toolkit's error for this kind of refusal where it is installed.
 
     >>> raise refuse(SteeringRefusal, "alpha is -1, and must be a finite number of at least 0")
+    Traceback (most recent call last):
+    dspa_nn.errors.SteeringError: alpha is -1, and must be a finite number of at least 0
     """
     try:
         error = look_up(kind.error)
