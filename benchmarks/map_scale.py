@@ -99,7 +99,7 @@ def point(folder: Path, n: int, rule: str) -> dict[str, Any]:
     return measured(folder, n, rule) if sample == rule else sampled(folder, n, int(sample))
 
 
-def measured(folder: Path, n: int, rule: str) -> dict[str, Any]:
+def measured(folder: Path, n: int, rule: Any) -> dict[str, Any]:
     """Fit the first n triples of a table; run in a fresh process."""
     peak, stop = [0], threading.Event()
 
@@ -272,7 +272,7 @@ def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
     counts = _synthetic.opened(folder, n)
     rho = densities(*counts.prompt())
     gates, always = open_gates(rho, thresholds(rho, 90)[1], "active")
-    drho = counts.differences()
+    drho: Any = counts.differences()
     chosen = np.random.default_rng(0).choice(counts.d_in, 512, replace=False)
     some = gates.tocsc()[:, np.sort(chosen)]
     by_row = some.T.tocsr()

@@ -33,7 +33,7 @@ from nnsight import CONFIG, save
 import dspa_nn as dn
 from benchmarks._report import options, write
 from dspa_nn.ndif import backend_factory
-from dspa_nn.steering import padded
+from dspa_nn.steering import Mode, padded
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
@@ -78,7 +78,7 @@ class Both:
             found = tracer.result.save()
         return found, edits, time.perf_counter() - start
 
-    def many(self, map: Any, own: list[list[Any]], mode: str, remote: bool) -> tuple[Any, float]:
+    def many(self, map: Any, own: list[list[Any]], mode: Mode, remote: bool) -> tuple[Any, float]:
         """Generate and trace every batch, remotely in one session.
 
         Returns ids, edit log and logits of each, and the seconds.

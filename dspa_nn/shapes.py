@@ -19,12 +19,35 @@ class SparseTable(Protocol):
     scipy brings no types, and is loaded when the first table is made, not with dspa_nn.
     """
 
-    data: NDArray[Any]
-    indices: NDArray[Any]
-    indptr: NDArray[Any]
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    has_canonical_format: bool
+    @property
+    def data(self) -> NDArray[Any]:
+        """The stored entries [nnz], row by row."""
+        ...
+
+    @property
+    def indices(self) -> NDArray[Any]:
+        """The column of each entry [nnz]."""
+        ...
+
+    @property
+    def indptr(self) -> NDArray[Any]:
+        """Row i is entries indptr[i] to indptr[i + 1]."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the entries."""
+        ...
+
+    @property
+    def has_canonical_format(self) -> bool:
+        """Whether rows are sorted and nothing is stored twice."""
+        ...
 
     @property
     def nnz(self) -> int:

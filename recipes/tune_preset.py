@@ -70,7 +70,7 @@ class Maps:
     def method(self, setting: Setting) -> DSPAMethod:
         """Steer by one setting."""
         names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
-        options = {name: setting[name] for name in names}
+        options: Any = {name: setting[name] for name in names}
         return DSPAMethod("", self.dspa, self.of(setting), options)
 
 

@@ -33,13 +33,14 @@ from dspa_nn.evaluation import (
     ranked,
     selected,
 )
+from dspa_nn.maps import Gate, PromptTokens
 from dspa_nn.triples import Skipped, read_demo_rows, read_row, ultrafeedback_rows
 
 PRESET = "smollm2-135m-instruct"
 PERCENTILES = (50, 75, 90, 95, 99)
-GATES = ("active", "literal")
+GATES: tuple[Gate, ...] = ("active", "literal")
 RULES = ("density", "gated", "centred")
-PROMPT_TOKENS = ("content", "all")
+PROMPT_TOKENS: tuple[PromptTokens, ...] = ("content", "all")
 SPARSE_PERCENTILES = (50, 90)
 K_DIFF = 16
 SCOPES = ("full", "ablate", "both")
@@ -108,7 +109,7 @@ def judge(scores: np.ndarray, test: ActivationCounts) -> Iterator[tuple[str, np.
         yield scope, ranked(own, test)
 
 
-def settings() -> Iterator[tuple[str, str, float, str]]:
+def settings() -> Iterator[tuple[str, PromptTokens, float, Gate]]:
     """Every (sparsification, prompt tokens, percentile, gate)."""
     for tokens, percentile, gate in itertools.product(PROMPT_TOKENS, PERCENTILES, GATES):
         yield "none", tokens, percentile, gate

@@ -4,11 +4,14 @@ from functools import cache
 from typing import Any
 
 import dspa_nn as dn
+from dspa_nn.steering import SteeringOptions
 from dspa_nn.triples import DemoRow
 from tests import tiny
 from tests.conftest import REPOSITORY as REPOSITORY
 
-STEER = {"alpha": 0.4, "k_diff": 4, "mode": "ablate", "prompt_rule": "gated", "k_prompt": 8}
+STEER: SteeringOptions = {
+    "alpha": 0.4, "k_diff": 4, "mode": "ablate", "prompt_rule": "gated", "k_prompt": 8
+}  # fmt: skip
 
 
 def model(family: str = "llama") -> Any:

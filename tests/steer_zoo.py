@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from dspa_nn import DSPA, DSPAWarning, PreferenceTriple
+from dspa_nn.maps import Gate, PromptTokens
 from tests import tiny
 from tests.oracle import method
 from tests.oracle import model as oracle
@@ -84,10 +85,10 @@ def lab(
     kind: str = "topk",
     *,
     chat: bool = False,
-    prompt_tokens: str = "content",
+    prompt_tokens: PromptTokens = "content",
     layers: tuple[int, int] = (tiny.LAYER_IN, tiny.LAYER_OUT),
     normalise: str = "none",
-    gate: str = "active",
+    gate: Gate = "active",
     percentile: int = 50,
     k_diff: int = 6,
 ) -> Lab:

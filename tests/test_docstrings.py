@@ -48,7 +48,7 @@ def inside(node: Any, name: str, path: Path) -> Iterator[Example]:
     if text and ">>>" in text:
         yield Example(name, text, path, getattr(node, "lineno", 1))
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, DOCUMENTED):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef):
             yield from inside(child, f"{name}.{child.name}", path)
 
 

@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, lines in a log, and silence where nothing takes long."""
 
 import io
+import logging as levels
 
 import pytest
 
@@ -59,5 +60,5 @@ def test_loaders_are_quiet_inside_alone() -> None:
 
     before = state()
     with quiet_loaders():
-        assert state() == (False, logging.ERROR, before[2])
+        assert state() == (False, levels.ERROR, before[2])
     assert state() == before

@@ -120,9 +120,11 @@ def test_rule_06_a_map_refuses_another_model_and_names_both(lab: Lab) -> None:
 
 
 def test_rule_07_an_error_inside_a_trace_arrives_as_ours(lab: Lab) -> None:
+    wrong: dict[str, Any] = SETTINGS | {"alpha": -1}
+
     def call() -> None:
         with lab.nn.generate("sun moon", max_new_tokens=2):
-            lab.dspa.apply(lab.map, **{**SETTINGS, "alpha": -1})
+            lab.dspa.apply(lab.map, **wrong)
 
     with pytest.raises(DSPAError) as caught:
         call()

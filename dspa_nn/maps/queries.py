@@ -3,8 +3,7 @@
 The arithmetic is `graph.select`, for maps and for steering alike.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,10 +14,19 @@ from dspa_nn.graph.select import prompt_weights, scores
 from dspa_nn.graph.settings import DEFAULTS, PROMPT_RULES
 from dspa_nn.maps.options import Gate
 from dspa_nn.maps.rows import Array, MapRows
-from dspa_nn.shapes import PromptWeights, Scores, SparseTable
+from dspa_nn.shapes import PromptWeights, Scores
 
-# Dense, or scipy's sparse rows.
-PromptCounts: TypeAlias = Array | SparseTable
+
+@runtime_checkable
+class Densifiable(Protocol):
+    """Sparse rows of any kind, such as scipy's."""
+
+    def toarray(self) -> Any:
+        """As a dense array."""
+        ...
+
+
+PromptCounts: TypeAlias = Array | Densifiable
 _T = TypeVar("_T")
 
 
@@ -100,8 +108,8 @@ class ScoringRows(MapRows):
 
 def check_counts(counts: PromptCounts, d_in: int) -> Tensor:
     """Prompt counts [.., d_in] as a tensor on the CPU; `MapError` for any other shape or sign."""
-    to_dense: Callable[[], Any] = getattr(counts, "toarray", lambda: counts)  # of sparse rows
-    table = torch.as_tensor(to_dense()).detach().cpu()
+    dense = counts.toarray() if isinstance(counts, Densifiable) else counts
+    table = torch.as_tensor(dense).detach().cpu()
     if table.ndim < 1 or table.shape[-1] != d_in:
         raise MapError(
             f"prompt_counts has shape {tuple(table.shape)}; expected [.., {d_in}], one count for "

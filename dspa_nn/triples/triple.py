@@ -78,6 +78,17 @@ class PreferenceTriple:
         """Whether the prompt is a list of messages, to be rendered with the chat template."""
         return not isinstance(self.prompt, str)
 
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The prompt as chat messages; a string is one message of the user.
+
+        >>> PreferenceTriple("Is it raining?", "Yes, take a coat.", "no idea").messages
+        ({'role': 'user', 'content': 'Is it raining?'},)
+        """
+        if isinstance(self.prompt, str):
+            return (Message("user", self.prompt),)
+        return as_messages(self.prompt)
+
 
 def as_messages(value: object) -> tuple[Message, ...]:
     """Return chat messages as an immutable tuple, or say what is wrong with them.

@@ -8,7 +8,6 @@
 # memory: 1.4
 # needs: [matplotlib]
 # ---
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 # pyright: reportCallIssue=false
 
 # %% [markdown]
@@ -23,7 +22,7 @@ import dspa_nn as dn
 
 dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
 map = dspa.fit(dn.demo_triples()[:24], percentile=50, progress=False)
-tokenizer = dspa.model.tokenizer
+tokenizer = dspa.facts.tokenizer
 
 # %% [markdown]
 # ## A batch

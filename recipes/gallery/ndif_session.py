@@ -8,8 +8,6 @@
 # memory: 1.5
 # needs: [ndif]
 # ---
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-# pyright: reportCallIssue=false
 
 # %% [markdown]
 # The lines are those of a local run, with `remote=True`. The server needs nothing of this

@@ -8,8 +8,6 @@
 # memory: 1.6
 # needs: [matplotlib]
 # ---
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-# pyright: reportCallIssue=false
 
 # %% [markdown]
 # ## A model with two SAEs
@@ -33,7 +31,7 @@ dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
 # %%
 triples = dn.demo_triples()[:48]
 first = triples[0]
-print("prompt:  ", first.prompt[0]["content"])
+print("prompt:  ", first.messages[0]["content"])
 print("chosen:  ", first.chosen)
 print("rejected:", first.rejected)
 
@@ -75,7 +73,7 @@ with dspa.model.generate(prompt.ids, max_new_tokens=40, do_sample=False) as trac
     edits = dspa.apply(map, prompt=prompt)
     steered = tracer.result.save()
 
-decode = dspa.model.tokenizer.decode
+decode = dspa.facts.tokenizer.decode
 print("plain:  ", decode(plain[0, len(prompt.ids) :]))
 print("steered:", decode(steered[0, len(prompt.ids) :]))
 

@@ -8,8 +8,6 @@
 # memory: 1.5
 # needs: [matplotlib]
 # ---
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-# pyright: reportCallIssue=false
 
 # %% [markdown]
 # In a trace the text is given rather than generated. That is how a response is scored: one
@@ -50,7 +48,7 @@ def score(prompt, response: str, steered: bool) -> float:
 
 
 triple = triples[32]
-print("prompt:  ", triple.prompt[0]["content"])
+print("prompt:  ", triple.messages[0]["content"])
 print("chosen:  ", triple.chosen)
 print("rejected:", triple.rejected)
 for steered in (False, True):

@@ -8,8 +8,6 @@
 # memory: 1
 # needs: []
 # ---
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-# pyright: reportCallIssue=false
 
 # %% [markdown]
 # ## Four layouts, one reader
@@ -70,7 +68,7 @@ for triple in triples:
 
 # %%
 dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
-print(dspa.model.tokenizer.decode(dspa.render(triples[0].prompt).ids))
+print(dspa.facts.tokenizer.decode(dspa.render(triples[0].prompt).ids))
 
 # %% [markdown]
 # ## Fit, and keep

@@ -118,7 +118,7 @@ def test_a_merged_fit_takes_the_values_of_the_presets_model(tmp_path: Path) -> N
     assert preset_of(origin | {"output_layer": 3}) is None
     split(tmp_path / "known", 2, whole_table(**origin))
     known = fit_merged(tmp_path / "known", {"sparsify": "rows"})
-    assert (known.percentile, known.sparsify) == (preset.defaults["percentile"], "rows")
+    assert (known.percentile, known.sparsify) == (preset.defaults.get("percentile"), "rows")
     assert known.defaults == preset.defaults
     split(tmp_path / "unknown", 2)
     unknown = fit_merged(tmp_path / "unknown", {})

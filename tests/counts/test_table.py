@@ -1,5 +1,6 @@
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from dspa_nn.counts import ActivationCounts, CountRows
 from dspa_nn.errors import CountsError, FileError, MapError
+from dspa_nn.maps import Gate, PromptTokens, Sparsification
 from tests.count_zoo import (
     PROVENANCE,
     naive_map,
@@ -55,6 +57,8 @@ def test_by_hand() -> None:
     # (3/4, -1/2, 0). At p = 100 a gate is open where its density is the largest.
     A = counts.fit(percentile=100, sparsify="none")
     assert A.to_dense().tolist() == [[0.375, -0.25, 0], [-0.25, 0.25, 0]]
+    assert A.tau is not None
+    assert A.gate_mean is not None
     assert A.tau.tolist() == [1, 0.75]
     assert A.gate_mean.tolist() == [0.5, 0.5]
     # At p = 0 every density reaches the smallest one; the active gate still needs rho > 0.
@@ -62,6 +66,7 @@ def test_by_hand() -> None:
     assert A.to_dense().tolist() == [[0.125, 0, 0], [-0.25, 0.25, 0]]
     A = counts.fit(percentile=0, sparsify="none", gate="literal")
     assert A.to_dense().tolist() == [[0.125, 0, 0], [0.125, 0, 0]]
+    assert A.gate_mean is not None
     assert A.gate_mean.tolist() == [1, 1]
 
 
@@ -82,7 +87,7 @@ def test_content_and_all_prompt_tokens() -> None:
     st.sampled_from(["paper", "rows", "none"]), st.integers(1, 5),
 )  # fmt: skip
 def test_fit_is_the_naive_one(
-    seed: int, n: int, p: int, gate: str, tokens: str, rule: str, k: int
+    seed: int, n: int, p: int, gate: Gate, tokens: PromptTokens, rule: Sparsification, k: int
 ) -> None:
     counts = random_counts(seed, n)
     found = counts.fit(percentile=p, gate=gate, prompt_tokens=tokens, sparsify=rule, k_diff=k)
@@ -222,7 +227,8 @@ def test_saved_counts_are_loaded_whole(tmp_path: Path) -> None:
     loaded = ActivationCounts.load(tmp_path / "counts")
     assert same(counts, loaded, tmp_path)
     assert loaded.skipped == {"long": 4}
-    assert (loaded.differences() != counts.differences()).nnz == 0
+    differences: Any = loaded.differences()
+    assert (differences != counts.differences()).nnz == 0
     table = loaded.chosen  # on disk: neither owns its memory, nor does what it is a view of
     for array in (table.data, table.indices):
         while isinstance(array, np.ndarray):
@@ -254,7 +260,8 @@ def test_prompts_in_which_no_token_counts() -> None:
     assert found.n_triples == 4
     assert found.provenance["skipped"] == {"no counted prompt token": 1}
     assert torch.equal(found.to_dense(), kept.fit(percentile=50).to_dense())
-    assert torch.equal(found.tau, kept.fit(percentile=50).tau)
+    tau: tuple[Any, Any] = found.tau, kept.fit(percentile=50).tau
+    assert torch.equal(*tau)
     assert counts.fit(prompt_tokens="all", strict=True).n_triples == 5
     sentence = rf"^triple {block.index[2]} has a prompt in which no token counts \(1 such with "
     with pytest.raises(CountsError, match=sentence):

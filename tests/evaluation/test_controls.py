@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dspa_nn.evaluation.controls import (
 )
 from dspa_nn.evaluation.strength import calibrate, nearest_alpha, nearest_k
 from dspa_nn.graph.select import select
-from dspa_nn.steering import DSPAMethod
+from dspa_nn.steering import DSPAMethod, SteeringOptions
 from tests import eval_zoo
 
 
@@ -42,7 +43,11 @@ def test_a_permutes_the_rows_that_are_not_empty_and_leaves_the_gates(map):
     rows = [tuple(row) for row in before.tolist()]
     assert sorted(rows) == sorted(tuple(row) for row in after.tolist())
     assert not torch.equal(before, after)
+    assert map.tau is not None
+    assert other.tau is not None
     assert torch.equal(map.tau, other.tau)
+    assert map.gate_mean is not None
+    assert other.gate_mean is not None
     assert torch.equal(map.gate_mean, other.gate_mean)
     assert torch.equal(permuted(map, seed=3).to_dense(), after)
     assert not torch.equal(permuted(map, seed=4).to_dense(), after)
@@ -75,7 +80,7 @@ def test_b_never_edits_a_planned_latent_and_stays_within_a_tenth_where_it_can(ma
     draw = np.random.default_rng(0)
     density = np.exp(draw.normal(-4, 0.3, 4096))
     score = torch.from_numpy(draw.normal(0, 1, (5, 4096)))
-    record = type("Record", (), {"scores": score})
+    record: Any = type("Record", (), {"scores": score})
     options = {"k_diff": 16, "mode": "both", "allowed": None}
     planned = torch.cat(select(score, 16, "both", None), -1)
     augment, ablate = density_matched(density)(record, options)
@@ -131,7 +136,7 @@ def test_calibration_reaches_the_maps_strength_where_it_can(map, codes):
     own = codes.strength(*codes.planned(target), alpha=0.4)
     assert (match.wanted_edits, match.wanted_norm) == own
     assert match.within
-    assert control.options["k_diff"] == match.k_diff
+    assert control.options.get("k_diff") == match.k_diff
     assert codes.strength(*codes.planned(control), alpha=match.alpha) == (match.edits, match.norm)
 
 
@@ -167,8 +172,12 @@ def test_prompts_are_counted_as_steering_counts_them(codes, development):
 
 def test_plans_are_those_of_the_runs_with_every_option(map, codes, development):
     dspa = eval_zoo.dspa()
-    for options in ({"only": range(20)}, {"never": [3, 4], "mode": "both"}, {"k_diff": 2}):
-        method = DSPAMethod("", dspa, map, {**eval_zoo.STEER, **options})
+    given: tuple[SteeringOptions, ...] = (
+        {"only": range(20)}, {"never": [3, 4], "mode": "both"}, {"k_diff": 2}
+    )  # fmt: skip
+    for options in given:
+        merged: Any = {**eval_zoo.STEER, **options}
+        method = DSPAMethod("", dspa, map, merged)
         planned, signs = codes.planned(method)
         plans = dspa.plan(map, [dspa.render(t.prompt) for t in development], **method.options)
         for row, sign, plan in zip(planned, signs, plans, strict=True):

@@ -9,7 +9,7 @@ from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import margins
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.teacher_forcing import Pass, force
-from dspa_nn.steering import DSPAMethod
+from dspa_nn.steering import DSPAMethod, SteeringOptions
 from tests import eval_zoo, tiny
 
 
@@ -38,7 +38,7 @@ def test_unsteered_margin_is_the_models_own_loss(family):
 def test_steered_margin_is_what_hooks_give():
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(4)
     map = eval_zoo.counts().fit(percentile=50)
-    options = {**eval_zoo.STEER, "mode": "both"}
+    options: SteeringOptions = {**eval_zoo.STEER, "mode": "both"}
     plain, steered = margins(dspa, triples, [DSPAMethod("", eval_zoo.dspa(), map, options)])
     assert np.abs(steered.change).min() > 1e-4
     for place, triple in enumerate(triples):
@@ -70,7 +70,7 @@ def test_running_the_upper_blocks_alone_is_running_all_of_them(family):
 
 def test_alpha_0_changes_nothing_at_all():
     map = eval_zoo.counts().fit(percentile=50)
-    options = {**eval_zoo.STEER, "alpha": 0}
+    options: SteeringOptions = {**eval_zoo.STEER, "alpha": 0}
     _, steered = margins(
         eval_zoo.dspa(), eval_zoo.triples(4), [DSPAMethod("", eval_zoo.dspa(), map, options)]
     )

@@ -1,11 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
+from scipy import sparse
 
 from dspa_nn.maps import gates
 from tests.count_zoo import seeds
+
+csr_array: Any = sparse.csr_array  # scipy declares no types
 
 quick = settings(max_examples=40, deadline=None)
 

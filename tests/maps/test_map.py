@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from dspa_nn.errors import FileError, MapError
-from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap, Gate
 from tests.count_zoo import PROVENANCE, naive_gates, random_counts, seeds
 
 quick = settings(max_examples=25, deadline=None)
@@ -19,7 +19,7 @@ DENSE = torch.tensor([[0.0, 0.5, 0.0], [0.0, 0.0, 0.0], [-0.25, 0.0, 0.125], [0.
 
 
 def small(**options: Any) -> ConditionalDifferenceMap:
-    vectors = {"tau": [0.5, 0.0, 0.25, 0.25], "gate_mean": [0.5, 0.25, 0.25, 1.0]}
+    vectors: dict[str, Any] = {"tau": [0.5, 0.0, 0.25, 0.25], "gate_mean": [0.5, 0.25, 0.25, 1.0]}
     return ConditionalDifferenceMap.from_dense(DENSE, **(vectors | options))
 
 
@@ -29,6 +29,7 @@ def test_dense_and_back() -> None:
     assert A.rows.tolist() == [0, 2, 3]
     assert A.indptr.tolist() == [0, 1, 3, 4]
     assert A.columns.tolist() == [1, 0, 2, 1]
+    assert A.tau is not None
     types = (A.rows.dtype, A.columns.dtype, A.values.dtype, A.tau.dtype)
     assert types == (torch.int64, torch.int32, torch.float32, torch.float64)
     empty = ConditionalDifferenceMap.from_dense(torch.zeros(2, 3))
@@ -57,7 +58,7 @@ def test_gated_and_centred() -> None:
 @quick
 @given(seeds, st.sampled_from([0, 50, 90, 100]), st.sampled_from(["active", "literal"]))
 def test_gated_weights_of_fitting_prompts_are_the_gates_of_the_fit(
-    seed: int, p: int, gate: str
+    seed: int, p: int, gate: Gate
 ) -> None:
     counts = random_counts(seed, 11)
     A = counts.fit(percentile=p, gate=gate)
@@ -65,6 +66,7 @@ def test_gated_weights_of_fitting_prompts_are_the_gates_of_the_fit(
     expected = naive_gates(counts, p, gate, "content")
     found = A.weights(table.toarray(), lengths, prompt_rule="gated")
     np.testing.assert_array_equal(found.numpy(), expected)
+    assert A.gate_mean is not None
     np.testing.assert_allclose(A.gate_mean.numpy(), expected.mean(axis=0), rtol=1e-15)
     centred = A.weights(table.toarray(), lengths, prompt_rule="centred")
     np.testing.assert_allclose(centred.numpy().mean(axis=0), 0, atol=1e-15)
@@ -213,6 +215,8 @@ def test_restrict() -> None:
     assert part.to_dense().tolist() == [[0, 0.5, 0], [0, 0, 0], [-0.25, 0, 0], [0, 0, 0]]
     assert part.provenance["restricted"] == {"rows": 2, "columns": 2}
     assert part.defaults == {"alpha": 1.0}
+    assert part.tau is not None
+    assert A.tau is not None
     assert torch.equal(part.tau, A.tau)
     assert torch.equal(A.to_dense(), DENSE)
     assert len(A.restrict(rows=[]).values) == 0
@@ -247,6 +251,8 @@ def test_the_difference_of_two_maps() -> None:
     assert difference.provenance["difference"] == [one.provenance, other.provenance]
     assert difference.provenance["model_id"] == "tiny"
     assert "data_sha256" not in difference.provenance
+    assert difference.tau is not None
+    assert one.tau is not None
     assert torch.equal(difference.tau, one.tau)
     assert difference.gate_mean is None
     assert len((one - one).values) == 0

@@ -1,10 +1,13 @@
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from scipy import sparse
 
 from dspa_nn.maps import DifferenceSums, gates, sums
+
+csr_array: Any = sparse.csr_array  # scipy declares no types
 
 
 def test_blocks_of_any_size_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,13 +108,15 @@ def test_the_payload_is_what_can_matter(remote: Any, map: Any) -> None:
     assert payload.measured is not None
     assert payload.measured <= 1.15 * payload.nbytes
     generated(remote, map, "both", prompts(remote, "Hi"), True)
-    assert backend_factory(remote.model).last.sent <= 1.15 * payload.nbytes
+    last = backend_factory(remote.model).last
+    assert last is not None
+    assert last.sent <= 1.15 * payload.nbytes
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_planned_first_equals_one_request(remote: Any, map: Any, rows: int) -> None:
     rendered = prompts(remote, *QUESTIONS[:rows])
-    factory = backend_factory(remote.model)
+    factory: Any = backend_factory(remote.model)
     ids, edits = generated(remote, map, "both", rendered, True)
     whole = factory.last.sent
     options = {name: value for name, value in OPTIONS.items() if name != "alpha"}

@@ -6,7 +6,7 @@ import pytest
 
 from dspa_nn.counts import prepare
 from dspa_nn.errors import TripleError
-from dspa_nn.prompts import SKIPPED, TRUNCATED, fit_to_context, render, render_to_fit
+from dspa_nn.prompts import SKIPPED, TRUNCATED, Overlong, fit_to_context, render, render_to_fit
 from dspa_nn.triples import PreferenceTriple, as_messages
 from tests.chat_zoo import CHATML, GEMMA, byte_level
 
@@ -33,7 +33,7 @@ def test_what_fits_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("how", ["truncate", "skip"])
-def test_the_longer_response_counts(how: str) -> None:
+def test_the_longer_response_counts(how: Overlong) -> None:
     triple = PreferenceTriple(TURNS[:1], "y", "a longer one")
     limit = length(TURNS[:1]) + 12
     assert fit_to_context(TOKENIZER, triple, limit, how) == (triple, None)
@@ -112,7 +112,7 @@ def test_a_shortened_prompt_is_tokenised_once_more_and_its_responses_are_not() -
 @pytest.mark.usefixtures("unchecked")
 def test_refusals() -> None:
     triple = PreferenceTriple("prompt", "yes", "no")
-    for arguments, message in (
+    cases: Any = (
         (
             (8, "error"),
             "a prompt of 6 tokens with a response of 3 came, where 8 together were expected at "
@@ -127,7 +127,8 @@ def test_refusals() -> None:
             "a limit of 0 tokens came, where at least 1 was expected: give the length of the "
             "model's context",
         ),
-    ):
+    )
+    for arguments, message in cases:
         with pytest.raises(TripleError) as caught:
             fit_to_context(TOKENIZER, triple, *arguments)
         assert str(caught.value) == message
