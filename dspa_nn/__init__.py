@@ -10,7 +10,7 @@ from dspa_nn._version import __version__ as __version__
 from dspa_nn.imports import lazy_names
 
 if TYPE_CHECKING:
-    from dspa_nn.counts.table import ActivationCounts
+    from dspa_nn.counts import ActivationCounts
     from dspa_nn.errors import (
         CountsError,
         DSPAError,
@@ -53,7 +53,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "counts.table": ["ActivationCounts"],
+        "counts": ["ActivationCounts"],
         "errors": [
             "CountsError",
             "DSPAError",

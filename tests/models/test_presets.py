@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dspa_nn.costs.table import preset_costs
+from dspa_nn.costs import preset_costs
 from dspa_nn.errors import DSPAError
 from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.models import PRESETS, TunedSettings, get_preset, preset_of

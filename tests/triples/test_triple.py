@@ -112,3 +112,10 @@ def test_what_is_no_triple_is_refused_in_a_sentence(fields: Any, message: str) -
     with pytest.raises(TripleError) as caught:
         PreferenceTriple(*fields)
     assert str(caught.value) == message
+
+
+def test_the_prompt_as_messages_whichever_way_it_came() -> None:
+    plain = PreferenceTriple("Is it raining?", "Yes.", "no")
+    assert plain.messages == ({"role": "user", "content": "Is it raining?"},)
+    chat = PreferenceTriple([{"role": "user", "content": "Is it raining?"}], "Yes.", "no")
+    assert chat.messages == chat.prompt
