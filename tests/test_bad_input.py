@@ -448,3 +448,21 @@ def test_fit_refuses_a_prompt_without_countable_tokens_if_strict(lab: Lab) -> No
     assert kept.provenance["skipped"] == {"no counted prompt token": 1}
     text = sentence(lab.dspa.fit, triples, strict=True, progress=False, error=CountsError)
     assert text.startswith("triple 2 has a prompt in which no token counts (1 such with ")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_rows_are_triples_without_being_asked_to(lab: Lab) -> None:
+    import pandas
+
+    rows = [
+        {"prompt": t.prompt, "chosen": t.chosen, "rejected": t.rejected} for t in lab.triples[:4]
+    ]
+    wanted = lab.dspa.count(lab.triples[:4], progress=False)
+    for source in (rows, pandas.DataFrame(rows), iter(rows), iter(lab.triples[:4])):
+        counts = lab.dspa.count(source, progress=False)
+        assert len(counts) == 4
+        one, other = (table.prompt("all")[0].toarray() for table in (counts, wanted))
+        assert np.array_equal(one, other)
+    assert lab.dspa.fit(rows, progress=False).n_triples == 4
+    text = sentence(lab.dspa.fit, [{"prompt": "sun"}], error=TripleError)
+    assert text.startswith("the list, row 0: 'chosen' and 'rejected' is missing")

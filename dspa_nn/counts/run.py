@@ -1,7 +1,7 @@
 """The counting pass of one source: planned once, then any part of it counted, here or on NDIF."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -12,12 +12,13 @@ from dspa_nn.counts.passes import LocalRunner
 from dspa_nn.counts.shards import shard_folder, shard_of
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import prepare
+from dspa_nn.files import as_path
 from dspa_nn.graph.count import Counter
 from dspa_nn.models import ModelFacts, require_weights
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
 from dspa_nn.saes import LoadedSAE
-from dspa_nn.triples import PreferenceTriple
+from dspa_nn.triples import as_triples
 
 
 class CountingOptions(TypedDict, total=False):
@@ -98,7 +99,7 @@ class CountRun:
     def __init__(
         self,
         dspa: CountedModel,
-        triples: Sequence[PreferenceTriple],
+        triples: Iterable[Any],
         *,
         token_budget: int | None = None,
         overlong: Overlong = "truncate",
@@ -106,6 +107,7 @@ class CountRun:
         self.dspa = dspa
         config = getattr(dspa.model, "_module", dspa.model).config
         context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
+        triples = triples if isinstance(triples, str) else as_triples(triples)
         self.tokenised, skipped = prepare(triples, dspa.facts.tokenizer, context, overlong)
         self.skipped: dict[str, int] = {**getattr(triples, "skipped", {}), **skipped}
         budget = TOKEN_BUDGET if token_budget is None else token_budget
@@ -136,7 +138,7 @@ class CountRun:
         True
         """
         batches = shard_of(self.batches, shard, shards)
-        folder = None if checkpoint is None else Path(checkpoint)
+        folder = None if checkpoint is None else as_path(checkpoint)
         if folder is not None and shards > 1:
             folder = shard_folder(folder, shard, shards)  # chunks are numbered within a shard
         if batches:
@@ -183,7 +185,7 @@ class CountRun:
             )
             counts.save(saved)
         if checkpoint is not None:
-            parts = Path(checkpoint) if shards == 1 else shard_folder(checkpoint, shard, shards)
+            parts = as_path(checkpoint) if shards == 1 else shard_folder(checkpoint, shard, shards)
             for part in parts.glob("chunk-*"):
                 shutil.rmtree(part, ignore_errors=True)
             with suppress(OSError):  # not there, or other files are in it

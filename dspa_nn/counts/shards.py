@@ -7,6 +7,7 @@ from typing import Any
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, FileError
+from dspa_nn.files import as_path
 from dspa_nn.provenance import unequal
 
 _NAME = re.compile(r"shard-(\d{5,})-of-(\d{5,})")
@@ -18,7 +19,7 @@ def shard_folder(folder: str | Path, shard: int, shards: int) -> Path:
     >>> shard_folder("counts", 3, 8).name
     'shard-00003-of-00008'
     """
-    return Path(folder) / f"shard-{shard:05d}-of-{shards:05d}"
+    return as_path(folder) / f"shard-{shard:05d}-of-{shards:05d}"
 
 
 def check_shard(shard: int, shards: int) -> None:
@@ -57,7 +58,7 @@ def merge_shards(folder: str | Path) -> ActivationCounts:
             shards that do not hold every triple of their plan.
         FileError: a shard that was cut short or changed.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     parts = [ActivationCounts.load(path) for path in _complete(folder)]
     _check_alike(folder, parts)
     whole = ActivationCounts.concatenate(parts)

@@ -14,7 +14,7 @@ from dspa_nn.demo.measure import measure
 from dspa_nn.demo.setup import matched_controls, tuned_and_paper
 from dspa_nn.demo.verdict import differences, verdicts
 from dspa_nn.evaluation import encode
-from dspa_nn.files import write_atomically
+from dspa_nn.files import as_path, write_atomically
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering import DSPA, DSPAMethod
 from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
@@ -108,7 +108,7 @@ def run_demo(
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_gb": memory,
     }
-    write_atomically(Path(out) / "report.json", json.dumps(figures, indent=1, allow_nan=False))
+    write_atomically(as_path(out) / "report.json", json.dumps(figures, indent=1, allow_nan=False))
 
     show.examples(console, test, outcomes[0], outcomes[1])
     show.latents(console, outcomes[1], latents)
@@ -119,7 +119,7 @@ def run_demo(
     show.paired(console, gaps, {key: control.name for key, control in controls.items()})
     show.judged(console, judged)
     show.timings(console, seconds, memory)
-    console.print(f"Every figure is in {Path(out) / 'report.json'}", highlight=False)
+    console.print(f"Every figure is in {as_path(out) / 'report.json'}", highlight=False)
     return figures
 
 

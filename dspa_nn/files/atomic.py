@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dspa_nn.errors import FileError
+from dspa_nn.files.paths import as_path
 
 try:
     import fcntl
@@ -30,7 +31,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> None:
     Raises:
         FileError: the folder cannot be made or written, or the disk is full.
     """
-    target = Path(path)
+    target = as_path(path)
     payload = data.encode() if isinstance(data, str) else data
     with saving(target):
         remove_left_behind(target.parent, glob.escape(target.name))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from dspa_nn.errors import FileError
+from dspa_nn.files.paths import as_path
 from dspa_nn.imports import untyped
 
 
@@ -19,7 +20,7 @@ def on_disk(folder: str | os.PathLike[str]) -> Path:
     Raises:
         FileError: neither a folder nor a repository that can be had.
     """
-    path, text = Path(folder), str(folder)
+    path, text = as_path(folder), str(folder)
     looks_like_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
     if path.exists() or not looks_like_hub:
         return path

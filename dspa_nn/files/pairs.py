@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dspa_nn.errors import FileError
 from dspa_nn.files import atomic
+from dspa_nn.files.paths import as_path
 
 _CHUNK = 1 << 24
 
@@ -38,7 +39,7 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
     '44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
     """
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with as_path(path).open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -76,7 +77,7 @@ def write_pair(
     Raises:
         FileError: a full disk or a read-only folder; the pair that was there stays.
     """
-    target = Path(folder) / f"{name}.json"
+    target = as_path(folder) / f"{name}.json"
     with atomic.saving(target):
         payload = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
         digest = hashlib.sha256(payload).hexdigest()
@@ -125,7 +126,7 @@ def read_pair(
     Raises:
         FileError: a file is missing, cut short, changed, or of a newer version of the schema.
     """
-    path = Path(folder) / f"{name}.json"
+    path = as_path(folder) / f"{name}.json"
     about = _read_json(path, name, version)
     tensors = _tensor_path(path.parent, name, about["sha256"])
     if not tensors.is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dspa_nn.errors import FileError, NDIFError
-from dspa_nn.files import write_atomically
+from dspa_nn.files import as_path, write_atomically
 
 
 class Job:
@@ -136,10 +136,9 @@ class Job:
             FileError: there is no such file, or it is no job.
         """
         try:
-            about = json.loads(Path(path).read_text())
+            about = json.loads(as_path(path).read_text())
             return cls(about["job_id"], about["host"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FileError(
-                f"{Path(path).name} holds no job ({type(error).__name__}); give a file that "
-                "Job.save wrote"
+                f"{path} holds no job ({type(error).__name__}); give a file that Job.save wrote"
             ) from error

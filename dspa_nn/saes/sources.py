@@ -2,13 +2,15 @@
 
 import difflib
 import json
+import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
 from dspa_nn.errors import SAEError
+from dspa_nn.files import as_path
 from dspa_nn.saes.types import check_architecture, saved_as
 
 
@@ -64,8 +66,8 @@ def open_source(source: object) -> tuple[str, SAEConfig, dict[str, Tensor]]:
     if isinstance(source, _saelens("SAE")) and isinstance(source, SAELensSAE):
         sae_id = f"{type(source).__name__}@{source.cfg.metadata.hook_name or 'no hook name'}"
         sae = source
-    elif isinstance(source, Path) or (isinstance(source, str) and Path(source).is_dir()):
-        sae_id, sae = Path(source).resolve().name, _from_folder(Path(source))
+    elif (folder := _folder_of(source)) is not None:
+        sae_id, sae = folder.resolve().name, _from_folder(folder)
     elif isinstance(source, str):
         sae_id, sae = source, _from_release(source)
     else:
@@ -75,6 +77,21 @@ def open_source(source: object) -> tuple[str, SAEConfig, dict[str, Tensor]]:
         )
     check_architecture(sae.cfg.architecture(), sae.cfg.metadata.hook_name, sae_id)
     return sae_id, *_inference_parts(sae)
+
+
+def _folder_of(source: object) -> Path | None:
+    """The folder that is meant, or None where a string names none here."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    try:
+        path = as_path(cast("str | os.PathLike[str]", source))
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise SAEError(
+            f"the SAE {str(cast(object, source))[:60]!r} cannot be read as a path "
+            f"({_first_line(error)}): pass a folder, 'release/sae_id' or the SAE itself"
+        ) from None
+    return path if is_folder or not isinstance(source, str) else None
 
 
 def _saelens(name: str, module: str = "sae_lens") -> Any:

@@ -1,6 +1,6 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Unpack, overload
 
 import torch
@@ -32,7 +32,7 @@ from dspa_nn.steering.options import (
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.planning import plan
-from dspa_nn.triples import PreferenceTriple, Prompt
+from dspa_nn.triples import Prompt
 
 
 class DSPA(ModelAndSAEs):
@@ -97,9 +97,7 @@ class DSPA(ModelAndSAEs):
         built = load_model(preset, dispatch=dispatch) if model is None else model
         return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
 
-    def count(
-        self, triples: Sequence[PreferenceTriple], **options: Unpack[CountOptions]
-    ) -> ActivationCounts:
+    def count(self, triples: Iterable[Any], **options: Unpack[CountOptions]) -> ActivationCounts:
         """Run the model over the triples and count on how many tokens each latent is active.
 
         Example:
@@ -110,7 +108,8 @@ class DSPA(ModelAndSAEs):
         counts (docs/method.md 3.1 and 3.2).
 
         Args:
-            triples: what `load_triples` returns, or any sequence of `PreferenceTriple`.
+            triples: what `load_triples` returns, a sequence of `PreferenceTriple`, or rows that
+                `load_triples` takes, such as a list of dicts or a data frame.
             options: the keywords of `CountOptions`:
                 remote: run on NDIF: one job for every two batches, two in flight; encoding happens
                 there, and sparse counts come back.
@@ -136,7 +135,7 @@ class DSPA(ModelAndSAEs):
         return CountRun(self, triples, **planning).count(**given)
 
     def fit(
-        self, triples: Sequence[PreferenceTriple], **options: Unpack[FitKeywords]
+        self, triples: Iterable[Any], **options: Unpack[FitKeywords]
     ) -> ConditionalDifferenceMap:
         """Count, then fit the conditional-difference map A = (1/N) sum_k g(x_k) drho_k^T.
 

@@ -1,6 +1,6 @@
 """From triples or from counted shards to a map; settings not given come from the preset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,11 @@ from dspa_nn.errors import CountsError, MapError
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap
 from dspa_nn.models import preset_of
 from dspa_nn.steering.options import COUNTING, check_keywords, fill
-from dspa_nn.triples import PreferenceTriple
 
 
 def fit_triples(
     dspa: Any,
-    triples: Sequence[PreferenceTriple],
+    triples: Iterable[Any],
     options: Mapping[str, Any],
 ) -> ConditionalDifferenceMap:
     """Count a whole source and fit: `DSPA.fit`; `options` are its keywords.

@@ -2,7 +2,7 @@
 
 from dspa_nn.triples.demo import DemoRow, demo_triples, read_demo_rows, take_demo_rows
 from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL, Skipped, read_row
-from dspa_nn.triples.sources import Source, Triples, load_triples
+from dspa_nn.triples.sources import Source, Triples, as_triples, load_triples
 from dspa_nn.triples.splits import SPLITS, Split, ultrafeedback_rows
 from dspa_nn.triples.triple import Message, PreferenceTriple, Prompt, as_messages
 
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "Triples",
     "as_messages",
+    "as_triples",
     "demo_triples",
     "load_triples",
     "read_demo_rows",

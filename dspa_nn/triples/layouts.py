@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from dspa_nn.errors import TripleError
+from dspa_nn.triples.cells import as_cell
 from dspa_nn.triples.triple import Message, PreferenceTriple, as_messages
 
 KNOWN = (
@@ -66,6 +67,7 @@ _KEYS: tuple[str, ...] = ("prompt", "chosen", "rejected")
 
 
 def _read_fields(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    row = {**row, **{key: as_cell(row[key]) for key in _KEYS if key in row}}
     # A column that only other rows fill comes as None from Parquet and from `datasets`.
     present = [key for key in _KEYS if row.get(key) is not None]
     missing = [key for key in ("chosen", "rejected") if key not in present]
@@ -96,8 +98,9 @@ def _read_fields(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 
 def _read_lists(row: Mapping[str, Any], prompt: Any, *ends: list[Any]) -> tuple[Any, Any, Any]:
     """Read responses that are message lists: their last message, after what both share."""
-    chats = [as_messages(end) for end in ends]
-    for key, chat in zip(("chosen", "rejected"), chats, strict=True):
+    keys = ("chosen", "rejected")
+    chats = [as_messages(end, repr(key)) for key, end in zip(keys, ends, strict=True)]
+    for key, chat in zip(keys, chats, strict=True):
         if chat[-1]["role"] != "assistant":
             raise TripleError(
                 f"the last message of {key!r} is of the role {chat[-1]['role']!r}, where "

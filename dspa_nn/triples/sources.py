@@ -4,20 +4,29 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeAlias, cast, overload
+from typing import Any, Protocol, SupportsIndex, TypeAlias, cast, overload, runtime_checkable
 
 from dspa_nn.checks import check_type
-from dspa_nn.errors import TripleError
+from dspa_nn.errors import FileError, TripleError
+from dspa_nn.files import as_path
 from dspa_nn.imports import untyped
 from dspa_nn.triples.layouts import Skipped, read_row
+from dspa_nn.triples.readers import FILES, LINES, TABLES, first_line, numbered, read_file
 from dspa_nn.triples.triple import PreferenceTriple
 
-_LINES = (".jsonl", ".json", ".ndjson")
-_FILES = "a .jsonl, .json, .jsonl.gz or .parquet file"
 
-Source: TypeAlias = str | os.PathLike[str] | Iterable[Any]
+@runtime_checkable
+class ArrowTable(Protocol):
+    """What is read of a table of pyarrow."""
+
+    def to_pylist(self) -> list[Any]:
+        """Its rows, as dicts."""
+        ...
+
+
+Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | ArrowTable
 
 
 class Triples(list[PreferenceTriple]):
@@ -100,8 +109,11 @@ def load_triples(
     its own is always an error.
 
     Args:
-        source: a path to .jsonl, .json, .jsonl.gz or .parquet; a `datasets` object, or the name of
-            one on the hub; an iterable of dicts, (prompt, chosen, rejected) tuples or triples.
+        source: a path to .jsonl, .json, .jsonl.gz, .csv, .tsv or .parquet, or to a folder that
+            `save_to_disk` of `datasets` wrote; a `datasets` object, or the name of one on the hub;
+            a data frame of pandas or polars, or an Arrow table; an iterable of dicts,
+            (prompt, chosen, rejected) tuples or triples. A cell of a CSV file that holds a list of
+            messages, as JSON or as pandas writes it, is read as messages.
         chat: lift a string prompt to one user message, and a whole dialogue to messages.
         split: of a data set; files have none.
         strict: refuse what would be left out.
@@ -146,41 +158,99 @@ def load_triples(
     return Triples(triples, skipped=skipped, source=name)
 
 
+def as_triples(source: Iterable[Any]) -> Sequence[Any]:
+    """What a call that takes triples was given: rows in any other form go through `load_triples`.
+
+    >>> as_triples([{"prompt": "Is it raining?", "chosen": "Yes.", "rejected": "eh"}])
+    Triples: 1 from the list
+
+    A sequence whose first item is a triple is returned as it is.
+
+    Raises:
+        TripleError: what `load_triples` refuses.
+    """
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        items: Sequence[Any] = source
+        if not items or isinstance(items[0], PreferenceTriple):
+            return items
+    return load_triples(source)
+
+
 def _open(source: Any, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
     """Return what to call the source, and its rows, each with where it stands."""
     if isinstance(source, Triples):
-        return source.source or "the triples", _numbered(source)
+        return source.source or "the triples", numbered(source)
     if isinstance(source, (str, os.PathLike)):
-        path = Path(cast("str | os.PathLike[str]", source))
-        if path.is_file():
-            return path.name, _read_file(path)
-        if path.is_dir():
-            raise TripleError(
-                f"{path.name} is a folder, where {_FILES} was expected: name one of its files"
-            )
-        if not isinstance(source, str) or path.suffix in (*_LINES, ".gz", ".parquet"):
-            raise TripleError(
-                f"there is no file {path.name} in {path.parent}, where {_FILES} was expected: "
-                "check the path"
-            )
-        return f"{source} ({split})", _numbered(_from_hub(source, split))
+        return _open_path(cast("str | os.PathLike[str]", source), split)
     # `datasets` takes a second to import, and whoever holds one of its objects has imported it.
     if type(source).__module__.startswith("datasets."):
         if isinstance(source, Mapping):
             splits = cast(Mapping[Any, Any], source)
-            return f"data set ({split})", _numbered(_pick(splits, split))
-        return "data set", _numbered(source)
+            return f"data set ({split})", numbered(_pick(splits, split))
+        return "data set", numbered(source)
     kind = type(source).__name__
+    if (table := _rows_of_table(source)) is not None:
+        return f"the {kind}", numbered(table)
     if isinstance(source, (Mapping, bytes)) or not isinstance(source, Iterable):
         raise TripleError(
             f"a source of type {kind} came, where a path, a data set or an "
             "iterable of rows was expected: put a single row in a list"
         )
-    return f"the {kind}", _numbered(cast(Iterable[Any], source))
+    return f"the {kind}", numbered(cast(Iterable[Any], source))
 
 
-def _numbered(rows: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"row {number}", row) for number, row in enumerate(rows))
+def _open_path(source: str | os.PathLike[str], split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
+    try:
+        path = as_path(source)
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # no path at all, or one longer than the system takes
+        reason = str(error) if isinstance(error, FileError) else str(error.strerror)
+        raise TripleError(
+            f"{os.fspath(source)[:60]!r} cannot be read as a path ({reason.rstrip('.')}), where "
+            f"{FILES} was expected: put rows in a list, or name a file"
+        ) from None
+    if is_file:
+        return path.name, read_file(path)
+    if is_folder:
+        if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return _saved_data_set(path, split)
+        raise TripleError(
+            f"{path.name} is a folder, where {FILES} was expected: name one of its files"
+        )
+    known = path.suffix in (*LINES, *TABLES, ".gz", ".parquet")
+    if known or not isinstance(source, str) or source.startswith(("~", "/", ".")):
+        raise TripleError(
+            f"there is no file {path.name} in {path.parent}, where {FILES} was expected: "
+            "check the path"
+        )
+    return f"{source} ({split})", numbered(_from_hub(source, split))
+
+
+def _saved_data_set(path: Path, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
+    """Open what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    try:
+        data: Any = untyped("datasets").load_from_disk(str(path))
+    except Exception as error:  # noqa: BLE001 - its errors are of a dozen unrelated classes
+        raise TripleError(
+            f"the data set in {path.name} cannot be read ({first_line(error)}): save it again "
+            "with save_to_disk"
+        ) from None
+    if isinstance(data, Mapping):
+        return f"{path.name} ({split})", numbered(_pick(cast(Mapping[Any, Any], data), split))
+    return path.name, numbered(data)
+
+
+def _rows_of_table(source: Any) -> Iterable[Any] | None:
+    """The rows of a data frame or an Arrow table as dicts; None for anything else.
+
+    Told by the library's name, so that none is imported.
+    """
+    library, columns = type(source).__module__.partition(".")[0], getattr(source, "columns", None)
+    if columns is None or library not in ("pandas", "polars", "pyarrow"):
+        return None
+    if library == "pandas":
+        return source.to_dict("records")
+    return source.to_dicts() if library == "polars" else source.to_pylist()
 
 
 def _pick(splits: Mapping[Any, Any], split: str) -> Iterable[Any]:
@@ -198,65 +268,5 @@ def _from_hub(name: str, split: str) -> Iterable[Any]:
     except Exception as error:  # noqa: BLE001 - its errors are of a dozen unrelated classes
         raise TripleError(
             f"{name!r} is neither a file here nor a data set with a split {split!r} that could be "
-            f"had ({_first_line(error)}): check the name, the split and the connection"
+            f"had ({first_line(error)}): check the name, the split and the connection"
         ) from None
-
-
-def _read_file(path: Path) -> Iterator[tuple[str, Any]]:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    kind = (suffixes[:-1] if zipped else suffixes)[-1:]
-    if kind == [".parquet"] and not zipped:
-        return _numbered(_read_parquet(path))
-    if kind and kind[0] in _LINES:
-        return _read_lines(path, zipped, may_be_array=kind == [".json"])
-    raise TripleError(
-        f"{path.name} is of a kind that is not read, where {_FILES} was expected: convert it first"
-    )
-
-
-def _read_parquet(path: Path) -> Iterator[Any]:
-    pyarrow, parquet = untyped("pyarrow"), untyped("pyarrow.parquet")
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
-        raise TripleError(
-            f"{path.name} is no whole Parquet file ({_first_line(error)}): fetch it again"
-        ) from None
-
-
-def _read_lines(path: Path, zipped: bool, may_be_array: bool) -> Iterator[tuple[str, Any]]:
-    import gzip
-    import zlib
-
-    number = 0
-    try:
-        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.decode("utf-8-sig").strip()
-                if may_be_array and number == 1 and text.startswith("["):
-                    yield from _numbered(json.loads(text + "\n" + file.read().decode()))
-                    return
-                if text:
-                    yield f"line {number}", json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _not_json(path, number + error.lineno - 1, error.msg) from None
-    except UnicodeDecodeError as error:
-        raise _not_json(path, number, error.reason) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise TripleError(
-            f"{path.name} is no whole gzip file ({_first_line(error)}): fetch it again"
-        ) from None
-
-
-def _not_json(path: Path, line: int, reason: str) -> TripleError:
-    return TripleError(
-        f"{path.name}, line {line}: not JSON ({reason}), where one JSON object on each line was "
-        "expected: mend or remove the line"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

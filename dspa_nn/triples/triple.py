@@ -90,30 +90,33 @@ class PreferenceTriple:
         return as_messages(self.prompt)
 
 
-def as_messages(value: object) -> tuple[Message, ...]:
+def as_messages(value: object, what: str = "the prompt") -> tuple[Message, ...]:
     """Return chat messages as an immutable tuple, or say what is wrong with them.
 
     >>> as_messages([{"role": "user", "content": "Hello"}])
     ({'role': 'user', 'content': 'Hello'},)
 
+    what: of what they are, for the sentence: "the prompt", "'chosen'".
+
     Raises:
         TripleError: not a list of dicts with a string `role` and a string `content`.
     """
     if not isinstance(value, (list, tuple)):
+        one = what.replace("the ", "a ")
         raise TripleError(
-            f"a prompt of type {type(value).__name__} came, where a string or a list of chat "
-            "messages was expected: give one of the two"
+            f"{one} of type {type(value).__name__} came, where a string or a "
+            "list of chat messages was expected: give one of the two"
         )
     if not value:
         raise TripleError(
-            "the prompt is an empty list of messages, where at least one was expected: "
+            f"{what} is an empty list of messages, where at least one was expected: "
             "give a message, or leave this triple out"
         )
     messages: list[Message] = []
     for number, entry in enumerate(cast(Sequence[object], value)):
         if not isinstance(entry, Mapping):
             raise TripleError(
-                f"message {number} of the prompt is of type {type(entry).__name__}, where a dict "
+                f"message {number} of {what} is of type {type(entry).__name__}, where a dict "
                 "with 'role' and 'content' was expected: write it as one"
             )
         item = cast(Mapping[Any, Any], entry)
@@ -121,10 +124,10 @@ def as_messages(value: object) -> tuple[Message, ...]:
             if not isinstance(item.get(key), str):
                 came = f"is of type {type(item[key]).__name__}" if key in item else "is missing"
                 raise TripleError(
-                    f"{key!r} of message {number} of the prompt {came} (its keys: "
+                    f"{key!r} of message {number} of {what} {came} (its keys: "
                     f"{_names(item)}), where a string was expected: only text messages can be read"
                 )
-            _check_text(item[key], f"{key!r} of message {number} of the prompt")
+            _check_text(item[key], f"{key!r} of message {number} of {what}")
         messages.append(Message(item["role"], item["content"]))
     return tuple(messages)
 

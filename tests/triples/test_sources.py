@@ -258,15 +258,15 @@ def test_a_line_that_is_not_json(tmp_path: Path) -> None:
 
 
 def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path: Path) -> None:
-    kinds = "a .jsonl, .json, .jsonl.gz or .parquet file"
+    kinds = "a .jsonl, .json, .jsonl.gz, .csv or .parquet file"
     assert sentence(str(tmp_path / "no.jsonl")) == (
         f"there is no file no.jsonl in {tmp_path}, where {kinds} was expected: check the path"
     )
     assert sentence(tmp_path / "no") == (
         f"there is no file no in {tmp_path}, where {kinds} was expected: check the path"
     )
-    assert sentence(write(tmp_path / "a.csv", "prompt,chosen")) == (
-        f"a.csv is of a kind that is not read, where {kinds} was expected: convert it first"
+    assert sentence(write(tmp_path / "a.txt", "prompt,chosen")) == (
+        f"a.txt is of a kind that is not read, where {kinds} was expected: convert it first"
     )
     assert sentence(tmp_path) == (
         f"{tmp_path.name} is a folder, where {kinds} was expected: name one of its files"
@@ -419,3 +419,104 @@ def test_the_public_name() -> None:
 
     assert dspa_nn.load_triples is load_triples
     assert dspa_nn.PreferenceTriple is PreferenceTriple
+
+
+# -- tables, saved data sets, paths ----------------------------------------------------------------
+
+CHAT_ROWS = [{"prompt": [USER], "chosen": "Hello!", "rejected": "What."}]
+
+
+def test_data_frames_and_arrow_tables() -> None:
+    import pandas
+    import pyarrow
+
+    frame = pandas.DataFrame(ROWS)
+    assert load_triples(frame) == TRIPLES
+    assert load_triples(frame).source == "the DataFrame"
+    assert load_triples(frame.set_index("score")) == TRIPLES
+    assert load_triples(pyarrow.Table.from_pylist(ROWS)) == TRIPLES
+    assert sentence(frame[["prompt"]]).startswith("the DataFrame, row 0: 'chosen' and 'rejected'")
+    frame.loc[1, "chosen"] = None
+    assert "'chosen' is null" in sentence(frame)
+    assert sentence(frame[:0]).startswith("the DataFrame holds no triples (it is empty)")
+
+
+def test_cells_that_became_arrays(tmp_path: Path) -> None:
+    import numpy as np
+    import pandas
+
+    array = np.array([USER], dtype=object)
+    assert load_triples([{**CHAT_ROWS[0], "prompt": array}]) == [CHAT]
+    assert load_triples([(array, np.str_("Hello!"), np.str_("What."))]) == [CHAT]
+    pandas.DataFrame(CHAT_ROWS).to_parquet(tmp_path / "a.parquet")
+    back = pandas.read_parquet(tmp_path / "a.parquet")
+    assert isinstance(back["prompt"][0], np.ndarray)
+    assert load_triples(back) == [CHAT]
+    both = [{"chosen": np.array([USER, GOOD]), "rejected": np.array([USER, BAD])}]
+    assert load_triples(both) == [CHAT]
+    assert "'chosen' is null" in sentence([{**ROWS[0], "chosen": float("nan")}])
+
+
+def test_csv(tmp_path: Path) -> None:
+    import pandas
+
+    tricky = [{"prompt": 'A "quoted",\nbroken line', "chosen": "NA", "rejected": "[{no}]"}, *ROWS]
+    wanted = [PreferenceTriple(*list(row.values())[:3]) for row in tricky]
+    frame = pandas.DataFrame(tricky)
+    frame.to_csv(tmp_path / "a.csv", index=False, encoding="utf-8-sig")
+    frame.to_csv(tmp_path / "a.csv.gz")
+    frame.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    for name in ("a.csv", "a.csv.gz", "a.tsv"):
+        assert load_triples(tmp_path / name) == wanted
+    pandas.DataFrame(CHAT_ROWS).to_csv(tmp_path / "b.csv", index=False)  # as Python writes a list
+    assert load_triples(tmp_path / "b.csv") == [CHAT]
+    text = json.dumps([USER])
+    pandas.DataFrame([{**CHAT_ROWS[0], "prompt": text}]).to_csv(tmp_path / "c.csv", index=False)
+    assert load_triples(tmp_path / "c.csv") == [CHAT]
+    write(tmp_path / "d.csv", "prompt,chosen,rejected\nHi,,no\n")
+    assert sentence(tmp_path / "d.csv").startswith("d.csv, row 0: the chosen response is empty")
+    for damaged in ("", 'prompt,chosen\n"open'):
+        assert sentence(write(tmp_path / "e.csv", damaged)).startswith("e.csv is no whole CSV file")
+
+
+def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
+    import datasets
+
+    one = datasets.Dataset.from_list(ROWS)
+    one.save_to_disk(str(tmp_path / "one"))
+    assert load_triples(tmp_path / "one") == TRIPLES
+    datasets.DatasetDict({"train": one, "test": one.select([0])}).save_to_disk(
+        str(tmp_path / "two")
+    )
+    assert load_triples(str(tmp_path / "two"), split="test") == TRIPLES[:1]
+    assert load_triples(tmp_path / "two").source == "two (train)"
+    assert "has the splits 'train', 'test'" in sentence(tmp_path / "two", split="dev")
+    (tmp_path / "one" / "state.json").write_text("{")
+    assert sentence(tmp_path / "one").startswith("the data set in one cannot be read (")
+
+
+def test_paths_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.jsonl", lines(ROWS))
+    assert load_triples("~/a.jsonl") == TRIPLES
+    assert sentence("~/b.jsonl").startswith(f"there is no file b.jsonl in {tmp_path}")
+    for path in ("a" * 5000, "a\0b", json.dumps(ROWS) * 40, "~nobody-of-this-name/a.jsonl"):
+        assert "cannot be read as a path (" in sentence(path)
+
+
+def test_json_that_python_cannot_hold(tmp_path: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    for name, text in (("a.json", deep), ("b.jsonl", f'{{"prompt": {deep}}}')):
+        message = sentence(write(tmp_path / name, text))
+        assert message.startswith(f"{name}, line 1: not JSON (nested too deeply)")
+    message = sentence(write(tmp_path / "c.jsonl", '{"prompt": ' + "9" * 5000 + "}"))
+    assert message.startswith("c.jsonl, line 1: not JSON (")
+
+
+def test_what_is_wrong_with_a_response_is_said_of_it() -> None:
+    assert sentence([{"chosen": [], "rejected": [USER, BAD]}]) == (
+        "the list, row 0: 'chosen' is an empty list of messages, where at least one was expected: "
+        "give a message, or leave this triple out"
+    )
+    row = {"chosen": [USER, GOOD], "rejected": [USER, {"role": "assistant"}]}
+    assert "'content' of message 1 of 'rejected' is missing" in sentence([row])

@@ -1,0 +1,32 @@
+"""Paths as a shell reads them, wherever a path is taken: `~` is the home folder."""
+
+import os
+import reprlib
+from pathlib import Path
+from typing import TypeAlias
+
+from dspa_nn.errors import FileError
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+def as_path(path: PathLike) -> Path:
+    """A path with a leading `~` or `~user` written out.
+
+    >>> as_path("~/maps").is_absolute(), as_path("maps").as_posix()
+    (True, 'maps')
+
+    Raises:
+        FileError: it is no path (a NUL in it, an unknown user's home), or of another type.
+    """
+    try:
+        whole = Path(path).expanduser()
+        reason = "it holds a NUL character" if "\0" in str(whole) else None
+    except (TypeError, RuntimeError) as error:
+        whole, reason = Path(), str(error).rstrip(".")
+    if reason is not None:
+        raise FileError(
+            f"{reprlib.repr(path)} is no path ({reason}); give the path of a file or folder as a "
+            "string or a Path."
+        )
+    return whole
