@@ -23,7 +23,7 @@ def read_file(path: Path) -> Iterator[tuple[str, Any]]:
     r"""The rows of a file, each with where it stands.
 
     >>> Path("a.csv").write_text("prompt,chosen,rejected\nHi,Hello.,eh\n")
-    40
+    36
     >>> list(read_file(Path("a.csv")))
     [('row 0', {'prompt': 'Hi', 'chosen': 'Hello.', 'rejected': 'eh'})]
 
