@@ -1,9 +1,6 @@
 """What is refused is the toolkit's own error where that is installed, and travels where not."""
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from dspa_nn.graph.refusals import (
     refuse,
 )
 from tests import steer_zoo
+from tests.elsewhere import run_elsewhere
 
 GRAPH = Path(dspa_nn.__file__).parent / "graph"
 
@@ -46,16 +44,8 @@ def test_no_signature_carries_an_error_class() -> None:
     assert not arguments
 
 
-HIDDEN = """
-import sys
-class Hide:
-    def find_spec(self, name, *rest):
-        if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'jaxtyping', 'beartype'):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Hide())
-import nnsight
-from nnsight.intervention.serialization import loads
-dspa, map = loads(open(sys.argv[1], 'rb').read())
+REFUSED = """
+dspa, map = sent
 for call in (
     lambda: dspa.apply(map),
     lambda: dspa.apply(map, alpa=3),
@@ -72,15 +62,9 @@ for call in (
 
 
 def test_a_refusal_is_raised_where_the_toolkit_is_not_installed(tmp_path: Path) -> None:
-    from nnsight.intervention.serialization import dumps
-
     lab = steer_zoo.lab("llama", "add")
     map = dspa_nn.ConditionalDifferenceMap.from_dense(lab.map.to_dense())
-    (tmp_path / "blob").write_bytes(dumps((lab.dspa, map)))
-    done = subprocess.run(
-        [sys.executable, "-c", HIDDEN, str(tmp_path / "blob")],
-        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""},
-    )  # fmt: skip
+    done = run_elsewhere(REFUSED, (lab.dspa, map), tmp_path)
     lines = done.stdout.splitlines()
     kinds = [line.split()[0] for line in lines]
     assert kinds == [*["SteeringRefusal"] * 3, "MapRefusal"], done.stderr

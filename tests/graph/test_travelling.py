@@ -1,9 +1,6 @@
 """What is sent runs where the toolkit is not installed, and gives the same tokens and counts."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +12,18 @@ from dspa_nn.graph.count import Counter
 from dspa_nn.shipping import registered
 from tests import steer_zoo
 from tests.conftest import REPOSITORY
+from tests.elsewhere import run_elsewhere
 from tests.steer_zoo import SETTINGS, Lab
 
 CALL = {"max_new_tokens": 5, "do_sample": False}
 
 # In an interpreter that cannot import the toolkit: steer, and count one batch.
 THERE = """
-import json, sys
-class Hide:
-    def find_spec(self, name, *rest):
-        if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'jaxtyping', 'beartype'):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Hide())
+import json
 import torch
-from nnsight.intervention.serialization import loads
 from tests import tiny
 torch.set_num_threads(1)
-dspa, map, plan, prompt, counter, batch = loads(open(sys.argv[1], 'rb').read())
+dspa, map, plan, prompt, counter, batch = sent
 model = tiny.nnsight_model(tiny.model('llama'), tiny.tokenizer('add'))
 steered = []
 for by in (map, plan):
@@ -59,8 +51,6 @@ def lab() -> Lab:
 
 
 def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path) -> None:
-    from nnsight.intervention.serialization import dumps
-
     prompt = lab.dspa.render("sun moon red")
     plan = lab.dspa.plan(lab.map, prompt, **SETTINGS)
     steered = []
@@ -83,13 +73,8 @@ def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path
     assert torch.tensor(counts[0]).sum()
 
     sent = (lab.dspa, lab.map, plan, prompt, registered(Counter(encoders, paths, True)), batch)
-    (tmp_path / "blob").write_bytes(dumps(sent))
     given = json.dumps(SETTINGS), json.dumps(CALL)
-    done = subprocess.run(
-        [sys.executable, "-c", THERE, str(tmp_path / "blob"), *given],
-        capture_output=True, text=True, check=False, cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
+    done = run_elsewhere(THERE, sent, tmp_path, *given, path=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
     there = json.loads(done.stdout)
     assert there == [steered, counts]

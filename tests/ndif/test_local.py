@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -25,6 +22,7 @@ from dspa_nn.ndif.payload import check_fits, look_through, nbytes_of, too_large
 from dspa_nn.ndif.sizes import predicted
 from dspa_nn.steering import received
 from tests import tiny
+from tests.elsewhere import run_elsewhere
 
 KEY = "0a1b2c3d-secret"
 MODEL = (
@@ -194,26 +192,10 @@ def test_a_map_of_another_model_is_refused_before_sending(pair: tuple[Any, Any])
 
 
 def test_what_is_sent_opens_where_the_toolkit_is_not(pair: tuple[Any, Any], tmp_path: Path) -> None:
-    from nnsight.intervention.serialization import dumps
-
     dspa, map = pair
     prompt = dspa.render("sun moon red")
-    (tmp_path / "blob").write_bytes(dumps((dspa, map, prompt)))
-    code = (
-        "import sys\n"
-        "class Hide:\n"
-        "    def find_spec(self, name, *rest):\n"
-        "        if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'jaxtyping', 'beartype'):\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
-        "import nnsight\n"
-        "from nnsight.intervention.serialization import loads\n"
-        "print(*(type(one).__name__ for one in loads(open(sys.argv[1], 'rb').read())))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "blob")],
-        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""},
-    )  # fmt: skip
+    code = "print(*(type(one).__name__ for one in sent))"
+    done = run_elsewhere(code, (dspa, map, prompt), tmp_path)
     assert done.stdout.split() == ["PortableDSPA", "PortableMap", "PortablePrompt"], done.stderr
 
 

@@ -1,8 +1,6 @@
 """A type of SAE that SAELens does not ship: registered, loaded, encoded, and sent by value."""
 
 import importlib
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import dspa_nn as dn
 from dspa_nn.saes import load_sae, register_sae_type, sae_types
 from tests import sae_zoo as zoo
 from tests import tiny
+from tests.elsewhere import run_elsewhere
 
 USERS_MODULE = """
 import torch
@@ -76,8 +75,6 @@ def test_a_registered_type_is_loaded_and_encodes_as_its_own_class(users_module, 
 
 
 def test_a_registered_type_travels_by_value(users_module, tmp_path):
-    from nnsight.intervention.serialization import dumps
-
     register_sae_type("capped", users_module.capped, tensors=("W_enc", "b_enc"), settings=("cap",))
     hf = tiny.model("llama")
     saes = [
@@ -89,23 +86,8 @@ def test_a_registered_type_travels_by_value(users_module, tmp_path):
         input_sae=saes[0], output_sae=saes[1], input_layer=1, output_layer=2,
     )  # fmt: skip
     hidden = torch.randn(5, tiny.HIDDEN, generator=torch.Generator().manual_seed(3))
-    (tmp_path / "blob").write_bytes(dumps((dspa, hidden)))
-    code = (
-        "import sys\n"
-        "class Hide:\n"
-        "    def find_spec(self, name, *rest):\n"
-        "        if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'users_sae'):\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
-        "import nnsight\n"
-        "from nnsight.intervention.serialization import loads\n"
-        "dspa, hidden = loads(open(sys.argv[1], 'rb').read())\n"
-        "print(dspa.encoders[1].encode(hidden)[0].double().sum().item())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "blob")],
-        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""},
-    )  # fmt: skip
+    code = "print(sent[0].encoders[1].encode(sent[1])[0].double().sum().item())"
+    done = run_elsewhere(code, (dspa, hidden), tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == saes[1].encode(hidden).double().sum().item()
 
