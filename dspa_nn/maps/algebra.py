@@ -1,7 +1,7 @@
-"""New maps from maps: the entries of some latents, and the difference of two."""
+"""Entries of new maps from those of others: some latents alone, or the difference of two maps."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,19 +10,39 @@ from torch import Tensor
 
 from dspa_nn.errors import MapError
 from dspa_nn.graph.origin import check_origin
-from dspa_nn.maps.map import ConditionalDifferenceMap
-from dspa_nn.maps.rows import Array, compressed
+from dspa_nn.maps.options import Gate, PromptTokens
+from dspa_nn.maps.rows import Array, Compressed, MapRows, compressed
+from dspa_nn.shapes import SparseTable
 
 Latents = Iterable[int] | Array
 
 
+@runtime_checkable
+class FittedMap(Protocol):
+    """What two maps must agree on before one is taken from the other."""
+
+    shape: tuple[int, int]
+    provenance: dict[str, Any]
+    defaults: dict[str, Any]
+    prompt_tokens: PromptTokens
+    tau: Tensor | None
+    gate_mean: Tensor | None
+    gate: Gate
+    percentile: float | None
+    k_diff: int | None
+
+    def to_scipy(self) -> SparseTable:
+        """The entries as a table [d_in, d_out]."""
+        ...
+
+
 def restricted(
-    map: ConditionalDifferenceMap, rows: Latents | None, columns: Latents | None
-) -> ConditionalDifferenceMap:
-    """The map with the entries of these latents only: `ConditionalDifferenceMap.restrict`."""
+    map: MapRows, rows: Latents | None, columns: Latents | None
+) -> tuple[Compressed, dict[str, int]]:
+    """The entries of these latents only, and how many latents were named on each side."""
     row, column = map.row_of_each().numpy(), map.columns.numpy()
     keep = np.ones(len(column), dtype=bool)
-    note: dict[str, int] = dict(map.provenance.get("restricted", {}))
+    named: dict[str, int] = {}
     for name, wanted, latent, width in (
         ("rows", rows, row, map.shape[0]),
         ("columns", columns, column, map.shape[1]),
@@ -30,9 +50,8 @@ def restricted(
         if wanted is not None:
             numbers = _latents(name, wanted, width)
             keep &= np.isin(latent, numbers)
-            note[name] = len(numbers)
-    entries = compressed(row[keep], column[keep], map.values.numpy()[keep])
-    return map.with_entries(*entries, restricted=note)
+            named[name] = len(numbers)
+    return compressed(row[keep], column[keep], map.values.numpy()[keep]), named
 
 
 def _latents(name: str, wanted: Latents, width: int) -> Integer[np.ndarray, " latents"]:
@@ -51,10 +70,12 @@ def _latents(name: str, wanted: Latents, width: int) -> Integer[np.ndarray, " la
     return numbers
 
 
-def difference(
-    one: ConditionalDifferenceMap, other: ConditionalDifferenceMap
-) -> ConditionalDifferenceMap:
-    """One map less another, entry by entry: `ConditionalDifferenceMap.__sub__`."""
+def difference(one: FittedMap, other: FittedMap) -> tuple[Compressed, dict[str, Any]]:
+    """The entries of one map less another, and the keywords of a map that has them.
+
+    Raises:
+        MapError: maps of other SAEs, models or layers, or that count prompt tokens differently.
+    """
     if one.shape != other.shape:
         raise MapError(
             f"one map is {one.shape[0]} x {one.shape[1]} and the other "
@@ -70,18 +91,19 @@ def difference(
     table.eliminate_zeros()
     table.sort_indices()
     row, column = table.tocoo().coords
-    return ConditionalDifferenceMap(
-        *compressed(row, column, table.data), one.shape,
-        tau=_common(one.tau, other.tau), gate_mean=_common(one.gate_mean, other.gate_mean),
-        gate=one.gate, percentile=one.percentile, k_diff=one.k_diff,
-        prompt_tokens=one.prompt_tokens, defaults=one.defaults,
-        provenance=_agreed(one.provenance, other.provenance)
-        | {"difference": [one.provenance, other.provenance]},
-    )  # fmt: skip
-
-
-def _agreed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in one.items() if other.get(key) == value}
+    agreed = {
+        key: value for key, value in one.provenance.items() if other.provenance.get(key) == value
+    }
+    return compressed(row, column, table.data), {
+        "tau": _common(one.tau, other.tau),
+        "gate_mean": _common(one.gate_mean, other.gate_mean),
+        "gate": one.gate,
+        "percentile": one.percentile,
+        "k_diff": one.k_diff,
+        "prompt_tokens": one.prompt_tokens,
+        "defaults": one.defaults,
+        "provenance": agreed | {"difference": [one.provenance, other.provenance]},
+    }
 
 
 def _common(one: Tensor | None, other: Tensor | None) -> Tensor | None:

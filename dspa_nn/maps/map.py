@@ -1,7 +1,7 @@
 """The conditional-difference map A as the toolkit carries it: rows that know their origin."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,6 +15,7 @@ from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
 from dspa_nn.graph.stand_ins import PortableMap
+from dspa_nn.maps.algebra import difference, restricted
 from dspa_nn.maps.options import (
     FITTED_WITH,
     FittedWith,
@@ -149,8 +150,8 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
 
     def restrict(
         self,
-        rows: Iterable[int] | Array | None = None,
-        columns: Iterable[int] | Array | None = None,
+        rows: Latents | None = None,
+        columns: Latents | None = None,
     ) -> "ConditionalDifferenceMap":
         """The map with the entries of these input and output latents only; None means all.
 
@@ -161,9 +162,10 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
 
         Raises `MapError` for a latent that the SAEs do not have.
         """
-        from dspa_nn.maps.algebra import restricted
-
-        return restricted(self, rows, columns)
+        entries, named = restricted(self, rows, columns)
+        return self.with_entries(
+            *entries, restricted={**self.provenance.get("restricted", {}), **named}
+        )
 
     def __sub__(self, other: object) -> "ConditionalDifferenceMap":
         """Entry by entry, this map less another one of the same model, layers and SAEs.
@@ -172,11 +174,10 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
         >>> (one - ConditionalDifferenceMap.from_dense([[0.5, 0.0]])).to_dense()
         tensor([[0.0000, 0.2500]])
         """
-        from dspa_nn.maps.algebra import difference
-
         if not isinstance(other, ConditionalDifferenceMap):
             return NotImplemented
-        return difference(self, other)
+        entries, about = difference(self, other)
+        return ConditionalDifferenceMap(*entries, self.shape, **about)
 
     # Identity, files
 

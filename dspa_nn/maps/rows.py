@@ -179,16 +179,20 @@ class MapRows:
         )
 
 
-def compressed(
-    row: Integer[np.ndarray, " nnz"],
-    column: Integer[np.ndarray, " nnz"],
-    value: Float[np.ndarray, " nnz"],
-) -> tuple[
+# `rows`, `indptr`, `columns` and `values` of compressed sparse rows.
+Compressed: TypeAlias = tuple[
     Integer[np.ndarray, " r"],
     Integer[np.ndarray, " r_and_1"],
     Integer[np.ndarray, " nnz"],
     Float[np.ndarray, " nnz"],
-]:
+]
+
+
+def compressed(
+    row: Integer[np.ndarray, " nnz"],
+    column: Integer[np.ndarray, " nnz"],
+    value: Float[np.ndarray, " nnz"],
+) -> Compressed:
     """Entries in ascending order of row and column as `rows`, `indptr`, `columns`, `values`.
 
     >>> compressed(np.array([2, 2]), np.array([0, 5]), np.array([0.5, 0.25]))
