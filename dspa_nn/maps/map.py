@@ -15,7 +15,7 @@ from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
 from dspa_nn.graph.stand_ins import PortableMap
-from dspa_nn.maps.algebra import difference, restricted
+from dspa_nn.maps.algebra import Latents, difference, restricted
 from dspa_nn.maps.options import (
     FITTED_WITH,
     FittedWith,
