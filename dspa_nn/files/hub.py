@@ -1,7 +1,12 @@
-"""A folder of ours that may lie on the Hugging Face hub."""
+"""The Hugging Face hub: a folder of ours that may lie there, and whether it can be reached."""
 
 import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from dspa_nn.errors import FileError
 from dspa_nn.files.paths import as_path
@@ -26,9 +31,44 @@ def on_disk(folder: str | os.PathLike[str]) -> Path:
         return path
     hub, patterns = untyped("huggingface_hub"), ["map.json", "map-*.safetensors"]
     try:
-        return Path(hub.snapshot_download(text, allow_patterns=patterns))
+        with without_waiting():
+            return Path(hub.snapshot_download(text, allow_patterns=patterns))
     except Exception as error:  # the hub's many errors, and those of the network below it
         raise FileError(
             f"{text} is no folder here, and the hub does not give it ({type(error).__name__}); "
             "check the name, or download the map and pass its folder."
         ) from error
+
+
+def hub_answers() -> bool:
+    """Ask in three seconds what the hub's client would find out, loudly, in half a minute."""
+    hub = untyped("huggingface_hub")
+    if hub.constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    try:
+        socket.create_connection(
+            (urlsplit(hub.constants.ENDPOINT).hostname, 443), timeout=3
+        ).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def without_waiting() -> Generator[None, None, None]:
+    """Where the hub cannot be reached, have its client read its cache or fail at once.
+
+    >>> with without_waiting():
+    ...     pass
+
+    Left to itself it tries again for most of a minute.
+    """
+    constants = untyped("huggingface_hub").constants
+    before: bool = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = not hub_answers()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -8,19 +8,17 @@ so the dequantised weights can never be mistaken for the published ones.
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 
 from dspa_nn.errors import FileError
+from dspa_nn.files import as_path, hub_answers
 from dspa_nn.imports import untyped
 
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -45,7 +43,7 @@ CHAT_TEMPLATE = (
 def cache_dir() -> Path:
     """Return the folder of a cache in the hub's layout (`DSPA_CACHE`, else `~/.cache/dspa_nn`)."""
     root = os.environ.get("DSPA_CACHE")
-    return Path(root) if root else Path.home() / ".cache" / "dspa_nn"
+    return as_path(root) if root else Path.home() / ".cache" / "dspa_nn"
 
 
 def snapshot_dir() -> Path:
@@ -81,22 +79,11 @@ def _hub_has_it() -> bool:
     hub = untyped("huggingface_hub")
     if isinstance(hub.try_to_load_from_cache(REPO_ID, "model.safetensors"), str):
         return True
-    if hub.constants.HF_HUB_OFFLINE or not _answers(hub.constants.ENDPOINT):
+    if not hub_answers():
         return False
     try:
         hub.hf_hub_download(REPO_ID, "config.json", etag_timeout=5)
     except Exception:  # noqa: BLE001 - whatever the hub's client raises, the wheel is the other way
-        return False
-    return True
-
-
-def _answers(endpoint: str) -> bool:
-    """Ask in three seconds what the hub's client would find out, loudly, in half a minute."""
-    if getproxies():
-        return True
-    try:
-        socket.create_connection((urlsplit(endpoint).hostname, 443), timeout=3).close()
-    except OSError:
         return False
     return True
 

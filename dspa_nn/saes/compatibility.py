@@ -126,5 +126,6 @@ def check_sae(
     if sae.model_name and model_name and not same_model(sae.model_name, model_name):
         raise SAEError(
             f"{name} was trained on {sae.model_name!r}, but the model is {model_name!r}: use an "
-            "SAE of this model"
+            f"SAE of this model, or say same_model_as={sae.model_name!r} if it is that model under "
+            "another name"
         )

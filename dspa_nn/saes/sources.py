@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from torch import Tensor
 
 from dspa_nn.errors import SAEError
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, without_waiting
 from dspa_nn.saes.types import check_architecture, saved_as
 
 
@@ -167,9 +167,12 @@ def split_release(source: str) -> tuple[str, str]:
             )
         return release, sae_id
     parts = source.split("/")
-    if len(parts) >= 3 and all(parts) and not source.startswith((".", "~")):
-        return "/".join(parts[:2]), "/".join(parts[2:])
     near = difflib.get_close_matches(release, directory, n=3)
+    # No organisation of the hub is called almost as a listed release is: that one is mistyped.
+    mistyped = bool(difflib.get_close_matches(release, directory, n=1, cutoff=0.85))
+    is_hub_id = len(parts) >= 3 and all(parts) and not source.startswith((".", "~"))
+    if is_hub_id and not mistyped:
+        return "/".join(parts[:2]), "/".join(parts[2:])
     hint = f" (near it: {', '.join(near)})" if near else ""
     raise SAEError(
         f"the SAE {source!r} is neither an existing folder nor 'release/sae_id' of a release that "
@@ -180,13 +183,26 @@ def split_release(source: str) -> tuple[str, str]:
 def _from_release(source: str) -> SAELensSAE:
     release, sae_id = split_release(source)
     try:
-        return _download(release, sae_id)
+        with without_waiting():
+            return _download(release, sae_id)
     except Exception as error:  # the hub's errors are many, and change with its client's version
         raise SAEError(
             f"the SAE {sae_id!r} of release {release!r} could not be loaded from the hub "
-            f"({_first_line(error)}): check the name and the network, or download it and pass "
-            "the folder"
+            f"({_first_line(error)}): check the name and the network{_listed_near(release)}, or "
+            "download it and pass the folder"
         ) from error
+
+
+def _listed_near(release: str) -> str:
+    """A clause with the releases that SAELens lists of a hub id, or of those that are near it."""
+    if "/" not in release:
+        return ""
+    listed = "sae_lens.loading.pretrained_saes_directory"
+    directory: dict[str, Any] = _saelens("get_pretrained_saes_directory", listed)()
+    repositories = {name: str(entry.repo_id) for name, entry in directory.items()}
+    near = difflib.get_close_matches(release, set(repositories.values()), n=1, cutoff=0.8)
+    names = [name for name, repository in repositories.items() if repository in near][:3]
+    return f" (SAELens lists {near[0]} as {', '.join(names)})" if near else ""
 
 
 def _download(release: str, sae_id: str) -> SAELensSAE:

@@ -57,10 +57,14 @@ class DSPA(ModelAndSAEs):
         payload_dtype: cast both SAEs, here and on NDIF, to a dtype such as "bfloat16": less is
             sent, and results are no longer exactly those of the SAEs as published.
         input_layer: 0-based decoder block whose output the input SAE reads
-            (`blocks.L.hook_resid_post`).
+            (`blocks.L.hook_resid_post`); None takes the one that the SAE's metadata names.
         output_layer: the same for the output SAE; not before the input layer.
         sae_device: where both SAEs encode; None puts each beside the layer that it reads, and
             leaves one that is on a GPU already.
+        same_model_as: the name of the model that SAEs and maps were made for, where `model` is a
+            repack or a fine-tune of it under another name: names are then not compared, widths and
+            layers are. Maps and counts say so: `model_id` is this name, and `loaded_model` in their
+            provenance is what was loaded.
 
     Raises:
         SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.

@@ -51,8 +51,9 @@ class ModelAndSAEs(Shipped):
         *,
         input_sae: object,
         output_sae: object,
-        input_layer: int,
-        output_layer: int,
+        input_layer: int | None = None,
+        output_layer: int | None = None,
+        same_model_as: str | None = None,
         defaults: Mapping[str, Any] | None = None,
         payload_dtype: str | None = None,
         sae_device: torch.device | str | None = None,
@@ -61,35 +62,50 @@ class ModelAndSAEs(Shipped):
         self.payload_dtype = payload_dtype
         self.sae_device = read_device(sae_device)
         self.facts: ModelFacts = read_facts(model)
-        self.input_layer, self.output_layer = input_layer, output_layer
+        self.same_model_as = same_model_as
         self.defaults = dict(defaults or {})
         for role, layer in (("input", input_layer), ("output", output_layer)):
+            if layer is None:
+                continue
             if type(layer) is bool or not isinstance(layer, Integral):
                 raise SteeringError(
                     f"{role}_layer is {layer!r}, and must be the number of a decoder block, from 0"
                 )
-        if not 0 <= input_layer <= output_layer < self.facts.n_layers:
-            raise SteeringError(
-                f"input layer {input_layer} and output layer {output_layer} came, and "
-                f"{self.facts.model_id} has layers 0 to {self.facts.n_layers - 1}; the input layer "
-                "must not come after the output layer"
-            )
+        self._check_layers(input_layer, output_layer)  # before an SAE is fetched
         self.input_sae = self._load(input_sae, input_layer, "input")
         self.output_sae = self._load(output_sae, output_layer, "output")
+        # `check_sae` refuses an SAE of no known layer where none was given.
+        self.input_layer = int(_first(input_layer, self.input_sae.layer))
+        self.output_layer = int(_first(output_layer, self.output_sae.layer))
+        self._check_layers(self.input_layer, self.output_layer)
         # An SAE that was put on a GPU by hand stays there.
         self._follows = tuple(sae.encoder.device.type == "cpu" for sae in self._saes)
         self.place_saes()
         if hasattr(model, "interleaver"):
             adopt(model)
 
-    def _load(self, source: object, layer: int, role: str) -> LoadedSAE:
+    def _check_layers(self, input_layer: int | None, output_layer: int | None) -> None:
+        last = self.facts.n_layers - 1
+        first, second = _first(input_layer, 0), _first(output_layer, last)
+        if not 0 <= first <= second <= last:
+            came = [
+                f"{role} layer {layer}"
+                for role, layer in (("input", input_layer), ("output", output_layer))
+                if layer is not None
+            ]
+            raise SteeringError(
+                f"{' and '.join(came)} came, and {self.facts.model_id} has layers 0 to {last}; the "
+                "input layer must not come after the output layer"
+            )
+
+    def _load(self, source: object, layer: int | None, role: str) -> LoadedSAE:
         sae = source if isinstance(source, LoadedSAE) else load_sae(source)
         check_sae(
             sae,
             layer=layer,
             n_layers=self.facts.n_layers,
             d_model=self.facts.d_model,
-            model_name=self.facts.model_id,
+            model_name=self.same_model_as or self.facts.model_id,
             role=role,
         )
         return sae if self.payload_dtype is None else cast(sae, self.payload_dtype)
@@ -141,8 +157,7 @@ class ModelAndSAEs(Shipped):
     def provenance(self) -> dict[str, Any]:
         """Return what identifies this model and these SAEs in maps and counts."""
         return {
-            "model_id": self.facts.model_id,
-            "model_revision": self.facts.revision,
+            **self._model(),
             "dtype": self.facts.dtype,
             **({"payload_dtype": self.payload_dtype} if self.payload_dtype else {}),
             "template_sha256": self.facts.template_sha256,
@@ -154,6 +169,13 @@ class ModelAndSAEs(Shipped):
             "output_sae_sha256": self.output_sae.sha256,
             "package_version": __version__,
         }
+
+    def _model(self) -> dict[str, Any]:
+        loaded = {"model_id": self.facts.model_id, "model_revision": self.facts.revision}
+        if self.same_model_as is None:
+            return loaded
+        # A commit of another repository says nothing of the model that it is said to be.
+        return {"model_id": self.same_model_as, "model_revision": None, "loaded_model": loaded}
 
     def steerer(
         self,
@@ -242,3 +264,8 @@ class ModelAndSAEs(Shipped):
         batch: Any = prompt if is_batch(prompt) else [prompt]
         rendered = [self.render(item) for item in batch]
         return [(item.prompt_ids, item.content) for item in rendered]
+
+
+def _first(layer: int | None, otherwise: int | None) -> int:
+    """A layer that was given, else the other one."""
+    return int(otherwise or 0) if layer is None else layer

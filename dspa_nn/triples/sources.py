@@ -10,7 +10,7 @@ from typing import Any, Protocol, SupportsIndex, TypeAlias, cast, overload, runt
 
 from dspa_nn.checks import check_type
 from dspa_nn.errors import FileError, TripleError
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, without_waiting
 from dspa_nn.imports import untyped
 from dspa_nn.triples.layouts import Skipped, read_row
 from dspa_nn.triples.readers import FILES, LINES, TABLES, first_line, numbered, read_file
@@ -264,7 +264,8 @@ def _pick(splits: Mapping[Any, Any], split: str) -> Iterable[Any]:
 
 def _from_hub(name: str, split: str) -> Iterable[Any]:
     try:
-        return untyped("datasets").load_dataset(name, split=split)
+        with without_waiting():
+            return untyped("datasets").load_dataset(name, split=split)
     except Exception as error:  # noqa: BLE001 - its errors are of a dozen unrelated classes
         raise TripleError(
             f"{name!r} is neither a file here nor a data set with a split {split!r} that could be "

@@ -2,9 +2,11 @@
 
 import subprocess
 
+import huggingface_hub
 import pytest
 
 from dspa_nn.errors import FileError
+from dspa_nn.files import hub_answers
 from dspa_nn.models import embedded
 
 
@@ -39,11 +41,17 @@ def test_without_hub_and_wheel_one_sentence_names_both(cache, monkeypatch) -> No
     assert not list((cache / "hub").rglob("*.safetensors"))
 
 
+def unreachable(monkeypatch, proxies: dict[str, str]) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://nothing.invalid")
+    monkeypatch.setattr("dspa_nn.files.hub.getproxies", lambda: proxies)
+
+
 def test_no_answer_from_the_hub_is_known_at_once(monkeypatch) -> None:
-    monkeypatch.setattr(embedded, "getproxies", dict)
-    assert not embedded._answers("https://nothing.invalid")
+    unreachable(monkeypatch, {})
+    assert not hub_answers()
 
 
 def test_behind_a_proxy_the_hub_client_is_asked(monkeypatch) -> None:
-    monkeypatch.setattr(embedded, "getproxies", lambda: {"https": "http://proxy"})
-    assert embedded._answers("https://nothing.invalid")
+    unreachable(monkeypatch, {"https": "http://proxy"})
+    assert hub_answers()

@@ -146,7 +146,8 @@ def test_what_agrees_or_is_absent_is_accepted(sae):
         (
             {"model_name": "Qwen/Qwen3-8B"},
             "the input SAE TopKSAE@blocks.3.hook_resid_post was trained on 'gemma-2-2b', but the "
-            "model is 'Qwen/Qwen3-8B': use an SAE of this model",
+            "model is 'Qwen/Qwen3-8B': use an SAE of this model, or say same_model_as='gemma-2-2b' "
+            "if it is that model under another name",
         ),
     ],
 )

@@ -116,6 +116,31 @@ def test_an_unknown_release_is_refused_with_what_is_near(hub):
     assert hub == []
 
 
+def test_a_mistyped_release_is_no_hub_repository(hub):
+    with pytest.raises(SAEError) as error:
+        load_sae("gemma-scope-2b-pt-res-cannonical/layer_20/width_16k/canonical")
+    assert "(near it: gemma-scope-2b-pt-res-canonical" in said(error)
+    assert hub == []
+
+
+def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(monkeypatch):
+    import time
+
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://nothing.invalid")
+    monkeypatch.setattr("dspa_nn.files.hub.getproxies", dict)
+    began = time.monotonic()
+    for name in ("google/gemma-scope-2b-ptt/layer_20", "someone/their-saes/layer_1"):
+        with pytest.raises(SAEError) as error:
+            load_sae(name)
+        listed = "(SAELens lists google/gemma-scope-2" in said(error)
+        assert listed == name.startswith("google")
+    assert time.monotonic() - began < 20
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
 @pytest.mark.parametrize("source", ["zzzz", "zzzz/", "./zzzz/y/x", "zzzz//y"])
 def test_strings_that_name_nothing_are_refused(hub, source):
     with pytest.raises(SAEError) as error:
