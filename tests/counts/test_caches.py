@@ -212,8 +212,9 @@ def test_a_cache_with_other_states_is_refused_by_name() -> None:
     counter.cache = cache_utils.Cache(layers=[cache_utils.LinearAttentionLayer()])
     with pytest.raises(CountsError, match=r"^Qwen3_5ForCausalLM keeps a LinearAttentionLayer i"):
         counter.resume(torch.tensor([0]))
-    counter.cache = cache_utils.Cache(layers=[cache_utils.DynamicLayer()])
-    counter.cache.linear_cache = [torch.zeros(2)]
+    odd: Any = cache_utils.Cache(layers=[cache_utils.DynamicLayer()])
+    odd.linear_cache = [torch.zeros(2)]
+    counter.cache = odd
     with pytest.raises(CountsError, match="keeps a Cache in its cache"):
         counter.resume(torch.tensor([0]))
 
