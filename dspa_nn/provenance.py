@@ -1,8 +1,8 @@
 """What counts and maps remember of their origin: agreement, contradiction, union.
 
-Keys in use: model_id, model_revision, input_layer, output_layer, input_sae, output_sae,
-input_sae_sha256, output_sae_sha256, data_sha256, template_sha256, package_version, dtype,
-batch_plan. A key that one side lacks, or holds as None, is accepted (docs/method.md 5).
+Keys in use: model_id, model_revision, adapters, weights, input_layer, output_layer, input_sae,
+output_sae, input_sae_sha256, output_sae_sha256, data_sha256, template_sha256, package_version,
+dtype, batch_plan. A key that one side lacks, or holds as None, is accepted (docs/method.md 5).
 """
 
 import json
@@ -16,6 +16,9 @@ OF_COUNTS = OF_MAPS | {
     "data_sha256": "data with SHA-256",
     "template_sha256": "chat template with SHA-256",
 }
+
+# Files of before do not hold these, and a model that is not loaded here has no fingerprint.
+MAYBE_UNKNOWN = ("adapters", "weights")
 
 
 class Contradiction(NamedTuple):
@@ -41,12 +44,17 @@ def contradiction(
 
 
 def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The keys on which two provenances differ at all, ascending.
+    """The keys on which two provenances differ at all, ascending; `MAYBE_UNKNOWN` ones where known.
 
     >>> unequal({"dtype": "float32", "host": 1}, {"dtype": "bfloat16", "host": 1})
     ['dtype']
     """
-    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+    return sorted(
+        key
+        for key in {*one, *other}
+        if one.get(key) != other.get(key)
+        and not (key in MAYBE_UNKNOWN and None in (one.get(key), other.get(key)))
+    )
 
 
 def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

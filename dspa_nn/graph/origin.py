@@ -4,12 +4,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dspa_nn.graph.adapters import NO_ADAPTERS
 from dspa_nn.graph.refusals import MapRefusal, refuse
 
 # What a map must share with the model and the SAEs that it is used with, in words.
 OF_MAPS = {
     "model_id": "model",
     "model_revision": "model revision",
+    "adapters": "active adapters:",
+    "weights": "weights of the fingerprint",
     "input_layer": "input layer",
     "output_layer": "output layer",
     "input_sae_sha256": "input SAE with SHA-256",
@@ -42,10 +45,13 @@ def contradicting(
     """(name, one value, other value) of the first key on which two origins differ, or None.
 
     A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
-    no hash of an SAE, the SAEs' names are compared instead.
+    no hash of an SAE, the SAEs' names are compared instead. Names of adapters are their owner's
+    choice, so that only some against none differ; weights are compared within one dtype.
     """
     for key, name in keys.items():
         first, second = one.get(key), other.get(key)
+        if not comparable(key, first, second):
+            continue
         if key.endswith("sae_sha256") and (first is None or second is None):
             key = key.removesuffix("_sha256")
             name = name.removesuffix(" with SHA-256")
@@ -54,6 +60,17 @@ def contradicting(
             short = 12 if key.endswith("sha256") else None
             return name, str(first)[:short], str(second)[:short]
     return None
+
+
+def comparable(key: str, first: Any, second: Any) -> bool:
+    """Whether two values of a key that differ say that the models differ."""
+    if first is None or second is None:
+        return True
+    if key == "adapters":
+        return NO_ADAPTERS in (first, second)
+    if key == "weights":
+        return str(first).split(":")[0] == str(second).split(":")[0]
+    return True
 
 
 def check_origin(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:

@@ -11,6 +11,7 @@ from nnsight import save
 from torch import Tensor
 
 from dspa_nn.graph.adapter import look_up
+from dspa_nn.graph.adapters import active_adapters
 from dspa_nn.graph.apply import apply
 from dspa_nn.graph.calls import current_call
 from dspa_nn.graph.origin import check_map, check_origin
@@ -67,6 +68,11 @@ class PortablePlan:
         self.augment = augment
         self.ablate = ablate
         self.options = options
+
+
+def origins_of(map: Any) -> list[dict[str, Any]]:
+    """Where a `PortableMap`, or each of a list of `PortablePlan`, comes from."""
+    return [plan.options["origin"] for plan in map] if isinstance(map, list) else [map.origin]
 
 
 def as_portable(value: Any) -> Any:
@@ -171,9 +177,11 @@ class PortableDSPA:
         map = as_portable(map)
         module = current_call().module
         config = getattr(module, "config", None)
-        served = {"model_revision": getattr(config, "_commit_hash", None)}
-        planned = isinstance(map, list)
-        for origin in [plan.options["origin"] for plan in map] if planned else [map.origin]:
+        served = {
+            "model_revision": getattr(config, "_commit_hash", None),
+            "adapters": active_adapters(module),
+        }
+        for origin in origins_of(map):
             check_origin(origin, served, "the server runs")
         self.move(module)
         steerer = self.steerer(map, given, only, never, planner)

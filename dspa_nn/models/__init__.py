@@ -2,6 +2,7 @@
 
 from dspa_nn.models.embedded import REPO_ID, model_path
 from dspa_nn.models.facts import ModelFacts, as_local, for_ndif, read_facts, require_weights
+from dspa_nn.models.fingerprint import Fingerprint
 from dspa_nn.models.loading import load_model
 from dspa_nn.models.presets import (
     PRESETS,
@@ -16,6 +17,7 @@ __all__ = [
     "PRESETS",
     "REPO_ID",
     "Architecture",
+    "Fingerprint",
     "ModelFacts",
     "Preset",
     "TunedSettings",

@@ -184,4 +184,6 @@ def attach(
             f"the DSPA is of {known.model_id} with {known.n_layers} of {known.d_model}; give a "
             "model of the same kind"
         )
-    return Attachment(dspa, model, map, options)
+    attachment = Attachment(dspa, model, map, options)
+    dspa.check_weights(map, model)  # those of this model, which need not be `dspa.model`
+    return attachment

@@ -12,10 +12,11 @@ from torch import nn
 from dspa_nn._version import __version__
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
+from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.record import Steerer
-from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
+from dspa_nn.graph.stand_ins import PortableDSPA, as_portable, origins_of
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import ModelFacts, read_facts
+from dspa_nn.models import Fingerprint, ModelFacts, read_facts
 from dspa_nn.ndif import Payload, adopt, payload_of
 from dspa_nn.prompts import Rendered, is_batch, render
 from dspa_nn.saes import (
@@ -64,6 +65,7 @@ class ModelAndSAEs(Shipped):
         self.facts: ModelFacts = read_facts(model)
         self.same_model_as = same_model_as
         self.defaults = dict(defaults or {})
+        self._fingerprint = Fingerprint()
         for role, layer in (("input", input_layer), ("output", output_layer)):
             if layer is None:
                 continue
@@ -155,7 +157,10 @@ class ModelAndSAEs(Shipped):
         return render(self.facts.tokenizer, prompt, response)
 
     def provenance(self) -> dict[str, Any]:
-        """Return what identifies this model and these SAEs in maps and counts."""
+        """Return what identifies this model and these SAEs in maps and counts.
+
+        Adapters and weights are read anew, since they may have been changed in between.
+        """
         return {
             **self._model(),
             "dtype": self.facts.dtype,
@@ -171,11 +176,46 @@ class ModelAndSAEs(Shipped):
         }
 
     def _model(self) -> dict[str, Any]:
-        loaded = {"model_id": self.facts.model_id, "model_revision": self.facts.revision}
+        names = {"model_id": self.facts.model_id, "model_revision": self.facts.revision}
         if self.same_model_as is None:
-            return loaded
-        # A commit of another repository says nothing of the model that it is said to be.
-        return {"model_id": self.same_model_as, "model_revision": None, "loaded_model": loaded}
+            return names | self.identity()
+        # A commit of another repository says nothing of the model that it is said to be, nor do
+        # weights that may have been repacked.
+        read = self._fingerprint.read(self.model, self.facts.blocks, self.output_layer)
+        return {
+            "model_id": self.same_model_as,
+            "model_revision": None,
+            **self.identity(),
+            "loaded_model": names | read,
+        }
+
+    def identity(self, model: object = None) -> dict[str, str]:
+        """What tells a model's weights from others of its name; see `models.Fingerprint`.
+
+        Example:
+            >>> dspa.identity()["adapters"]
+            'none'
+
+        model: one of the same kind, in place of `dspa.model`.
+        """
+        if model is None:
+            read = self._fingerprint.read(self.model, self.facts.blocks, self.output_layer)
+        else:
+            blocks = read_facts(model, self.facts.tokenizer).blocks
+            read = Fingerprint().read(model, blocks, self.output_layer)
+        if self.same_model_as is not None:
+            read["weights"] = None  # the user says that they count as that model's
+        return {key: value for key, value in read.items() if value is not None}
+
+    def check_weights(self, map: object, model: object) -> None:
+        """Refuse a map, or plans, of other weights than those of a model of the same kind.
+
+        Raises:
+            MapError: naming both.
+        """
+        here = self.identity(model)
+        for origin in origins_of(as_portable(map)):
+            check_origin(origin, here, "it is used with")
 
     def steerer(
         self,
