@@ -14,7 +14,7 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import prepare
 from dspa_nn.files import as_path
 from dspa_nn.graph.count import Counter
-from dspa_nn.models import ModelFacts, require_weights
+from dspa_nn.models import ModelFacts, evaluating, require_weights
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
 from dspa_nn.saes import LoadedSAE
@@ -217,4 +217,5 @@ class CountRun:
                 require_weights(model, "count")
                 counter = Counter(encoders, paths, architecture=architecture)
                 runner = LocalRunner(model, counter, chunks, self.provenance, advance)
-            return count_chunks(chunks, runner, self.provenance, folder, advance)
+            with evaluating(model):
+                return count_chunks(chunks, runner, self.provenance, folder, advance)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dspa_nn.evaluation.batches import padded
 from dspa_nn.evaluation.teacher_forcing import force, join, quiet
-from dspa_nn.models import as_local
+from dspa_nn.models import as_local, evaluating
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, EditLog, SteeringMethod
 
@@ -75,7 +75,7 @@ def answer(
         inputs = padded([prompt.prompt_ids for prompt in batch], "left", pad)
         inputs = {name: values.to(hf_model.device) for name, values in inputs.items()}
         steering = nullcontext() if method is None else method.steering(batch)
-        with quiet(), torch.no_grad(), steering as log:
+        with evaluating(hf_model), quiet(), torch.no_grad(), steering as log:
             result = hf_model.generate(
                 **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad
             )

@@ -22,6 +22,7 @@ from dspa_nn.graph.blocks import hidden_states
 from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
+from dspa_nn.models import evaluating
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, run_settings
 from dspa_nn.triples import PreferenceTriple
@@ -164,7 +165,7 @@ def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
     for indices in plan_batches([len(sequence.ids) for sequence in rendered], _BUDGET):
         batch = [rendered[index] for index in indices]
         inputs = padded([sequence.ids for sequence in batch], "right")
-        with torch.no_grad(), model.trace(inputs, use_cache=False):
+        with evaluating(model), torch.no_grad(), model.trace(inputs, use_cache=False):
             early = save(hidden_states(blocks[0].output))
             late = (
                 early if dspa.paths[0] == dspa.paths[1] else save(hidden_states(blocks[1].output))

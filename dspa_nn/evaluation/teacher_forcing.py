@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dspa_nn.errors import DSPAError, DSPAWarning
 from dspa_nn.evaluation.batches import padded, plan_batches
-from dspa_nn.models import as_local
+from dspa_nn.models import as_local, evaluating
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
 
@@ -134,7 +134,7 @@ class Pass:
         self.settings = {"use_cache": False, "logits_to_keep": keep}
         model: Any = dspa.model
         blocks = [model.get(path) for path in dspa.paths]
-        with torch.no_grad(), model.trace(self.inputs, **self.settings):
+        with evaluating(model), torch.no_grad(), model.trace(self.inputs, **self.settings):
             early = blocks[0].output.save()
             late = early if dspa.paths[0] == dspa.paths[1] else blocks[1].output.save()
             logits = model.output.logits.save()
@@ -152,7 +152,7 @@ class Pass:
         ):
             return self._above_the_edit(method)
         hf_model: Any = as_local(self.dspa.model)
-        with quiet(), torch.no_grad(), method.steering(self.batch) as log:
+        with evaluating(hf_model), quiet(), torch.no_grad(), method.steering(self.batch) as log:
             on_device = {name: ids.to(hf_model.device) for name, ids in self.inputs.items()}
             logits = hf_model(**on_device, **self.settings).logits
         return self.predicting(logits), log
@@ -168,7 +168,8 @@ class Pass:
         dspa, (early, late) = self.dspa, self.outputs
         model: Any = dspa.model
         blocks = [model.get(dspa.facts.block(layer)) for layer in range(dspa.output_layer + 1)]
-        with quiet(), torch.no_grad(), model.trace(self.inputs, **self.settings):
+        mode = evaluating(model)
+        with mode, quiet(), torch.no_grad(), model.trace(self.inputs, **self.settings):
             log = method.apply(prompt=self.batch)
             for layer, block in enumerate(blocks):
                 block.skip(early if layer <= dspa.input_layer else late)

@@ -1,7 +1,14 @@
 """Models: what is known of one, the presets by name, and where the embedded one comes from."""
 
 from dspa_nn.models.embedded import REPO_ID, model_path
-from dspa_nn.models.facts import ModelFacts, as_local, for_ndif, read_facts, require_weights
+from dspa_nn.models.facts import (
+    ModelFacts,
+    as_local,
+    evaluating,
+    for_ndif,
+    read_facts,
+    require_weights,
+)
 from dspa_nn.models.fingerprint import Fingerprint
 from dspa_nn.models.loading import load_model
 from dspa_nn.models.presets import (
@@ -22,6 +29,7 @@ __all__ = [
     "Preset",
     "TunedSettings",
     "as_local",
+    "evaluating",
     "for_ndif",
     "get_preset",
     "load_model",

@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,26 @@ def as_local(model: Any) -> Any:
             "run with remote=True"
         )
     return module
+
+
+@contextmanager
+def evaluating(model: Any) -> Generator[None]:
+    """Run a model in eval mode, and leave every module in the mode that it was in.
+
+    >>> with evaluating(hf_model.train()):
+    ...     hf_model.training
+    False
+    >>> hf_model.training
+    True
+
+    In training mode dropout is on, and the same text gives other activations each time.
+    """
+    module = getattr(model, "_module", model)
+    training = [child for child in module.modules() if child.training]
+    for child in training:
+        child.training = False
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True

@@ -12,7 +12,7 @@ from dspa_nn.counts import takes_positions
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.count import PromptReader
-from dspa_nn.models import require_weights
+from dspa_nn.models import evaluating, require_weights
 from dspa_nn.prompts import is_batch
 from dspa_nn.shipping import TRAVELS
 from dspa_nn.steering.options import PromptOrPrompts, Remote, plan_settings
@@ -72,7 +72,7 @@ def _read(
     """Run the prompts up to the input layer, here or there; int32 [rows, d_in]."""
     if not remote:
         counts: list[torch.Tensor] = []
-        with torch.no_grad(), model.trace(inputs, use_cache=False):
+        with evaluating(model), torch.no_grad(), model.trace(inputs, use_cache=False):
             reader.read(counts)
         return counts[0]
     register(TRAVELS)
