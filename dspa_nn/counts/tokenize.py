@@ -1,11 +1,13 @@
 """From preference triples to token ids: what a counting pass shows the model, each text once."""
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from dspa_nn.errors import CountsError, TripleError
-from dspa_nn.prompts import Overlong, Rendered, render_to_fit
+from dspa_nn.errors import CountsError, DSPAWarning, TripleError
+from dspa_nn.prompts import Overlong, Rendered, markup_in, markup_of, named, render_to_fit
 from dspa_nn.triples import PreferenceTriple
 
 
@@ -57,6 +59,7 @@ def prepare(
         raise CountsError("no triples came, and at least one is needed; check the source")
     tokenised: list[TokenisedTriple] = []
     skipped: dict[str, int] = {}
+    marked: dict[int, set[str]] = {}
     # What users pass is not always of the types asked for.
     for index, triple in enumerate(cast(Sequence[object], triples)):
         if not isinstance(triple, PreferenceTriple):
@@ -69,9 +72,30 @@ def prepare(
             skipped[fitted.reason] = skipped.get(fitted.reason, 0) + 1
         if fitted.prompt is not None:
             tokenised.append(TokenisedTriple(index, fitted.prompt, *fitted.ends))
+            responses = markup_in(tokenizer, triple.chosen, triple.rejected)
+            names = {*markup_of(tokenizer, triple.prompt), *responses}
+            if names:
+                marked[index] = names
     if not tokenised:
         raise CountsError(
             f"none of the {len(triples)} triples fits a context of {context} tokens; pass shorter "
             "prompts or overlong='truncate'"
         )
+    if marked:
+        _warn_of_markup(marked, len(tokenised))
     return tokenised, skipped
+
+
+def _warn_of_markup(marked: dict[int, set[str]], of: int) -> None:
+    """Say once how many triples hold markup in their texts, which markup, and what to do."""
+    times = Counter(name for names in marked.values() for name in names)
+    tokens = named([name for name, _ in times.most_common()])
+    triples = ", ".join(map(str, list(marked)[:5])) + (", ..." if len(marked) > 5 else "")
+    warnings.warn(
+        f"{len(marked)} of {of} triples hold special tokens or the chat template's markup in "
+        f"their texts ({tokens}; triples {triples}), and it is counted like any text: give the "
+        "turns of a prompt as chat messages (text that was rendered before, as strings and with "
+        "chat=False) and responses without what ends a turn, or leave these triples out",
+        DSPAWarning,
+        stacklevel=2,
+    )

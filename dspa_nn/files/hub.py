@@ -48,9 +48,8 @@ def hub_answers() -> bool:
     if getproxies():
         return True
     try:
-        socket.create_connection(
-            (urlsplit(hub.constants.ENDPOINT).hostname, 443), timeout=3
-        ).close()
+        host = urlsplit(str(hub.constants.ENDPOINT)).hostname
+        socket.create_connection((host, 443), timeout=3).close()
     except OSError:
         return False
     return True

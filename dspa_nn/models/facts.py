@@ -80,6 +80,8 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
             f"{type(module).__name__} is an encoder-decoder; DSPA steers decoder-only models"
         )
     layers = int(text.num_hidden_layers)
+    # Mistral's own class has no such attribute before its first use.
+    template = str(getattr(tokenizer, "chat_template", None))
     model_id, revision = _identity(model, module)
     return ModelFacts(
         model_id=model_id,
@@ -91,7 +93,7 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
         bos_id=tokenizer.bos_token_id,
         eos_ids=_eos_ids(module, tokenizer),
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
-        template_sha256=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        template_sha256=hashlib.sha256(template.encode()).hexdigest(),
         tokenizer=tokenizer,
     )
 

@@ -1,7 +1,8 @@
 """From a prompt to exactly the token ids that the model sees."""
 
+from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered, is_batch
-from dspa_nn.prompts.rendering import Renderable, render
+from dspa_nn.prompts.rendering import Renderable, markup_of, render
 from dspa_nn.prompts.templates import PLAIN_TEMPLATE, chat_template
 from dspa_nn.prompts.truncation import (
     SKIPPED,
@@ -23,6 +24,9 @@ __all__ = [
     "chat_template",
     "fit_to_context",
     "is_batch",
+    "markup_in",
+    "markup_of",
+    "named",
     "render",
     "render_to_fit",
 ]

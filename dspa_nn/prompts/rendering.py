@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dspa_nn.errors import DSPAWarning, TripleError
+from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.prompts.templates import (
     PLAIN_TEMPLATE,
@@ -52,6 +53,17 @@ def render(tokenizer: Any, prompt: Renderable, response: str | None = None) -> R
         TripleError: a prompt that is neither, messages that the template refuses, drops or
             rewrites, an empty response, or a slow tokenizer whose tokens run across a border.
     """
+    rendered = render_quietly(tokenizer, prompt, response)
+    _warn_of_markup(tokenizer, prompt, response)
+    return rendered
+
+
+def render_quietly(tokenizer: Any, prompt: Renderable, response: str | None = None) -> Rendered:
+    """Render as `render` does, and leave it to the caller to speak of markup in the texts.
+
+    >>> render_quietly(tokenizer, "Hello").text == render(tokenizer, "Hello").text
+    True
+    """
     if isinstance(prompt, Rendered):
         rendered = prompt
     elif isinstance(prompt, str):
@@ -59,6 +71,44 @@ def render(tokenizer: Any, prompt: Renderable, response: str | None = None) -> R
     else:
         rendered = _render_messages(tokenizer, as_messages(prompt))
     return rendered if response is None else _join(tokenizer, rendered, response)
+
+
+def markup_of(tokenizer: Any, prompt: Renderable) -> tuple[str, ...]:
+    """Markup that stands in a prompt's own texts; a leading BOS of a string is not meant.
+
+    >>> markup_of(tokenizer, "Hello"), markup_of(tokenizer, render(tokenizer, "Hello"))
+    ((), ())
+    """
+    if isinstance(prompt, Rendered):
+        return ()
+    if isinstance(prompt, str):
+        return markup_in(tokenizer, prompt.removeprefix(str(tokenizer.bos_token or "")))
+    return markup_in(tokenizer, *(message["content"] for message in prompt))
+
+
+def _warn_of_markup(tokenizer: Any, prompt: Renderable, response: str | None) -> None:
+    of_prompt = markup_of(tokenizer, prompt)
+    if of_prompt and isinstance(prompt, str):
+        text = (
+            f"the string prompt holds {named(of_prompt)}, which the tokenizer reads as markup and "
+            "which counts as content like all of a string: give the turns as chat messages, so "
+            "that markup is told apart, or take it out of the text"
+        )
+        warnings.warn(text, DSPAWarning, stacklevel=3)
+    elif of_prompt:
+        text = (
+            f"a message's text holds {named(of_prompt)}, the markup that the chat template writes "
+            "around each message, so that the model sees turns within a turn: give each turn as a "
+            "message of its own, or text that was rendered before as a string prompt (chat=False)"
+        )
+        warnings.warn(text, DSPAWarning, stacklevel=3)
+    of_response = () if response is None else markup_in(tokenizer, response)
+    if of_response:
+        text = (
+            f"the response holds {named(of_response)}, which counts as its content: leave out what "
+            "ends a turn, and give further turns as messages"
+        )
+        warnings.warn(text, DSPAWarning, stacklevel=3)
 
 
 def _join(tokenizer: Any, prompt: Rendered, response: object) -> Rendered:
@@ -114,17 +164,18 @@ def _render_string(tokenizer: Any, prompt: str) -> Rendered:
 
 def _render_messages(tokenizer: Any, messages: tuple[Message, ...]) -> Rendered:
     template = chat_template(tokenizer)
+    is_fast = bool(getattr(tokenizer, "is_fast", False))
     text, spans = content_spans(tokenizer, template, messages)
     special = template == PLAIN_TEMPLATE
     encoded = tokenizer(
         text,
         add_special_tokens=special,
         return_special_tokens_mask=True,
-        return_offsets_mapping=tokenizer.is_fast,
+        return_offsets_mapping=is_fast,
     )
     ids = encoded.input_ids
     before, after = _added(tokenizer, ids, encoded.special_tokens_mask) if special else ([], [])
-    if tokenizer.is_fast:
+    if is_fast:
         tokens = tokenizer.convert_ids_to_tokens(ids)
         content = list(overlaps(tokens, encoded.offset_mapping, spans))
     else:

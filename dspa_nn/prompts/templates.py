@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from dspa_nn.errors import TripleError
+from dspa_nn.prompts.markup import check_chats
 from dspa_nn.triples import Message
 
 # For models whose tokenizer has no chat template. It ends in a newline, so that a response needs
@@ -33,9 +34,11 @@ def chat_template(tokenizer: Any) -> str:
     False
 
     Raises:
-        TripleError: several templates and none of them named "default".
+        TripleError: several templates and none of them named "default", or a tokenizer that
+            writes chats without a template.
     """
-    if not tokenizer.chat_template:
+    check_chats(tokenizer)
+    if not getattr(tokenizer, "chat_template", None):
         return PLAIN_TEMPLATE
     try:
         return tokenizer.get_chat_template()

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts.rendered import Rendered
-from dspa_nn.prompts.rendering import join, render
+from dspa_nn.prompts.rendering import join, render_quietly
 from dspa_nn.triples import PreferenceTriple, Prompt, as_messages
 
 Overlong: TypeAlias = Literal["truncate", "skip", "error"]
@@ -84,9 +84,9 @@ def render_to_fit(
             f"a limit of {limit} tokens came, where at least 1 was expected: "
             "give the length of the model's context"
         )
-    prompt = render(tokenizer, _prompt_of(item))
+    prompt = render_quietly(tokenizer, _prompt_of(item))
     texts = (item.chosen, item.rejected) if isinstance(item, PreferenceTriple) else ()
-    ends = tuple(render(tokenizer, prompt, text) for text in texts)
+    ends = tuple(render_quietly(tokenizer, prompt, text) for text in texts)
     response = max((len(end.response_ids) for end in ends), default=0)
     if prompt.prompt_length + response <= limit:
         return Fitted(item, None, prompt, ends)
@@ -96,7 +96,7 @@ def render_to_fit(
             f"{limit} together were expected at most: choose 'truncate' or 'skip', or shorten it"
         )
     for shorter in _shortened(item) if how == "truncate" else ():
-        prompt = render(tokenizer, _prompt_of(shorter))
+        prompt = render_quietly(tokenizer, _prompt_of(shorter))
         if prompt.prompt_length + response <= limit:
             ends = tuple(
                 join(prompt, text, end.response_ids) for text, end in zip(texts, ends, strict=True)

@@ -26,6 +26,11 @@ from tests.chat_zoo import (
     metaspace,
 )
 
+# Texts here hold markup on purpose.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(a message's text|the string prompt|the response) holds:dspa_nn.errors.DSPAWarning"
+)
+
 CHAT: Messages = [{"role": "user", "content": " the cat "}]
 KINDS: dict[str, dict[str, Any]] = {
     "bytes": {"merges": False},
