@@ -1,10 +1,17 @@
-"""Progress of long steps: a bar on a terminal, a line now and then in a log."""
+"""What is said while something runs: progress, and warnings that point at the user's line."""
 
+import inspect
 import logging
 import sys
-from collections.abc import Callable, Generator
+import sysconfig
+import warnings
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
+
+from dspa_nn.errors import DSPAWarning
 
 # Seconds between two lines of a log; a step that is shorter says nothing there.
 LOG_INTERVAL = 30.0
@@ -94,3 +101,50 @@ def quiet_loaders() -> Generator[None]:
             loaders.enable_progress_bar()
         if not downloads:
             disable_progress_bars()
+
+
+def warn(text: str) -> None:
+    """Warn, and point at the line of the user's that led here.
+
+    >>> warn("the prompt is empty")
+
+    What lies in between is not the user's: this package, nnsight, transformers, torch, and whatever
+    else is installed. nnsight runs blocks in greenlets, whose stacks do not reach down to the
+    `with` statement, so the stacks of those that wait for it are looked through as well.
+    """
+    frames = list(_frames())
+    caller = next((frame for frame in frames if _is_users(frame.f_code.co_filename)), frames[-1])
+    names: dict[str, Any] = caller.f_globals
+    # The globals of a traced block are nnsight's, which look into the module's on demand.
+    names = getattr(names, "glbls", names)
+    warnings.warn_explicit(
+        text,
+        DSPAWarning,
+        caller.f_code.co_filename,
+        caller.f_lineno,
+        module=names.get("__name__", "<unknown>"),
+        registry=names.setdefault("__warningregistry__", {}),
+    )
+
+
+def _frames() -> Iterator[FrameType]:
+    """Frames from here outwards, through the greenlets that wait for this one."""
+    frame = inspect.currentframe()
+    greenlet: Any = sys.modules.get("greenlet")
+    running = None if greenlet is None else greenlet.getcurrent()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+        while frame is None and running is not None and running.parent is not None:
+            running = running.parent
+            frame = running.gr_frame
+
+
+_HERE = str(Path(__file__).parent)
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file is neither of this package nor of an installed one nor of Python."""
+    made_up = file.startswith("<") and not file.startswith(("<ipython", "<stdin", "<string"))
+    return not made_up and not file.startswith((_HERE, *_INSTALLED)) and "-packages" not in file

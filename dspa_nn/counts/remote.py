@@ -6,7 +6,6 @@ that was still under way when the client died is collected by its id.
 
 import json
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from dspa_nn.counts.batches import BatchTensors
 from dspa_nn.counts.checkpoints import Chunk, Progress
 from dspa_nn.counts.passes import laid_out, table_of, to_rows, widths_of
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.errors import CountsError, DSPAWarning, NDIFError
+from dspa_nn.errors import CountsError, NDIFError
 from dspa_nn.files import write_atomically
 from dspa_nn.graph.count import Counter
 from dspa_nn.imports import late
 from dspa_nn.ndif import backend_of, new_backend
+from dspa_nn.progress import warn
 from dspa_nn.shapes import SparseTable
 from dspa_nn.shipping import TRAVELS
 
@@ -70,11 +70,9 @@ class RemoteRunner:
         for key, job_id in json.loads(path.read_text()).items():
             number = int(key)
             if job_id is None:
-                warnings.warn(
+                warn(
                     f"chunk {number} was being submitted when the earlier run ended, so it may run "
                     "twice; only the job submitted now is used",
-                    DSPAWarning,
-                    stacklevel=4,
                 )
             elif number in unfinished:
                 self.underway[number] = new_backend(self.model, job_id=job_id)
@@ -148,11 +146,9 @@ class RemoteRunner:
                     f"chunk {number} of {len(self.chunks)} was submitted {ATTEMPTS} times and "
                     "never came back; with checkpoint= the chunks that did are kept"
                 )
-            warnings.warn(
+            warn(
                 f"job {job_id} was lost, so chunk {number} of {len(self.chunks)} is submitted "
                 "again; if the job does finish, its result is not used",
-                DSPAWarning,
-                stacklevel=2,
             )
             again.append(number)
         return again

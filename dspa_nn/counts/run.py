@@ -13,6 +13,7 @@ from dspa_nn.counts.shards import shard_folder, shard_of
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import prepare
 from dspa_nn.files import as_path
+from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import Counter
 from dspa_nn.models import ModelFacts, evaluating, require_weights
 from dspa_nn.progress import show_progress
@@ -199,6 +200,7 @@ class CountRun:
         folder: Path | None,
         progress: bool | None,
     ) -> ActivationCounts:
+        check_outside_blocks("count")
         model = self.dspa.model
         paths = [f"{model.path}.{path}" for path in self.dspa.paths]
         if not remote:

@@ -1,12 +1,12 @@
 """From preference triples to token ids: what a counting pass shows the model, each text once."""
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from dspa_nn.errors import CountsError, DSPAWarning, TripleError
+from dspa_nn.errors import CountsError, TripleError
+from dspa_nn.progress import warn
 from dspa_nn.prompts import Overlong, Rendered, markup_in, markup_of, named, render_to_fit
 from dspa_nn.triples import PreferenceTriple
 
@@ -91,11 +91,9 @@ def _warn_of_markup(marked: dict[int, set[str]], of: int) -> None:
     times = Counter(name for names in marked.values() for name in names)
     tokens = named([name for name, _ in times.most_common()])
     triples = ", ".join(map(str, list(marked)[:5])) + (", ..." if len(marked) > 5 else "")
-    warnings.warn(
+    warn(
         f"{len(marked)} of {of} triples hold special tokens or the chat template's markup in "
         f"their texts ({tokens}; triples {triples}), and it is counted like any text: give the "
         "turns of a prompt as chat messages (text that was rendered before, as strings and with "
         "chat=False) and responses without what ends a turn, or leave these triples out",
-        DSPAWarning,
-        stacklevel=2,
     )

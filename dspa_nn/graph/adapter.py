@@ -10,7 +10,7 @@ from collections import ChainMap
 from typing import Any
 
 from nnsight.intervention.interleaver import EarlyStopException, Mediator, OutOfOrderError
-from nnsight.intervention.iterator import getcurrent
+from nnsight.intervention.iterator import Iterations, getcurrent
 from nnsight.intervention.source import STATE, Controller, run_body
 from nnsight.util import from_import_path
 
@@ -76,6 +76,46 @@ def driving_frame(frame: Any) -> Any:
     return None
 
 
+def loops_over_steps(worker) -> bool:
+    """Whether the block is at a line inside a loop over `tracer.iter[...]` or `tracer.all()`.
+
+    nnsight notes the step that a loop is at, but 0 as well where there is no loop, and the loop's
+    iterator lies on the interpreter's stack alone. So the code around the line is looked at.
+    """
+    if worker.iteration:
+        return True
+    frame = look_up("sys._getframe")(1)
+    while frame is not None and frame.f_locals.get("self") is not worker:
+        if frame.f_code is Iterations.execute.__code__ or in_loop(frame.f_code, frame.f_lasti):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def in_loop(code, at: int) -> bool:
+    """Whether the instruction at an offset lies in a `for` over something's `iter` or `all`."""
+    if "iter" not in code.co_names and "all" not in code.co_names:
+        return False
+    instructions = list(look_up("dis.get_instructions")(code))
+    for loop in instructions:
+        if loop.opname != "FOR_ITER" or not loop.offset < at < loop.argval:
+            continue
+        over = loop.positions  # those of what is looped over
+        for one in instructions:
+            named = one.opname in ("LOAD_ATTR", "LOAD_METHOD") and one.argval in ("iter", "all")
+            inside = named and one.offset < loop.offset and within(one.positions, over)
+            if inside:
+                return True
+    return False
+
+
+def within(part, whole) -> bool:
+    """Whether one stretch of source lies in another."""
+    start = (whole.lineno, whole.col_offset) <= (part.lineno, part.col_offset)
+    end = (part.end_lineno, part.end_col_offset) <= (whole.end_lineno, whole.end_col_offset)
+    return start and end
+
+
 class Call:
     """The model call that a tracing context is about to make, and the block's part in it.
 
@@ -95,7 +135,8 @@ class Call:
         self.envoy = driver["self"]
         self.name = getattr(function, "__name__", str(function))
         self.generating = self.name == "generate"
-        self.kwargs = dict(driver["kwargs"])
+        self.passed = driver["kwargs"]
+        self.kwargs = dict(self.passed)
         self.module = self.envoy._module
         self.rows_of_block = worker.batch_group
         self.blocks = len(driver["batcher"].invokes)
@@ -106,6 +147,10 @@ class Call:
         if value is None or rows is None or self.blocks < 2:
             return value
         return value[rows[0] : rows[0] + rows[1]]
+
+    def set(self, key: str, value) -> None:
+        """Call the model with another value of a keyword: it has not been called yet."""
+        self.passed[key] = self.kwargs[key] = value
 
     def location(self, path: str) -> str:
         """The location of the output of a submodule."""

@@ -6,7 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.graph.calls import check_call, current_call, note_settings, settings_of
+from dspa_nn.graph.calls import (
+    check_call,
+    check_carriers,
+    check_compiled,
+    current_call,
+    note_settings,
+    says_compile,
+    settings_of,
+    would_compile,
+)
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.steer import Steering
@@ -20,10 +29,16 @@ def apply(steerer: Any, paths: Any, prompts: Any, prompt_length: Any, on_end: An
     `begin`.
     """
     call = current_call()
+    check_carriers(call.module, paths)
+    check_compiled(call.module, paths)
     ids, mask = check_call(call)
     steering = begin(steerer, ids, mask, prompts, prompt_length, call.generating, on_end)
     if call.generating:
-        note_settings(steering.record, settings_of(call))
+        setting = settings_of(call)
+        note_settings(steering.record, setting)
+        if would_compile(setting, call.kwargs.get("past_key_values")):
+            steering.record.uncompiled = says_compile(setting, ids.device)
+            call.set("disable_compile", True)
     start(call, steering, paths)
     return steering.record
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.graph.adapter import call_of, running_worker
+from dspa_nn.graph.adapter import call_of, loops_over_steps, running_worker
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 
 UNSUPPORTED = {
@@ -17,6 +17,16 @@ UNSUPPORTED = {
     "prefill_chunk_size": "a chunked prefill never shows the prompt whole",
     "custom_generate": "a custom decoding loop may pass tokens in any order",
 }
+
+
+def check_outside_blocks(what: str) -> None:
+    """Refuse to run the model inside a tracing context, which is about to run it itself."""
+    if running_worker() is not None:
+        raise refuse(
+            SteeringRefusal,
+            f"{what} was called inside a tracing context, and runs the model itself; call it "
+            "before the `with` statement",
+        )
 
 
 def current_call() -> Any:
@@ -35,7 +45,86 @@ def current_call() -> Any:
             "apply found no model call around it; call it directly inside the tracing context, "
             "not in a function that runs later",
         )
+    if loops_over_steps(worker):
+        raise refuse(
+            SteeringRefusal,
+            "apply was called inside a loop over tracer.iter or tracer.all(), and steers every "
+            "step of the run by itself; call it once, before the loop",
+        )
     return call
+
+
+def compiled(module) -> bool:
+    """Whether torch.compile was given a module, or its forward."""
+    if getattr(module, "_compiled_call_impl", None) is not None:
+        return True
+    if "_orig_mod" in vars(module).get("_modules", {}):
+        return True
+    forward = vars(module).get("forward", type(module).forward)
+    while forward is not None:
+        if hasattr(forward, "_torchdynamo_orig_callable"):
+            return not getattr(forward, "_torchdynamo_disable", False)
+        forward = getattr(forward, "__wrapped__", None)
+    return False
+
+
+def compiled_parts(module: Any, paths: Any) -> list[Any]:
+    """The parts of a model that are compiled and hold a steered layer, or are one.
+
+    module: the called one; paths: dotted, of the steered layers in it.
+    """
+    parts = [module]
+    for path in paths:
+        part = module
+        for name in path.split("."):
+            part = getattr(part, name)
+            parts.append(part)
+    return [part for part in parts if compiled(part)]
+
+
+def check_compiled(module: Any, paths: Any) -> None:
+    """Refuse a model whose compiled code may leave out its steered layers: see above."""
+    for part in compiled_parts(module, paths):
+        raise refuse(
+            SteeringRefusal,
+            f"{type(getattr(part, '_orig_mod', part)).__name__} was compiled with torch.compile, "
+            "and compiled code leaves steered layers out without a word; load the model anew and "
+            "steer it without torch.compile",
+        )
+
+
+def check_carriers(module, paths) -> None:
+    """Refuse a run of `apply` in a model that `attach` steers already: it would be edited twice."""
+    for path in paths:
+        if attached(module.get_submodule(path)):
+            raise refuse(
+                SteeringRefusal,
+                "the model is steered by attach already, and apply would edit it a second time; "
+                "leave the context of attach first",
+            )
+
+
+def attached(module: Any) -> bool:
+    """Whether `attach` has a hook on a module."""
+    return any(
+        getattr(getattr(hook, "__self__", None), "steers", False)
+        for hook in vars(module).get("_forward_hooks", {}).values()
+    )
+
+
+def would_compile(setting: Any, cache: Any) -> bool:
+    """Whether `generate` may compile the model for its later steps, which no hook would see.
+
+    setting: a function, name -> value. cache: the key-value cache that was given, or None.
+    """
+    asked = setting("compile_config") is not None or setting("cache_implementation") is not None
+    return (asked or cache is not None) and not setting("disable_compile")
+
+
+def says_compile(setting: Any, device: Any) -> bool:
+    """Whether somebody who passed these settings counts on a compiled run."""
+    static = any(part in str(setting("cache_implementation")) for part in ("static", "hybrid"))
+    return setting("compile_config") is not None or (static and str(device) != "cpu")
 
 
 def setting_of(key: str, kwargs: dict[str, Any], config: Any) -> Any:

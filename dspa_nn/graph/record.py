@@ -47,11 +47,14 @@ class Record:
         steps: a dict per pass of the model, or None where nothing was planned or steered: `start`,
             the first position that it tells of; `before` and `after`, the planned latents [rows,
             positions, k]; `strongest` and `norm` [rows, positions], the token's largest latent and
-            the norm of the change; `steered`, bool [rows, positions].
+            the norm of the change; `stream` [rows, positions], the norm of what was changed;
+            `steered`, bool [rows, positions].
         markup: bool [rows], whether special tokens were counted as content.
         generating: whether this is `generate`, not a single forward.
         eos_ids: token ids after which `generate` feeds padding to a row.
         beams: whether rows change places within a prompt.
+        uncompiled: whether `generate` was kept from compiling the model, as it was asked to.
+        made: tokens that `generate` made of each row, one in a pass; None where that is not known.
         finished: whether the run is over.
     """
 
@@ -71,4 +74,6 @@ class Record:
         self.generating = False
         self.eos_ids: list[int] = []
         self.beams = False
+        self.uncompiled = False
+        self.made: Any = None
         self.finished = False

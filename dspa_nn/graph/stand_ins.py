@@ -27,6 +27,11 @@ from dspa_nn.graph.settings import (
     fill,
 )
 
+RENDERED_AS_TEXT = (
+    "the model was given what render returned where it takes text or ids; pass prompt.ids to it, "
+    "and the prompt itself to apply"
+)
+
 
 class PortableMap:
     """A conditional-difference map as its arrays: see `ConditionalDifferenceMap`.
@@ -96,6 +101,10 @@ class PortablePrompt:
     def __init__(self, prompt_ids: Tensor, content: Tensor):
         self.prompt_ids = prompt_ids
         self.content = content
+
+    def __radd__(self, _):
+        """What nnsight does with a prompt that it takes for text."""
+        raise refuse(SteeringRefusal, RENDERED_AS_TEXT)
 
 
 class PortableDSPA:
@@ -237,7 +246,7 @@ class Returned:
         raise AttributeError(f"{name} was read on the server; read the edit log after the block")
 
     def __reduce__(self):
-        return Named("dspa_nn.steering.log.received"), (portable(vars(self.record)),)
+        return Named("dspa_nn.steering.warnings.received"), (portable(vars(self.record)),)
 
 
 class Named:

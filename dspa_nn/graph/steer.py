@@ -192,6 +192,12 @@ class Steering:
         if not step and self.steerer.plans is not None:
             self.use_plans(hidden)
         tokens = hidden.shape[1]
+        if self.planned is None:
+            raise refuse(
+                SteeringRefusal,
+                "the output layer was passed before the prompt was read at the input layer; steer "
+                "a model whose layers run one after another, as it was loaded",
+            )
         start, where = self.steered(tokens, step)
         if start == tokens or not self.planned.shape[1]:
             self.record.steps.append(None)
@@ -218,6 +224,7 @@ class Steering:
             "after": edited,
             "strongest": strongest[..., 0],
             "norm": torch.linalg.vector_norm(change, dim=-1),
+            "stream": torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32),
             "steered": where,
         }
         if step and 1 < tokens == self.width + step:
@@ -238,6 +245,8 @@ class Steering:
         if record.finished:
             return
         record.finished = True
+        if torch.is_tensor(ids) and ids.dim() == 2:
+            record.made = ids.shape[1] - self.width
         if ids is not None and not record.beams and ids.shape[0] == record.mask.shape[0]:
             record.ids = ids
         if self.on_end is not None:

@@ -5,7 +5,6 @@ of the messages' contents, which shows the literal pieces between them; where ea
 the real rendering is then arithmetic on lengths, never a search (docs/method.md 5).
 """
 
-import warnings
 from itertools import groupby, takewhile
 from typing import Any, TypeAlias
 
@@ -13,7 +12,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from dspa_nn.errors import DSPAWarning, TripleError
+from dspa_nn.errors import TripleError
+from dspa_nn.progress import warn
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.prompts.templates import (
@@ -94,21 +94,21 @@ def _warn_of_markup(tokenizer: Any, prompt: Renderable, response: str | None) ->
             "which counts as content like all of a string: give the turns as chat messages, so "
             "that markup is told apart, or take it out of the text"
         )
-        warnings.warn(text, DSPAWarning, stacklevel=3)
+        warn(text)
     elif of_prompt:
         text = (
             f"a message's text holds {named(of_prompt)}, the markup that the chat template writes "
             "around each message, so that the model sees turns within a turn: give each turn as a "
             "message of its own, or text that was rendered before as a string prompt (chat=False)"
         )
-        warnings.warn(text, DSPAWarning, stacklevel=3)
+        warn(text)
     of_response = () if response is None else markup_in(tokenizer, response)
     if of_response:
         text = (
             f"the response holds {named(of_response)}, which counts as its content: leave out what "
             "ends a turn, and give further turns as messages"
         )
-        warnings.warn(text, DSPAWarning, stacklevel=3)
+        warn(text)
 
 
 def _join(tokenizer: Any, prompt: Rendered, response: object) -> Rendered:
@@ -153,11 +153,9 @@ def _render_string(tokenizer: Any, prompt: str) -> Rendered:
     ids = encoded.input_ids
     before, after = _added(tokenizer, ids, encoded.special_tokens_mask)
     if before and ids[:2] == [tokenizer.bos_token_id] * 2:
-        warnings.warn(
+        warn(
             f"the string prompt begins with {tokenizer.bos_token!r} and the tokenizer adds one "
             "more, so that the model sees it twice: leave it out of the text",
-            DSPAWarning,
-            stacklevel=3,
         )
     return _rendered(tokenizer, "".join([*before, prompt, *after]), ids, [True] * len(ids))
 

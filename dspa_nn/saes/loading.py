@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import warnings
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dspa_nn.errors import DSPAWarning, SAEError
+from dspa_nn.errors import SAEError
 from dspa_nn.graph.encode import Encoder
+from dspa_nn.progress import warn
 from dspa_nn.saes.compatibility import residual_layer
 from dspa_nn.saes.loaded import LoadedSAE, rule_of
 from dspa_nn.saes.sources import SAEConfig, open_source
@@ -82,12 +82,10 @@ def _check_hook(cfg: SAEConfig, hook_name: str | None, sae_id: str) -> None:
             "use an SAE that reconstructs what it reads"
         )
     if cfg.normalize_activations in _FOLDED:
-        warnings.warn(
+        warn(
             f"the SAE {sae_id} was trained with normalize_activations="
             f"{cfg.normalize_activations!r}, which was not folded into its weights and is ignored "
             "at run time, as SAELens does: fold it and save the SAE again if it encodes badly",
-            DSPAWarning,
-            stacklevel=3,  # the caller of load_sae
         )
 
 

@@ -1,9 +1,10 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply, attach; and other ways to steer."""
 
 from dspa_nn.steering.dspa import DSPA
+from dspa_nn.steering.edits import Edit, SteeredPass
 from dspa_nn.steering.fit import fit_merged
 from dspa_nn.steering.hooks import Attachment
-from dspa_nn.steering.log import Edit, EditLog, SteeredPass, received
+from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.method import DSPAMethod, Intervention, SteeringMethod
 from dspa_nn.steering.options import (
     CountOptions,
@@ -20,6 +21,7 @@ from dspa_nn.steering.options import (
 )
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.planning import padded
+from dspa_nn.steering.warnings import received
 
 __all__ = [
     "DSPA",

@@ -16,7 +16,7 @@ from dspa_nn.models import get_preset, load_model
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.fit import fit_triples
 from dspa_nn.steering.hooks import Attachment, attach
-from dspa_nn.steering.log import EditLog, warn_if_unsteered
+from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import (
     COUNT,
     PLANNED,
@@ -32,6 +32,7 @@ from dspa_nn.steering.options import (
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.planning import plan
+from dspa_nn.steering.warnings import warn_beforehand, warn_if_unsteered
 from dspa_nn.triples import Prompt
 
 
@@ -207,7 +208,8 @@ class DSPA(ModelAndSAEs):
         prompts = None if prompt is None else self.prompt_batch(prompt)
         length = options.get("prompt_length")
         record = apply(steerer, self.paths, prompts, length, warn_if_unsteered)
-        return save(EditLog(record))
+        warn_beforehand(record)
+        return save(EditLog(record, self.facts.tokenizer))
 
     @overload
     def plan(

@@ -4,7 +4,10 @@ What is planned and edited is decided by the same `Steering` that nnsight's work
 way in which hidden states reach it is another.
 """
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,57 +18,121 @@ from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.blocks import hidden_states, with_hidden_states
 from dspa_nn.graph.calls import (
+    attached,
+    check_compiled,
+    check_outside_blocks,
     check_padding,
     check_settings,
+    compiled_parts,
     note_settings,
+    says_compile,
     setting_of,
+    would_compile,
 )
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.steer import Steering
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import as_local, read_facts
+from dspa_nn.models import ModelFacts, as_local, read_facts
+from dspa_nn.progress import warn
 from dspa_nn.shipping import Reduced
-from dspa_nn.steering.log import EditLog, warn_if_unsteered
+from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import PromptOrPrompts, RunOptions, run_settings
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
+from dspa_nn.steering.warnings import warn_beforehand, warn_if_unsteered
+
+# A log holds tensors as wide as the SAEs: a process that serves keeps the last ones alone.
+KEPT_LOGS = 64
+
+
+class CallState(threading.local):
+    """What one thread's calls of the model are at: several threads may run one model at once.
+
+    Attributes:
+        run: the run under way, or None.
+        generating: whether that is `generate`.
+        chosen: prompt and prompt_length, where this thread has set them.
+    """
+
+    def __init__(self) -> None:
+        self.run: Steering | None = None
+        self.generating = False
+        self.chosen: dict[str, Any] = {}
 
 
 class Attachment(EditLog):
     """Hooks on one model. It is the edit log of the last run under them, and holds those before.
 
+    Several threads may run the model under it: each call has a state, a prompt and a log.
+
     Attributes:
-        logs: one `EditLog` per run (a `generate` or a single forward), oldest first. All are
-            kept; a process that steers many runs empties it with `edits.logs.clear()`.
-        prompt: what `render` returned for the next run (a list for a batch), or None.
-        prompt_length: for single forwards: tokens of the prompt, an int or one a row, or None.
+        logs: an `EditLog` of each of the last 64 runs (a `generate` or a single forward), oldest
+            first, in the order in which they began.
+        runs: how many runs there were.
+        steers: True: by it graph code knows the hooks of an attachment.
     """
+
+    steers = True
 
     def __init__(
         self,
         dspa: ModelAndSAEs,
         model: Any,
+        facts: ModelFacts,
         map: ConditionalDifferenceMap | Plan | Sequence[Plan],
         options: RunOptions,
     ) -> None:
         given, chosen = run_settings("attach", options)
-        self.prompt: PromptOrPrompts | None = options.get("prompt")
-        self.prompt_length: int | Sequence[int] | torch.Tensor | None = options.get("prompt_length")
-        self.logs: list[EditLog] = []
-        self._dspa, self._model = dspa, as_local(model)
-        dspa.place_saes(self._model)
+        self._thread = threading.get_ident()
+        self._shared: dict[str, Any] = {
+            name: options.get(name) for name in ("prompt", "prompt_length")
+        }
+        self.logs: deque[EditLog] = deque(maxlen=KEPT_LOGS)
+        self.runs = 0
+        self._dspa, self._model = dspa, model
+        self._paths = [facts.block(layer) for layer in (dspa.input_layer, dspa.output_layer)]
+        dspa.place_saes(model, self._paths)
         self._steerer = dspa.steerer(map, given, **chosen)
-        super().__init__(Record(self._steerer.options))
-        self._blocks = [self._model.get_submodule(path) for path in dspa.paths]
+        super().__init__(Record(self._steerer.options), dspa.facts.tokenizer)
+        self._blocks = [model.get_submodule(path) for path in self._paths]
         self._handles: list[Any] = []
-        self._run: Steering | None = None
-        self._generating = False
+        self._state = CallState()
+
+    @property
+    def prompt(self) -> PromptOrPrompts | None:
+        """What `render` returned for the next run (a list for a batch), or None.
+
+        It holds for the thread that sets it; set where `attach` was called, for all that set none.
+        """
+        return self._choice("prompt")
+
+    @prompt.setter
+    def prompt(self, value: PromptOrPrompts | None) -> None:
+        self._choose("prompt", value)
+
+    @property
+    def prompt_length(self) -> int | Sequence[int] | torch.Tensor | None:
+        """For single forwards: tokens of the prompt, an int or one a row, or None; as `prompt`."""
+        return self._choice("prompt_length")
+
+    @prompt_length.setter
+    def prompt_length(self, value: int | Sequence[int] | torch.Tensor | None) -> None:
+        self._choose("prompt_length", value)
+
+    def _choice(self, name: str) -> Any:
+        return self._state.chosen.get(name, self._shared[name])
+
+    def _choose(self, name: str, value: object) -> None:
+        shared = threading.get_ident() == self._thread
+        (self._shared if shared else self._state.chosen)[name] = value
 
     def __enter__(self) -> "Attachment":
-        if "generate" in vars(self._model):
+        check_outside_blocks("attach")
+        if any(attached(module) for module in [self._model, *self._model.modules()]):
             raise SteeringError(
                 "this model is steered by another attach already; leave that context first"
             )
+        check_compiled(self._model, self._paths)
         read, write = self._blocks
         self._handles = [
             self._model.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -77,11 +144,16 @@ class Attachment(EditLog):
         self._model.generate = self._generate
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
         del self._model.generate
+        if kind is None and compiled_parts(self._model, self._paths):
+            warn(
+                "the model was compiled while attach steered it, so that some runs may have gone "
+                "unsteered; compile it after the context, or not at all"
+            )
 
     def as_shipped(self) -> Reduced:
         """Return what is pickled in its place for NDIF: the last run's log."""
@@ -90,15 +162,19 @@ class Attachment(EditLog):
     def __reduce__(self) -> tuple[Any, ...]:
         return EditLog, (self._record,)  # hooks stay on their model
 
-    def _begin(self, ids: Any, mask: Any, generating: bool) -> None:
+    @contextmanager
+    def _beginning(self, ids: Any, mask: Any, generating: bool) -> Generator[Steering]:
+        """A run that begins, and is the thread's current one if nothing is refused inside."""
+        check_compiled(self._model, self._paths)
         mask = torch.ones_like(ids) if mask is None else mask
         length = None if generating else self.prompt_length
         prompts = None if self.prompt is None else self._dspa.prompt_batch(self.prompt)
-        self._run = begin(
-            self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered
-        )
-        self._record = self._run.record
-        self.logs.append(EditLog(self._record))
+        run = begin(self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered)
+        yield run
+        warn_beforehand(run.record)
+        self._state.run, self._record = run, run.record
+        self.runs += 1
+        self.logs.append(EditLog(run.record, self._dspa.facts.tokenizer))
 
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
@@ -107,6 +183,7 @@ class Attachment(EditLog):
                 "generate was called without token ids; pass input_ids, so that the prompt's "
                 "tokens can be told apart"
             )
+        check_ids(ids)
 
         def setting(key: str) -> Any:
             return setting_of(key, kwargs, self._model.generation_config)
@@ -120,49 +197,72 @@ class Attachment(EditLog):
             )
         if mask is not None:
             check_padding(mask)
-        self._begin(ids, mask, True)
-        assert self._run is not None
-        note_settings(self._run.record, setting)
-        self._generating = True
+        state = self._state
+        before = state.run, state.generating
+        with self._beginning(ids, mask, True) as run:
+            note_settings(run.record, setting)
+            if would_compile(setting, kwargs.get("past_key_values")):
+                run.record.uncompiled = says_compile(setting, ids.device)
+                kwargs = {**kwargs, "disable_compile": True}
+        state.generating = True
         try:
             kind: Any = self._model.__class__
             result = kind.generate(self._model, *args, **kwargs)
         finally:
-            self._generating = False
-            run, self._run = self._run, None
-        assert run is not None
+            state.run, state.generating = before if before[1] else (None, False)
         run.finish(getattr(result, "sequences", result))
         return result
 
     def _before(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._generating:
+        if self._state.generating:
             return
         ids = args[0] if args else kwargs.get("input_ids")
         if ids is None:
             raise SteeringError("the model was called without token ids; pass input_ids")
-        check_settings(_unset, kwargs.get("past_key_values"), False)
-        self._begin(ids, kwargs.get("attention_mask"), False)
+        check_ids(ids)
+        check_settings(dict[str, Any]().get, kwargs.get("past_key_values"), False)
+        with self._beginning(ids, kwargs.get("attention_mask"), False):
+            pass
 
     def _read(self, _: Any, __: Any, output: Any) -> None:
-        run = self._run
+        run = self._state.run
         if run is not None and run.record.counts is None and run.steerer.plans is None:
             run.read_prompt(hidden_states(output))
 
     def _edit(self, _: Any, __: Any, output: Any) -> Any:
-        if self._run is None:
-            return None
+        run = self._state.run
+        if run is None:
+            raise SteeringError(
+                "a steered layer was run by something other than the model's generate or forward, "
+                "such as model.model(...) or DataParallel, where no prompt is known; call the "
+                "model itself"
+            )
         hidden = hidden_states(output)
-        edited = self._run.edit(hidden)
+        edited = run.edit(hidden)
         return None if edited is hidden else with_hidden_states(output, edited)
 
     def _after(self, *_: Any) -> None:
-        if not self._generating and self._run is not None:
-            run, self._run = self._run, None
+        state = self._state
+        if not state.generating and state.run is not None:
+            run, state.run = state.run, None
+            run.record.made = 1
             run.finish()
 
 
-def _unset(_: str) -> None:
-    """Stand for the settings of a single forward, which has none."""
+def check_ids(ids: object) -> None:
+    """Refuse what the model is called with where it is no tensor of ids."""
+    if not isinstance(ids, torch.Tensor):
+        what = "what render returned" if hasattr(ids, "prompt_ids") else f"a {type(ids).__name__}"
+        raise SteeringError(
+            f"the model was called with {what}, and takes ids [rows, tokens]; pass "
+            "prompt.ids.unsqueeze(0) of a rendered prompt, or what the tokenizer returned"
+        )
+
+
+_NO_MODEL = (
+    "attach was given a {}, and steers models of transformers that generate; give what "
+    "AutoModelForCausalLM.from_pretrained returned, or dspa.model"
+)
 
 
 def attach(
@@ -177,13 +277,22 @@ def attach(
         SteeringError: another model than the DSPA's, or what `apply` refuses.
         MapError: a map of another model or SAE.
     """
-    given, known = read_facts(model, dspa.facts.tokenizer), dspa.facts
+    check_outside_blocks("attach")
+    if not isinstance(getattr(model, "_module", model), nn.Module):
+        raise SteeringError(_NO_MODEL.format(type(model).__name__))
+    module = as_local(model)
+    # An adapter of PEFT wraps the model; its layers are changed in place, and so are the hooks'.
+    module = getattr(module, "get_base_model", lambda: module)()
+    if not hasattr(module, "config") or not hasattr(module, "generate"):
+        raise SteeringError(_NO_MODEL.format(type(module).__name__))
+    check_compiled(module, [])
+    given, known = read_facts(module, dspa.facts.tokenizer), dspa.facts
     if (given.n_layers, given.d_model) != (known.n_layers, known.d_model):
         raise SteeringError(
             f"attach was given a model of {given.n_layers} layers of width {given.d_model}, and "
             f"the DSPA is of {known.model_id} with {known.n_layers} of {known.d_model}; give a "
             "model of the same kind"
         )
-    attachment = Attachment(dspa, model, map, options)
-    dspa.check_weights(map, model)  # those of this model, which need not be `dspa.model`
+    attachment = Attachment(dspa, module, given, map, options)
+    dspa.check_weights(map, module)  # those of this model, which need not be `dspa.model`
     return attachment

@@ -1,55 +1,20 @@
 """EditLog: what was edited in one steered run, and why nothing was where nothing was."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float64, Int
 from torch import Tensor
 
-from dspa_nn.errors import DSPAWarning
 from dspa_nn.graph.record import Record
 from dspa_nn.shipping import Reduced, Shipped, reduce_log
+from dspa_nn.steering.edits import Edit, SteeredPass, share_of
 from dspa_nn.steering.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     import pandas
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One latent moved on one token: its value before and after, and M_t, the token's strongest."""
-
-    row: int
-    position: int
-    token_id: int
-    latent: int
-    before: float
-    after: float
-    strongest: float
-
-
-class SteeredPass(NamedTuple):
-    """One pass of the model through the output layer, as the run recorded it.
-
-    Attributes:
-        step: which pass of the run, from 0; start: position of its first entry in the row.
-        before: planned latents as encoded, after: as edited, strongest: each token's M_t.
-        norm: norm of the residual stream's change. steered: positions that were steered, those fed
-            to rows that had ended left out. edited: where a planned latent changed.
-    """
-
-    step: int
-    start: int
-    before: Float[Tensor, "rows positions k"]
-    after: Float[Tensor, "rows positions k"]
-    strongest: Float[Tensor, "rows positions"]
-    norm: Float[Tensor, "rows positions"]
-    steered: Bool[Tensor, "rows positions"]
-    edited: Bool[Tensor, "rows positions k"]
 
 
 class EditLog(Shipped):
@@ -73,8 +38,9 @@ class EditLog(Shipped):
     sequences, where those multiply it).
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, tokenizer: Any = None) -> None:
         self._record = record
+        self._tokenizer = tokenizer
 
     def as_shipped(self) -> Reduced:
         """Return what is pickled in its place for NDIF."""
@@ -171,6 +137,33 @@ class EditLog(Shipped):
         norms = [one.norm[one.steered].double().cpu() for one in self.passes()]
         return torch.cat(norms) if norms else torch.zeros(0, dtype=torch.float64)
 
+    def shares(self) -> Float64[Tensor, " tokens"]:
+        """Return the norm of each change over that of the residual stream before it.
+
+        Example:
+            >>> bool((edits.shares() >= 0).all())
+            True
+
+        One for each steered token, in the order of `norms`.
+        """
+        shares = [share_of(one)[one.steered.cpu()] for one in self.passes()]
+        return torch.cat(shares) if shares else torch.zeros(0, dtype=torch.float64)
+
+    def shares_by_row(self) -> list[float]:
+        """Return the mean of `shares` over the steered tokens of each row; 0 where there are none.
+
+        Example:
+            >>> len(edits.shares_by_row()) == edits.rows
+            True
+        """
+        total = torch.zeros(self.rows, dtype=torch.float64)
+        tokens = torch.zeros(self.rows, dtype=torch.float64)
+        for one in self.passes():
+            steered = one.steered.cpu()
+            total += (share_of(one) * steered).sum(-1)
+            tokens += steered.sum(-1)
+        return [float(share) for share in total / tokens.clamp(min=1)]
+
     def __iter__(self) -> Iterator[Edit]:
         record = self._record
         planned = None
@@ -198,6 +191,28 @@ class EditLog(Shipped):
         import pandas
 
         return pandas.DataFrame([vars(edit) for edit in self], columns=list(Edit.__annotations__))
+
+    def missed(self) -> str | None:
+        """Say that passes of the run went unsteered, in one sentence, or return None.
+
+        Every pass of `generate` makes one token, so the passes that the output layer took part in
+        are held against the tokens made. Beams may have passed more often than the best of them
+        is long.
+        """
+        made, seen = self._record.made, self.steps
+        if made is None or made == seen or (self._record.beams and seen > made):
+            return None
+        if seen < made:
+            return (
+                f"the steered layers were seen in {seen} of the {made} passes of this run, and the "
+                "others went unsteered; compiled code and replaced layers pass hooks by, so steer "
+                "the model as it was loaded, without torch.compile"
+            )
+        return (
+            f"the steered layers were passed {seen} times for {made} new tokens, and every pass "
+            "was steered as one of the run's; do not call the model inside a logits processor or "
+            "a stopping criterion of the run"
+        )
 
     def reason(self) -> str | None:
         """Say why nothing was edited, in one sentence, or return None where something was."""
@@ -243,39 +258,13 @@ class EditLog(Shipped):
             lines.append(f"  most edited latents (times): {often}")
             edits, change = total / tokens, float(norms.mean())
             lines.append(f"  {edits:.2f} edits and {change:.3f} change in norm per token")
+            shares = self.shares()
+            lines.append(
+                f"  moved by {float(shares.mean()):.1%} of the residual stream's norm on average, "
+                f"at most {float(shares.max()):.1%}"
+            )
         else:
             lines.append(f"  nothing was edited: {self.reason()}")
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def warn_if_unsteered(record: Record) -> None:
-    """Warn, in one sentence each, of a run that edited nothing and of prompts counted whole."""
-    log = EditLog(record)
-    if record.markup is not None and bool(record.markup.any()):
-        warnings.warn(
-            "the map was fitted on the messages' own tokens, but this prompt holds template markup "
-            "and every token of it was counted; pass prompt=dspa.render(messages)",
-            DSPAWarning,
-            stacklevel=2,
-        )
-    lengths: list[int] = [] if record.lengths is None else record.lengths.tolist()
-    empty = [row for row, length in enumerate(lengths) if not length]
-    if empty and len(empty) < log.rows:
-        warnings.warn(
-            f"rows {empty} have no prompt token that counts, so nothing is planned for them",
-            DSPAWarning,
-            stacklevel=2,
-        )
-    reason = log.reason()
-    if reason is not None:
-        warnings.warn(f"nothing was steered: {reason}", DSPAWarning, stacklevel=2)
-
-
-def received(state: dict[str, Any]) -> EditLog:
-    """Build the log of a run that took place on NDIF, and warn as a local run would have."""
-    record = Record(state["options"])
-    vars(record).update(state)
-    warn_if_unsteered(record)
-    return EditLog(record)

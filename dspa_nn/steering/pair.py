@@ -122,16 +122,19 @@ class ModelAndSAEs(Shipped):
     def _saes(self) -> tuple[LoadedSAE, LoadedSAE]:
         return self.input_sae, self.output_sae
 
-    def place_saes(self, model: nn.Module | None = None) -> None:
+    def place_saes(
+        self, model: nn.Module | None = None, paths: Sequence[str] | None = None
+    ) -> None:
         """Put each SAE beside the layer that it reads, or on `sae_device`.
 
         Every run begins with it, since a model may have been loaded, or moved, in between.
-        model: another one of the same kind, which is steered in place of `self.model`.
+        model: another one of the same kind, which is steered in place of `self.model`; paths:
+            where its two blocks are.
         """
         steered = self.model if model is None else model
         devices = [
             self.sae_device or (layer_device(steered, path) if follows else None)
-            for path, follows in zip(self.paths, self._follows, strict=True)
+            for path, follows in zip(paths or self.paths, self._follows, strict=True)
         ]
         # Nothing is ever decoded with the input SAE.
         self.input_sae = placed(self.input_sae, devices[0], decoder=False)

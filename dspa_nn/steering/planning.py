@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dspa_nn.counts import takes_positions
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
+from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import PromptReader
 from dspa_nn.models import evaluating, require_weights
 from dspa_nn.prompts import is_batch
@@ -34,6 +35,7 @@ def plan(
     Raises:
         SteeringError: a keyword that planning does not know, or a setting out of range.
     """
+    check_outside_blocks("plan")
     given, chosen = plan_settings(options)
     if not remote:
         require_weights(dspa.model, "plan")

@@ -1,0 +1,49 @@
+"""One edit, and one pass of the model through the output layer, as a log tells of them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One latent moved on one token: its value before and after, and M_t, the token's strongest."""
+
+    row: int
+    position: int
+    token_id: int
+    latent: int
+    before: float
+    after: float
+    strongest: float
+
+
+class SteeredPass(NamedTuple):
+    """One pass of the model through the output layer, as the run recorded it.
+
+    Attributes:
+        step: which pass of the run, from 0; start: position of its first entry in the row.
+        before: planned latents as encoded, after: as edited, strongest: each token's M_t.
+        norm: norm of the residual stream's change; stream: norm of what was changed.
+        steered: positions that were steered, those fed to rows that had ended left out.
+        edited: where a planned latent changed.
+    """
+
+    step: int
+    start: int
+    before: Float[Tensor, "rows positions k"]
+    after: Float[Tensor, "rows positions k"]
+    strongest: Float[Tensor, "rows positions"]
+    norm: Float[Tensor, "rows positions"]
+    stream: Float[Tensor, "rows positions"]
+    steered: Bool[Tensor, "rows positions"]
+    edited: Bool[Tensor, "rows positions k"]
+
+
+def share_of(one: SteeredPass) -> Float64[Tensor, "rows positions"]:
+    """Norm of the change over that of the stream; 0 where the stream itself is 0."""
+    norm, stream = one.norm.double().cpu(), one.stream.double().cpu()
+    return torch.where(stream > 0, norm / stream, 0.0)

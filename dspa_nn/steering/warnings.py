@@ -1,0 +1,54 @@
+"""What a run warns of, before it and after it, here and on its way back from NDIF."""
+
+from typing import Any
+
+from dspa_nn.graph.record import Record
+from dspa_nn.progress import warn
+from dspa_nn.steering.log import EditLog
+
+# A mean move beyond which texts fall apart: see docs/method.md.
+LARGEST_SHARE = 0.9
+
+
+def warn_beforehand(record: Record) -> None:
+    """Warn, in one sentence each, of what is known of a run before the model is run."""
+    if record.markup is not None and bool(record.markup.any()):
+        warn(
+            "the map was fitted on the messages' own tokens, but this prompt holds template markup "
+            "and every token of it was counted; pass prompt=dspa.render(messages)"
+        )
+    if record.uncompiled:
+        warn(
+            "generate was asked to compile the model, and compiled code leaves edits out, so this "
+            "run is not compiled; pass disable_compile=True, or leave out compile_config and "
+            "cache_implementation"
+        )
+
+
+def warn_if_unsteered(record: Record) -> None:
+    """Warn, in one sentence each, of a run that was not steered, or not throughout, or too far."""
+    log = EditLog(record)
+    lengths: list[int] = [] if record.lengths is None else record.lengths.tolist()
+    empty = [row for row, length in enumerate(lengths) if not length]
+    if empty and len(empty) < log.rows:
+        warn(f"rows {empty} have no prompt token that counts, so nothing is planned for them")
+    reason, missed = log.reason(), log.missed()
+    if missed is not None:
+        warn(missed)
+    elif reason is not None:
+        warn(f"nothing was steered: {reason}")
+    far = [row for row, share in enumerate(log.shares_by_row()) if share > LARGEST_SHARE]
+    if far:
+        warn(
+            f"the residual stream of rows {far} was moved by more than {LARGEST_SHARE:.0%} of its "
+            "norm on average, beyond which texts fall apart; lower alpha, or k_diff"
+        )
+
+
+def received(state: dict[str, Any]) -> EditLog:
+    """Build the log of a run that took place on NDIF, and warn as a local run would have."""
+    record = Record(state["options"])
+    vars(record).update(state)
+    warn_beforehand(record)
+    warn_if_unsteered(record)
+    return EditLog(record)
