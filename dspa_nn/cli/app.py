@@ -7,11 +7,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dspa_nn._version import __version__
 from dspa_nn.errors import DSPAError, DSPAWarning
 
 # Name of a subcommand -> the module of `cli/` that defines it, and its line in `dspa --help`.
@@ -80,6 +81,9 @@ class _Commands(TyperGroup):
             except DSPAError as error:
                 typer.echo(f"dspa: {error}", err=True)
                 sys.exit(1)
+            except KeyboardInterrupt:
+                typer.echo("dspa: stopped: run the same command again to start over", err=True)
+                sys.exit(130)
 
 
 app = typer.Typer(
@@ -93,6 +97,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"dspa-nn {__version__}")
+        raise typer.Exit
+    return asked
+
+
 @app.callback()
-def every_command() -> None:
+def every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
     """Typer makes a group of commands only of an app that has a callback."""

@@ -1,16 +1,23 @@
 """`dspa fit` and `dspa merge`: from preference triples, or from counted shards, to a saved map."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
+from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Chat,
     Gate,
+    InputSAE,
     KDiff,
+    Layers,
     MaxEntries,
+    Model,
+    OutputSAE,
     Percentile,
     Preset,
     PromptTokens,
@@ -19,16 +26,21 @@ from dspa_nn.cli.options import (
 from dspa_nn.counts import CountRun, check_shard, shard_folder
 from dspa_nn.errors import CountsError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
-from dspa_nn.progress import quiet_loaders
-from dspa_nn.steering import DSPA, fit_merged
+from dspa_nn.steering import fit_merged
 from dspa_nn.triples import load_triples
 
 
 def fit(
-    source: Annotated[str, typer.Argument(help="JSON Lines, Parquet, or a datasets name.")],
+    source: Annotated[str, typer.Argument(help="JSON Lines, CSV, Parquet, or a datasets name.")],
     out: Annotated[Path, typer.Option(help="Folder for the map; with --shards, for all shards.")],
     preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    input_sae: InputSAE = None,
+    output_sae: OutputSAE = None,
+    layers: Layers = None,
     chat: Chat = False,
+    split: Annotated[str, typer.Option(help="Of a data set; files have none.")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many triples.")] = None,
     percentile: Percentile = None,
     k_diff: KDiff = None,
     gate: Gate = None,
@@ -48,16 +60,32 @@ def fit(
         max_entries=max_entries, prompt_tokens=prompt_tokens,
     )  # fmt: skip
     part = _part(shards, shard, options)
-    triples = load_triples(source, chat=chat)
-    with quiet_loaders():
-        dspa = DSPA.from_preset(preset)
-    if part is None:
-        _save(dspa.fit(triples, checkpoint=checkpoint, **options), out)
-        return
-    index, number = part
-    run = CountRun(dspa, triples)
-    typer.echo(run.keep(out, shard=index, shards=number, checkpoint=checkpoint))
-    typer.echo(f"saved in {shard_folder(out, index, number)}")
+    triples = load_triples(source, chat=chat, split=split, limit=limit)
+    dspa = build(preset, model, input_sae, output_sae, layers)
+    with _resumable(checkpoint):
+        if part is None:
+            _save(dspa.fit(triples, checkpoint=checkpoint, **options), out)
+            return
+        index, number = part
+        run = CountRun(dspa, triples)
+        typer.echo(run.keep(out, shard=index, shards=number, checkpoint=checkpoint))
+        typer.echo(f"saved in {shard_folder(out, index, number)}")
+
+
+@contextmanager
+def _resumable(checkpoint: Path | None) -> Generator[None, None, None]:
+    """Where Ctrl-C stops a run, say how to go on; whatever is on disk by then is whole."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = (
+            f"what was counted is in {checkpoint}, and the same command goes on from there"
+            if checkpoint
+            else "nothing was kept; with --checkpoint FOLDER the same command would go on from "
+            "where it stopped"
+        )
+        typer.echo(f"dspa: stopped: {how}", err=True)
+        raise typer.Exit(130) from None
 
 
 def merge(

@@ -30,6 +30,14 @@ def option(name: str) -> Any:
 
 
 Preset = Annotated[str, typer.Option(help="Model, layers and SAEs.")]
+# Another model than a preset's. Layers that are left out are those that the SAEs name.
+Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model, for the preset's.")]
+InputSAE = Annotated[str | None, typer.Option(help="Folder or release/sae_id; with --output-sae.")]
+OutputSAE = Annotated[str | None, typer.Option(help="Folder or release/sae_id; with --input-sae.")]
+Layers = Annotated[
+    str | None,
+    typer.Option(metavar="IN,OUT", help="Decoder blocks, from 0; left out, those of the SAEs."),
+]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length of an answer, in tokens.")]
 Chat = Annotated[
     bool,

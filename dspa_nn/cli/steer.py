@@ -4,26 +4,33 @@ from typing import Annotated, Any
 
 import typer
 
+from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
     Chat,
+    InputSAE,
     KDiff,
     KPrompt,
+    Layers,
     MaxNewTokens,
     Mode,
+    Model,
+    OutputSAE,
     Preset,
     PromptRule,
 )
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.progress import quiet_loaders
-from dspa_nn.steering import DSPA
 
 
 def steer(
     map_folder: Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")],
     text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say to the model.")],
     preset: Preset = DEFAULT_PRESET,
+    model: Model = None,
+    input_sae: InputSAE = None,
+    output_sae: OutputSAE = None,
+    layers: Layers = None,
     chat: Chat = False,
     max_new_tokens: MaxNewTokens = 64,
     alpha: Alpha = None,
@@ -34,14 +41,13 @@ def steer(
 ) -> None:
     """Answer a prompt twice, unsteered and steered, and say what was edited."""
     fitted = ConditionalDifferenceMap.load(map_folder)
-    with quiet_loaders():
-        dspa = DSPA.from_preset(preset)
-    model: Any = dspa.model
+    dspa = build(preset, model, input_sae, output_sae, layers)
+    steered_model: Any = dspa.model
     prompt = dspa.render([{"role": "user", "content": text}] if chat else text)
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
-    with model.generate(prompt.ids, **settings) as tracer:
+    with steered_model.generate(prompt.ids, **settings) as tracer:
         plain = tracer.result.save()
-    with model.generate(prompt.ids, **settings) as tracer:
+    with steered_model.generate(prompt.ids, **settings) as tracer:
         edits = dspa.apply(
             fitted,
             prompt=prompt,
@@ -53,7 +59,7 @@ def steer(
         )
         steered = tracer.result.save()
     for name, ids in (("unsteered", plain), ("steered", steered)):
-        answer = model.tokenizer.decode(ids[0, len(prompt.ids) :], skip_special_tokens=True)
+        answer = steered_model.tokenizer.decode(ids[0, len(prompt.ids) :], skip_special_tokens=True)
         typer.echo(f"{name}:\n{answer}\n")
     typer.echo(edits.plans[0])
     typer.echo(edits)

@@ -10,7 +10,7 @@ from dspa_nn.models.facts import (
     require_weights,
 )
 from dspa_nn.models.fingerprint import Fingerprint
-from dspa_nn.models.loading import load_model
+from dspa_nn.models.loading import load_model, load_named
 from dspa_nn.models.presets import (
     PRESETS,
     Architecture,
@@ -33,6 +33,7 @@ __all__ = [
     "for_ndif",
     "get_preset",
     "load_model",
+    "load_named",
     "model_path",
     "preset_of",
     "read_facts",

