@@ -42,13 +42,13 @@ def on_disk(folder: str | os.PathLike[str]) -> Path:
 
 def hub_answers() -> bool:
     """Ask in three seconds what the hub's client would find out, loudly, in half a minute."""
-    hub = untyped("huggingface_hub")
-    if hub.constants.HF_HUB_OFFLINE:
+    constants = untyped("huggingface_hub.constants")
+    if constants.HF_HUB_OFFLINE:
         return False
     if getproxies():
         return True
     try:
-        host = urlsplit(str(hub.constants.ENDPOINT)).hostname
+        host = urlsplit(str(constants.ENDPOINT)).hostname
         socket.create_connection((host, 443), timeout=3).close()
     except OSError:
         return False
@@ -64,7 +64,7 @@ def without_waiting() -> Generator[None, None, None]:
 
     Left to itself it tries again for most of a minute.
     """
-    constants = untyped("huggingface_hub").constants
+    constants = untyped("huggingface_hub.constants")
     before: bool = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = not hub_answers()
     try:

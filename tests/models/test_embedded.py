@@ -2,7 +2,7 @@
 
 import subprocess
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 from dspa_nn.errors import FileError

@@ -126,7 +126,7 @@ def test_a_mistyped_release_is_no_hub_repository(hub):
 def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(monkeypatch):
     import time
 
-    import huggingface_hub
+    import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://nothing.invalid")
