@@ -89,10 +89,20 @@ $(INSTALLED)%: | $(BIN)/python
 	@$(BIN)/python -m pip install -c constraints.txt -e '.[$*]' $(QUIET)
 	@touch '$@'
 
+# Tests run with 3.11, and the pins of constraints.txt are those of 3.11; a later one is taken where
+# there is no 3.11, and said.
+PYTHONS := python3.11 python3.12 python3.13 python3.14 python3
+FROM_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
+
 $(BIN)/python:
-	@python=$$(command -v python3.11 || command -v python3 || true); \
-	if [ -z "$$python" ] || ! "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
-	  echo "Python 3.11 is needed, and neither python3.11 nor a python3 of that version is on the PATH: install it, then run make again." >&2; \
+	@python=; for name in $(PYTHONS); do \
+	  if command -v $$name > /dev/null && $$name -c '$(FROM_3_11)'; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Python 3.11 or later is needed, and there is none on the PATH: install it, then run make again." >&2; \
 	  exit 1; \
 	fi; \
-	"$$python" -m venv $(VENV)
+	if ! $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  echo "$$($$python --version) is used; only Python 3.11 is tested, and versions pinned in constraints.txt may be missing for another." >&2; \
+	fi; \
+	$$python -m venv $(VENV)
