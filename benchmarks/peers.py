@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks._report import options, ratio, run_interleaved, write
 from benchmarks._steering import Scene, huggingface
-from dspa_nn.models import get_preset, model_path
+from dspa_nn.models import as_local, get_preset, model_path
 
 Run = Callable[[int], Any]
 PRESET = "smollm2-135m-instruct"
@@ -216,7 +216,7 @@ def alone(name: str, folder: Path) -> None:
     if name in OURS:
         scene = Scene(1, map=str(folder / "map"))
         # One model in the process, as a user has.
-        scene.hf = scene.dspa.model._module
+        scene.hf = as_local(scene.dspa.model)
         getattr(scene, OURS[name])(8)
     else:
         given = Given(**json.loads((folder / "given.json").read_text(encoding="utf-8")))

@@ -69,18 +69,19 @@ def overhead(seconds: dict[str, list[float]], tokens: int, **at: int) -> dict[st
 def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
     """Microseconds of the parts of a step, each right after a pass of the model, as it runs."""
     from dspa_nn.graph.apply import begin
+    from dspa_nn.steering import run_settings
 
-    given = dict.fromkeys(("alpha", "k_prompt", "k_diff", "mode", "prompt_rule"))
-    steerer = scene.dspa.steerer(scene.map, given | {"positions": "response"}, None, None)
-    prompts = [(own.prompt_ids, own.content) for own in scene.prompts]
+    given, _ = run_settings("apply", {})
+    steerer = scene.dspa.steerer(scene.map, given)
+    prompts = [(prompt.prompt_ids, prompt.content) for prompt in scene.prompts]
     encoder, taken = scene.dspa.output_sae.encoder, {}
     layers = scene.dspa.input_layer, scene.dspa.output_layer
 
     def timed(name: str, part: Callable[[], object]) -> object:
         start = time.perf_counter()
-        found = part()
+        result = part()
         taken.setdefault(name, []).append((time.perf_counter() - start) * 1e6)
-        return found
+        return result
 
     with torch.no_grad():
         out = scene.hf(scene.ids, attention_mask=scene.mask, output_hidden_states=True)

@@ -19,11 +19,19 @@ _LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} so far, {remaining} to 
 
 
 class _Lines:
-    """Standard error, where what tqdm would draw over and over becomes a line each time."""
+    """Standard error, where what tqdm would draw over and over becomes a line each time.
+
+    tqdm draws the end of a step twice when its last update was due to be drawn anyway; a line is
+    written once for each count.
+    """
+
+    last = ""
 
     def write(self, drawn: str) -> int:
         line = drawn.strip()
-        if line:
+        count = line.partition(",")[0]
+        if line and count != self.last:
+            self.last = count
             sys.stderr.write(line + "\n")
         return len(drawn)
 

@@ -6,10 +6,10 @@
 Maps are fitted on the demo's fitting triples, and every setting is scored on its development
 triples; the test triples are never read. First the ways of counting and voting (percentile,
 prompt_tokens, prompt_rule, k_prompt) are ranked by held-out accuracy, which costs no run of the
-model; the best of each rule then meet every k_diff, mode and alpha, scored by the mean change of
-the margin per token. A setting that moves the model further than `--kl` nats per token, or whose
-answers have a perplexity ratio above `--perplexity`, is left out: strong edits gain margin at the
-expense of fluency.
+model. The best of each rule are then tried with every k_diff, mode and alpha, and scored by the
+mean change of the margin per token. A setting that moves the model further than `--kl` nats per
+token, or whose answers have a perplexity ratio above `--perplexity`, is left out: strong edits gain
+margin at the expense of fluency.
 
 The model runs up to the output layer once for each batch, and for each setting from there on.
 """
@@ -20,7 +20,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,8 +28,9 @@ import torch
 import dspa_nn as dn
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import Margins, accuracy, answer, bootstrap, margins, surprise, warmth
+from dspa_nn.graph.settings import DEFAULTS, FIT_SETTINGS, PLAN_SETTINGS
 from dspa_nn.progress import show_progress
-from dspa_nn.steering import DSPAMethod
+from dspa_nn.steering import DSPAMethod, SteeringOptions
 from dspa_nn.triples import DemoRow, read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
@@ -44,12 +45,13 @@ Setting = dict[str, Any]
 
 def voting_settings() -> list[Setting]:
     """Every way of counting and voting; k_prompt matters to the density rule alone."""
-    found = []
+    settings: list[Setting] = []
+    unused = {"k_prompt": DEFAULTS["k_prompt"]}
     for percentile, tokens in itertools.product(PERCENTILES, PROMPT_TOKENS):
-        own = {"percentile": percentile, "prompt_tokens": tokens}
-        found += [own | {"prompt_rule": "density", "k_prompt": k} for k in K_PROMPTS]
-        found += [own | {"prompt_rule": rule, "k_prompt": 32} for rule in ("gated", "centred")]
-    return found
+        counting = {"percentile": percentile, "prompt_tokens": tokens}
+        settings += [counting | {"prompt_rule": "density", "k_prompt": k} for k in K_PROMPTS]
+        settings += [counting | {"prompt_rule": rule} | unused for rule in ("gated", "centred")]
+    return settings
 
 
 class Maps:
@@ -61,17 +63,15 @@ class Maps:
 
     def of(self, setting: Setting) -> dn.ConditionalDifferenceMap:
         """The map of a setting."""
-        names = ("percentile", "prompt_tokens", "k_diff")
-        fit = {name: setting[name] for name in names if name in setting}
+        fit: Setting = {name: setting[name] for name in FIT_SETTINGS if name in setting}
         if text(fit) not in self.known:
             self.known[text(fit)] = self.fitting.fit(**fit)
         return self.known[text(fit)]
 
     def method(self, setting: Setting) -> DSPAMethod:
         """Steer by one setting."""
-        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule")
-        options: Any = {name: setting[name] for name in names}
-        return DSPAMethod("", self.dspa, self.of(setting), options)
+        options = {name: setting[name] for name in PLAN_SETTINGS}
+        return DSPAMethod("", self.dspa, self.of(setting), cast(SteeringOptions, options))
 
 
 def rank_votes(maps: Maps, development: ActivationCounts, keep: int) -> list[tuple[float, Setting]]:
@@ -91,11 +91,11 @@ def rank_votes(maps: Maps, development: ActivationCounts, keep: int) -> list[tup
     return best
 
 
-def figures(found: Margins, setting: Setting, kinds: Sequence[str]) -> dict[str, Any]:
+def figures(scored: Margins, setting: Setting, kinds: Sequence[str]) -> dict[str, Any]:
     """The figures of one setting on the development triples."""
-    change = bootstrap(found.change)
+    change = bootstrap(scored.change)
     each = {
-        kind: float(found.change[[own == kind for own in kinds]].mean())
+        kind: float(scored.change[[entry == kind for entry in kinds]].mean())
         for kind in sorted(set(kinds))
     }
     return {
@@ -104,9 +104,9 @@ def figures(found: Margins, setting: Setting, kinds: Sequence[str]) -> dict[str,
         "low": change.low,
         "high": change.high,
         "by_kind": each,
-        "kl": float(found.kl.mean()),
-        "edits": float(found.edits.mean()),
-        "norm": float(found.norm.mean()),
+        "kl": float(scored.kl.mean()),
+        "edits": float(scored.edits.mean()),
+        "norm": float(scored.norm.mean()),
     }
 
 
@@ -118,12 +118,12 @@ def check_answers(
     plain = answer(dspa, prompts)
     before = surprise(dspa, prompts, plain)
     style = np.array([row.sign * warmth(t) for row, t in zip(rows, plain.texts, strict=True)])
-    for own in best:
-        said = answer(dspa, prompts, maps.method(own["setting"]))
+    for entry in best:
+        said = answer(dspa, prompts, maps.method(entry["setting"]))
         after = surprise(dspa, prompts, said)
-        own["perplexity_ratio"] = float(np.exp(np.nanmean(after - before)))
+        entry["perplexity_ratio"] = float(np.exp(np.nanmean(after - before)))
         now = [row.sign * warmth(t) for row, t in zip(rows, said.texts, strict=True)]
-        own["style_change"] = float(np.mean(np.array(now) - style))
+        entry["style_change"] = float(np.mean(np.array(now) - style))
 
 
 def tune(
@@ -153,45 +153,46 @@ def tune(
         measured = margins(
             dspa, triples, [maps.method(setting) for _, setting in grid], advance=advance
         )
-    found = [
-        figures(own, setting, kinds) | {"accuracy": value}
-        for own, (value, setting) in zip(measured[1:], grid, strict=True)
+    scored = [
+        figures(entry, setting, kinds) | {"accuracy": value}
+        for entry, (value, setting) in zip(measured[1:], grid, strict=True)
     ]
-    for own in found:
-        print(line(own))
-    found.sort(key=lambda own: (own["kl"] > options.kl, -own["change"]))
+    for entry in scored:
+        print(line(entry))
+    scored.sort(key=lambda entry: (entry["kl"] > options.kl, -entry["change"]))
     few = development[: options.answers]
-    check_answers(dspa, maps, few, found[: options.check])
-    found.sort(
-        key=lambda own: (
-            own["kl"] > options.kl,
-            own.get("perplexity_ratio", np.inf) > options.perplexity,
-            -own["change"],
+    check_answers(dspa, maps, few, scored[: options.check])
+    scored.sort(
+        key=lambda entry: (
+            entry["kl"] > options.kl,
+            entry.get("perplexity_ratio", np.inf) > options.perplexity,
+            -entry["change"],
         )
     )
-    print(f"\n{len(found)} settings in {time.perf_counter() - start:.0f} s; the best:")
-    for own in found[: options.check]:
-        print(line(own))
-    return found
+    print(f"\n{len(scored)} settings in {time.perf_counter() - start:.0f} s; the best:")
+    for entry in scored[: options.check]:
+        print(line(entry))
+    return scored
 
 
 def text(setting: Setting) -> str:
     return " ".join(f"{name}={value}" for name, value in setting.items())
 
 
-def line(own: dict[str, Any]) -> str:
-    kinds = " ".join(f"{kind} {value:+.4f}" for kind, value in own["by_kind"].items())
+def line(entry: dict[str, Any]) -> str:
+    kinds = " ".join(f"{kind} {value:+.4f}" for kind, value in entry["by_kind"].items())
     answers = ""
-    if "perplexity_ratio" in own:
-        answers = f" perplexity {own['perplexity_ratio']:.2f} style {own['style_change']:+.3f}"
+    if "perplexity_ratio" in entry:
+        answers = f" perplexity {entry['perplexity_ratio']:.2f} style {entry['style_change']:+.3f}"
     return (
-        f"{own['change']:+.4f} [{own['low']:+.4f}, {own['high']:+.4f}] {kinds} kl {own['kl']:.3f} "
-        f"edits {own['edits']:.2f} norm {own['norm']:.1f}{answers}  {text(own['setting'])}"
+        f"{entry['change']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}] {kinds} "
+        f"kl {entry['kl']:.3f} edits {entry['edits']:.2f} norm {entry['norm']:.1f}{answers}  "
+        f"{text(entry['setting'])}"
     )
 
 
 def pair_of(folders: Sequence[str] | None) -> dn.DSPA:
-    """The preset with its own SAEs, or with those of two folders and the layers that they name."""
+    """The preset with its SAEs, or with those of two folders and the layers that they name."""
     preset = dn.DSPA.from_preset(PRESET)
     if folders is None:
         return preset
@@ -227,8 +228,8 @@ def main() -> None:
     for folders in options.pair or [None]:
         dspa = pair_of(folders)
         print(dspa, flush=True)
-        found = tune(dspa, read_demo_rows(), options)
-        results.append({"saes": folders, "dspa": dspa.provenance(), "settings": found})
+        scored = tune(dspa, read_demo_rows(), options)
+        results.append({"saes": folders, "dspa": dspa.provenance(), "settings": scored})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1))
     print(f"written to {options.out}")

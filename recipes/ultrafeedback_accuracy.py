@@ -33,6 +33,7 @@ from dspa_nn.evaluation import (
     ranked,
     selected,
 )
+from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.maps import Gate, PromptTokens
 from dspa_nn.triples import Skipped, read_demo_rows, read_row, ultrafeedback_rows
 
@@ -42,7 +43,7 @@ GATES: tuple[Gate, ...] = ("active", "literal")
 RULES = ("density", "gated", "centred")
 PROMPT_TOKENS: tuple[PromptTokens, ...] = ("content", "all")
 SPARSE_PERCENTILES = (50, 90)
-K_DIFF = 16
+K_DIFF: int = DEFAULTS["k_diff"]
 SCOPES = ("full", "ablate", "both")
 Values = dict[str, list[np.ndarray]]
 

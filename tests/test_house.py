@@ -252,6 +252,7 @@ def test_one_module_of_graph_knows_nnsights_internals(path: Path) -> None:
 NNSIGHT_NAMES = {"CONFIG", "register", "save"}
 NNSIGHT_MODELS = ("nnsight.modeling.transformers", "TransformersModel")
 NNSIGHT_ADAPTER = "dspa_nn.ndif.adapter"
+TORCH_MODULE = "dspa_nn.models.facts"
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
@@ -274,6 +275,9 @@ def test_nnsights_inner_workings_are_known_to_its_adapters_alone(path: Path) -> 
             assert node.value != "interleave", f"{where}: a frame of nnsight's"
         if isinstance(node, ast.Attribute):
             assert not re.match(r"_remote", node.attr), f"{where}: .{node.attr} is nnsight's"
+        if name != TORCH_MODULE:  # the torch module behind a model has one reader
+            named = getattr(node, "attr", None), getattr(node, "value", None)
+            assert "_module" not in named, f"{where}: use models.torch_module"
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

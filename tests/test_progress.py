@@ -36,6 +36,7 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     assert [line.split(",")[0] for line in lines[1:4]] == [
         f"counting: {done} of 3 triples" for done in (1, 2, 3)
     ]
+    assert len(lines) == 4  # the last one is not written twice
 
 
 def test_a_short_step_leaves_a_log_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import TokenisedTriple
 from dspa_nn.graph.count import KEYS_AND_VALUES, Counter
 from dspa_nn.imports import late
+from dspa_nn.models import torch_module
 from dspa_nn.shapes import SparseTable
 
 
@@ -113,7 +114,7 @@ def shares_prompts(model: Any) -> bool:
 
     model: an nnsight model, loaded or not.
     """
-    module = model._module
+    module = torch_module(model)
     if getattr(module, "_is_stateful", False):
         return False
     try:
@@ -128,7 +129,7 @@ def takes_positions(model: Any) -> bool:
 
     model: an nnsight model.
     """
-    return "position_ids" in inspect.signature(model._module.forward).parameters
+    return "position_ids" in inspect.signature(torch_module(model).forward).parameters
 
 
 def to_rows(

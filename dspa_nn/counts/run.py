@@ -15,7 +15,7 @@ from dspa_nn.counts.tokenize import prepare
 from dspa_nn.files import as_path
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import Counter
-from dspa_nn.models import ModelFacts, evaluating, require_weights
+from dspa_nn.models import ModelFacts, evaluating, require_weights, torch_module
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
 from dspa_nn.saes import LoadedSAE
@@ -106,7 +106,7 @@ class CountRun:
         overlong: Overlong = "truncate",
     ) -> None:
         self.dspa = dspa
-        config = getattr(dspa.model, "_module", dspa.model).config
+        config = torch_module(dspa.model).config
         context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
         triples = triples if isinstance(triples, str) else as_triples(triples)
         self.tokenised, skipped = prepare(triples, dspa.facts.tokenizer, context, overlong)
@@ -207,7 +207,7 @@ class CountRun:
             self.dspa.place_saes()
         encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
         chunks = chunks_of(self.tokenised, batches)
-        architecture = type(getattr(model, "_module", model)).__name__
+        architecture = type(torch_module(model)).__name__
         with show_progress("counting", sum(map(len, batches)), "triples", progress) as advance:
             if remote:
                 from dspa_nn.counts.remote import RemoteRunner

@@ -15,28 +15,21 @@ from dspa_nn.evaluation import (
     permuted,
     swapped,
 )
-from dspa_nn.graph.settings import PAPER
+from dspa_nn.graph.settings import DEFAULTS, FIT_SETTINGS, PLAN_SETTINGS
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, fill
 
 TUNED, PAPERS = "map, tuned", "map, paper's settings"
 # arXiv 2603.21461. It names no rule for the vote: "density" is its literal reading.
-PAPERS_STEERING: SteeringOptions = {
-    "alpha": PAPER["alpha"],
-    "k_prompt": PAPER["k_prompt"],
-    "k_diff": PAPER["k_diff"],
-    "mode": PAPER["mode"],
-    "prompt_rule": "density",
-}
+PAPERS_STEERING = cast(SteeringOptions, {name: DEFAULTS[name] for name in PLAN_SETTINGS})
 
 
 def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[DSPAMethod, DSPAMethod]:
     """The map with the preset's settings, and the map of the same triples with the paper's."""
-    names = ("percentile", "k_diff", "prompt_tokens")
-    of_fit: dict[str, Any] = {name: dspa.defaults.get(name) for name in names}
-    steering = fill(dict.fromkeys(PAPERS_STEERING), dspa.defaults)
+    of_fit: dict[str, Any] = fill(dict.fromkeys(FIT_SETTINGS), dspa.defaults)
+    steering = fill(dict.fromkeys(PLAN_SETTINGS), dspa.defaults)
     tuned = DSPAMethod(TUNED, dspa, counts.fit(**of_fit), cast(SteeringOptions, steering))
     # The paper counts every token of the prompt, markup included.
-    paper = counts.fit(percentile=90, k_diff=PAPER["k_diff"], prompt_tokens="all")
+    paper = counts.fit(prompt_tokens="all")
     return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)
 
 

@@ -5,7 +5,7 @@ How much any plan would edit is then arithmetic, without a further run of the mo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -24,7 +24,7 @@ from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.models import evaluating
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering import DSPA, DSPAMethod, run_settings
+from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, run_settings
 from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.
@@ -57,12 +57,12 @@ class Codes:
     decoder: Float[Tensor, "d_out d_model"]
     last: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
-    def settings(self, method: DSPAMethod, **changes: Any) -> dict[str, Any]:
+    def settings(self, method: DSPAMethod, **changes: Unpack[SteeringOptions]) -> dict[str, Any]:
         """All settings of a method: its options, then the map's, the preset's, the defaults."""
         return cast(Any, self._steering(method, changes)).steerer.options
 
     def planned(
-        self, method: DSPAMethod, **changes: Any
+        self, method: DSPAMethod, **changes: Unpack[SteeringOptions]
     ) -> tuple[Int64[Tensor, "triples k"], Int[Tensor, "triples k"]]:
         """Planned output latents of each triple, padded with -1, and the sign of their edits.
 
@@ -85,7 +85,7 @@ class Codes:
         both = torch.cat([record.augment, record.ablate], -1).cpu()
         return both, steering.signs[:, 0].to("cpu", torch.int8)
 
-    def _steering(self, method: DSPAMethod, changes: dict[str, Any]) -> Steering:
+    def _steering(self, method: DSPAMethod, changes: SteeringOptions) -> Steering:
         """A run over the prompts, as `apply` begins it."""
         given, chosen = run_settings("apply", {**method.options, **changes})
         steerer = self.dspa.steerer(method.map, given, **chosen)

@@ -1,6 +1,7 @@
 """Held-out preference accuracy from tables of counts alone: does s(x) . drho rank chosen first?"""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -9,9 +10,20 @@ from jaxtyping import Bool, Float64
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.graph.select import select
 from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.steering import PromptRule
 
 
-def right(values: Any) -> Float64[np.ndarray, " n"]:
+class VotingRule(TypedDict, total=False):
+    """Which prompt latents vote, as in `ConditionalDifferenceMap.score`; None takes the map's.
+
+    >>> rule: VotingRule = {"prompt_rule": "density", "k_prompt": 8}
+    """
+
+    prompt_rule: PromptRule | None
+    k_prompt: int | None
+
+
+def right(values: np.ndarray | Sequence[float]) -> Float64[np.ndarray, " n"]:
     """1 where a signed difference ranks chosen first, 0 where rejected, 0.5 where it is a tie.
 
     Example:
@@ -22,7 +34,7 @@ def right(values: Any) -> Float64[np.ndarray, " n"]:
 
 
 def scores(
-    map: ConditionalDifferenceMap, counts: ActivationCounts, **rule: Any
+    map: ConditionalDifferenceMap, counts: ActivationCounts, **rule: Unpack[VotingRule]
 ) -> Float64[np.ndarray, "n d_out"]:
     """s(x) of every prompt in the table, before any selection, counted as the map was fitted.
 
@@ -58,7 +70,7 @@ def accuracy(
     counts: ActivationCounts,
     *,
     steered: tuple[int, str] | None = None,
-    **rule: Any,
+    **rule: Unpack[VotingRule],
 ) -> Float64[np.ndarray, " n"]:
     """Which held-out triples a map ranks rightly, one value per triple: 1, 0, or 0.5 for a tie.
 

@@ -8,6 +8,7 @@ from dspa_nn.models.facts import (
     for_ndif,
     read_facts,
     require_weights,
+    torch_module,
 )
 from dspa_nn.models.fingerprint import Fingerprint
 from dspa_nn.models.loading import load_model, load_named
@@ -38,4 +39,5 @@ __all__ = [
     "preset_of",
     "read_facts",
     "require_weights",
+    "torch_module",
 ]

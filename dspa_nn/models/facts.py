@@ -53,6 +53,17 @@ class ModelFacts:
         return f"{self.blocks}.{layer}"
 
 
+def torch_module(model: Any) -> Any:
+    """The torch module behind an nnsight model, loaded or not; a torch module is itself.
+
+    >>> torch_module(model) is hf_model, torch_module(hf_model) is hf_model
+    (True, True)
+
+    nnsight has no public name for it: `_module` is named here alone outside the two adapters.
+    """
+    return getattr(model, "_module", model)
+
+
 def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
     """Read the facts of an nnsight `TransformersModel` or of a Hugging Face model.
 
@@ -66,7 +77,7 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
     Raises:
         DSPAError: no list of decoder blocks could be found, or the tokenizer is missing.
     """
-    module = getattr(model, "_module", model)
+    module = torch_module(model)
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     if tokenizer is None:
         raise DSPAError(
@@ -197,7 +208,7 @@ def as_local(model: Any) -> Any:
     require_weights(model, "attach")
     if hasattr(model, "dispatched") and not model.dispatched:
         model.dispatch()
-    module = getattr(model, "_module", model)
+    module = torch_module(model)
     if any(parameter.is_meta for parameter in module.parameters()):
         raise SteeringError(
             f"{type(module).__name__} has no weights on this machine; load it (dispatch=True) or "
@@ -218,7 +229,7 @@ def evaluating(model: Any) -> Generator[None]:
 
     In training mode dropout is on, and the same text gives other activations each time.
     """
-    module = getattr(model, "_module", model)
+    module = torch_module(model)
     training = [child for child in module.modules() if child.training]
     for child in training:
         child.training = False

@@ -9,6 +9,7 @@ from typing import Any
 
 from dspa_nn.graph.adapters import active_adapters, active_in, adapted_layers
 from dspa_nn.imports import untyped
+from dspa_nn.models.facts import torch_module
 
 # Entries of each parameter that are looked at on every call; all of them once, in one sum.
 SAMPLES = 16
@@ -38,7 +39,7 @@ class Fingerprint:
             blocks: dotted path of its decoder blocks.
             last: the last block whose weights count; those above it, and the head, do not.
         """
-        module = getattr(model, "_module", model)
+        module = torch_module(model)
         return {
             "adapters": active_adapters(module),
             "weights": self._read_weights(module, blocks, last),

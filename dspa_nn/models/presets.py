@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
+from dspa_nn.checks import did_you_mean
 from dspa_nn.errors import DSPAError
 from dspa_nn.files import ASSETS
 from dspa_nn.imports import untyped
@@ -215,7 +216,8 @@ def get_preset(name: str) -> Preset:
         DSPAError: there is none of that name.
     """
     if name not in PRESETS:
-        raise DSPAError(f"there is no preset {name!r}; the presets are {', '.join(PRESETS)}")
+        near = did_you_mean(name, tuple(PRESETS))
+        raise DSPAError(f"there is no preset {name!r}{near}; the presets are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 

@@ -2,8 +2,10 @@
 """All that this package knows of nnsight 0.8's inner workings, on the user's side of a remote run.
 
 What is private to nnsight, or may change with its next version, is named here and nowhere else
-outside `graph/` (`tests/test_house.py` holds this to be so). The rest of the toolkit uses
-`from nnsight import CONFIG, register, save` and nnsight's `TransformersModel`.
+outside `graph/` (`tests/test_house.py` holds this to be so), but for two things that lie deeper:
+the torch module behind a model (`models.torch_module`) and the mounted `.save` (`imports.py`). The
+rest of the toolkit uses `from nnsight import CONFIG, register, save` and nnsight's
+`TransformersModel`.
 """
 
 import io

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from dspa_nn.errors import SAEError
+from dspa_nn.models import torch_module
 from dspa_nn.saes.loaded import LoadedSAE
 
 
@@ -15,13 +16,13 @@ def layer_device(model: Any, path: str) -> torch.device | None:
     >>> layer_device(torch.nn.Sequential(torch.nn.Linear(2, 2)), "0")
     device(type='cpu')
     """
-    block = getattr(model, "_module", model).get_submodule(path)
+    block = torch_module(model).get_submodule(path)
     # accelerate keeps the weights of an offloaded layer elsewhere, and runs it here.
     device = getattr(getattr(block, "_hf_hook", None), "execution_device", None)
     if device is None:
         device = next((parameter.device for parameter in block.parameters()), None)
-    found = None if device is None else torch.device(device)
-    return None if found is None or found.type == "meta" else found
+    runs_on = None if device is None else torch.device(device)
+    return None if runs_on is None or runs_on.type == "meta" else runs_on
 
 
 def read_device(device: Any) -> torch.device | None:

@@ -23,6 +23,7 @@ from dspa_nn.steering.options import (
     CountOptions,
     FitKeywords,
     PlanOptions,
+    PromptOrPrompts,
     Prompts,
     Remote,
     RunOptions,
@@ -230,7 +231,12 @@ class DSPA(ModelAndSAEs):
         **options: Unpack[PlanOptions],
     ) -> list[Plan]: ...
     def plan(
-        self, map: object, prompt: Any, *, remote: Remote = False, **options: Unpack[PlanOptions]
+        self,
+        map: ConditionalDifferenceMap,
+        prompt: PromptOrPrompts,
+        *,
+        remote: Remote = False,
+        **options: Unpack[PlanOptions],
     ) -> Plan | list[Plan]:
         """Say what would be steered for a prompt, without generating.
 

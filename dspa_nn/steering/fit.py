@@ -6,6 +6,7 @@ from typing import Any
 
 from dspa_nn.counts import ActivationCounts, merge_shards
 from dspa_nn.errors import CountsError, MapError
+from dspa_nn.graph.settings import FIT_SETTINGS
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap
 from dspa_nn.models import preset_of
 from dspa_nn.steering.options import COUNTING, check_keywords, fill
@@ -41,7 +42,7 @@ def fit_counts(
 
     options: the keywords of `ActivationCounts.fit`; defaults: those of the preset.
     """
-    asked = {name: options.get(name) for name in ("percentile", "k_diff", "prompt_tokens")}
+    asked = {name: options.get(name) for name in FIT_SETTINGS}
     fitted = counts.fit(**{**options, **fill(asked, defaults)})
     fitted.defaults = {**defaults, **fitted.defaults}
     return fitted

@@ -32,11 +32,11 @@ from dspa_nn.graph.calls import (
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.steer import Steering
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import ModelFacts, as_local, read_facts
+from dspa_nn.models import ModelFacts, as_local, read_facts, torch_module
 from dspa_nn.progress import warn
 from dspa_nn.shipping import Reduced
 from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.options import PromptOrPrompts, RunOptions, run_settings
+from dspa_nn.steering.options import PromptLength, PromptOrPrompts, RunOptions, run_settings
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.warnings import warn_beforehand, warn_if_unsteered
@@ -111,12 +111,12 @@ class Attachment(EditLog):
         self._choose("prompt", value)
 
     @property
-    def prompt_length(self) -> int | Sequence[int] | torch.Tensor | None:
-        """For single forwards: tokens of the prompt, an int or one a row, or None; as `prompt`."""
+    def prompt_length(self) -> PromptLength | None:
+        """For single forwards: tokens of the prompt, one number or one per row; as `prompt`."""
         return self._choice("prompt_length")
 
     @prompt_length.setter
-    def prompt_length(self, value: int | Sequence[int] | torch.Tensor | None) -> None:
+    def prompt_length(self, value: PromptLength | None) -> None:
         self._choose("prompt_length", value)
 
     def _choice(self, name: str) -> Any:
@@ -278,7 +278,7 @@ def attach(
         MapError: a map of another model or SAE.
     """
     check_outside_blocks("attach")
-    if not isinstance(getattr(model, "_module", model), nn.Module):
+    if not isinstance(torch_module(model), nn.Module):
         raise SteeringError(_NO_MODEL.format(type(model).__name__))
     module = as_local(model)
     # An adapter of PEFT wraps the model; its layers are changed in place, and so are the hooks'.

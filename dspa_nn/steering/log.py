@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from dspa_nn.graph.record import Record
+from dspa_nn.graph.settings import LOGGED_SETTINGS
 from dspa_nn.shipping import Reduced, Shipped, reduce_log
 from dspa_nn.steering.edits import Edit, SteeredPass, share_of
 from dspa_nn.steering.plan import Plan, plan_of
@@ -49,8 +50,7 @@ class EditLog(Shipped):
     @property
     def options(self) -> dict[str, Any]:
         """The settings that were in force, by the names of `apply`'s keywords."""
-        names = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "prompt_tokens", "positions")
-        return {name: self._record.options[name] for name in names}
+        return {name: self._record.options[name] for name in LOGGED_SETTINGS}
 
     @property
     def plans(self) -> list[Plan]:

@@ -7,13 +7,13 @@ a context lasts. DSPA itself is the first implementation.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.options import SteeringOptions
+from dspa_nn.steering.options import PromptLength, PromptOrPrompts, SteeringOptions
 
 
 @runtime_checkable
@@ -47,7 +47,12 @@ class SteeringMethod(Protocol):
 class Intervention(SteeringMethod, Protocol):
     """A steering method that edits hidden states, also in a tracing context of the user's."""
 
-    def apply(self, *, prompt: Any = None, prompt_length: Any = None) -> EditLog | None:
+    def apply(
+        self,
+        *,
+        prompt: PromptOrPrompts | None = None,
+        prompt_length: PromptLength | None = None,
+    ) -> EditLog | None:
         """Steer the model call of the tracing context around this line, as `DSPA.apply` does.
 
         Args:
@@ -97,6 +102,11 @@ class DSPAMethod:
         """
         return self.dspa.attach(self.dspa.model, self.map, prompt=list(prompts), **self.options)
 
-    def apply(self, *, prompt: Any = None, prompt_length: Any = None) -> EditLog:
+    def apply(
+        self,
+        *,
+        prompt: PromptOrPrompts | None = None,
+        prompt_length: PromptLength | None = None,
+    ) -> EditLog:
         """Steer the model call of the tracing context around this line: see `DSPA.apply`."""
         return self.dspa.apply(self.map, prompt=prompt, prompt_length=prompt_length, **self.options)

@@ -33,6 +33,8 @@ Prompts = (
     | list[str | Rendered]
 )
 PromptOrPrompts = Prompt | Rendered | Prompts
+# Tokens of the prompt, BOS included: of every row, or one for each.
+PromptLength = int | Sequence[int] | Tensor
 # (record of the run, settings) -> (augment, ablate): int64 [rows, k] each, padded with -1.
 Planner = Callable[[Record, Mapping[str, Any]], tuple[Tensor, Tensor]]
 
@@ -94,7 +96,7 @@ class RunOptions(SteeringOptions, total=False):
     """
 
     prompt: PromptOrPrompts | None
-    prompt_length: int | Sequence[int] | Tensor | None
+    prompt_length: PromptLength | None
 
 
 class FitKeywords(FitOptions, CountingOptions, total=False):

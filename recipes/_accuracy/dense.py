@@ -12,9 +12,10 @@ from jaxtyping import Float32, Float64
 
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.graph import select
+from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.maps import Gate, PromptTokens, densities, gate_mean, open_gates, thresholds
 
-K_PROMPT = 32
+K_PROMPT: int = DEFAULTS["k_prompt"]
 
 
 @dataclass

@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 from transformers import TextStreamer
 
 import dspa_nn as dn
+from dspa_nn.models import as_local
 
 dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
 map = dspa.fit(dn.demo_triples()[:24], percentile=50, progress=False)
@@ -79,7 +80,7 @@ plt.show()
 
 # %%
 prompt = prompts[0]
-model = dspa.model._module  # the transformers model that nnsight wraps
+model = as_local(dspa.model)  # the transformers model that nnsight wraps
 with dspa.attach(model, map, prompt=prompt) as log:
     model.generate(
         prompt.ids[None],

@@ -1,5 +1,7 @@
 """One table of settings: names, defaults and refusals are read from it."""
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from dspa_nn.graph import settings
 from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.settings import SETTINGS, Setting, check_names, check_options, fill
 
+PACKAGE = Path(settings.__file__).parent.parent
 SOUND: dict[str, Any] = {
     "alpha": 0.5, "k_prompt": 8, "k_diff": 6, "mode": "both", "prompt_rule": "gated",
     "positions": "all",
@@ -81,3 +84,24 @@ def test_a_wrong_keyword_names_the_nearest_right_one() -> None:
 def test_what_counts_as_near(word: object, nearest: str | None) -> None:
     words = did_you_mean(word, settings.APPLY_SETTINGS)
     assert words == (f" (did you mean {nearest!r}?)" if nearest else "")
+
+
+def lists_of_settings(path: Path) -> list[int]:
+    """Lines where three settings or more are named one after another."""
+    names = {setting.name for setting in SETTINGS}
+    kinds = (ast.Tuple, ast.List, ast.Set)
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, kinds)
+        and len(node.elts) > 2
+        and all(isinstance(item, ast.Constant) and item.value in names for item in node.elts)
+    ]
+
+
+def test_names_of_settings_are_listed_in_the_table_alone() -> None:
+    # The demo's report is a file with a format of its own.
+    reports = PACKAGE / "demo" / "report.py"
+    folders = (PACKAGE, PACKAGE.parent / "recipes", PACKAGE.parent / "benchmarks")
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
+        assert path == reports or not lists_of_settings(path), f"{path}: take them from SETTINGS"

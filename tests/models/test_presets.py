@@ -46,5 +46,7 @@ def test_tuned_settings_are_settings() -> None:
 
 
 def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(DSPAError, match=r"^there is no preset 'gema-2-2b' \(did you mean 'gemma-2"):
+        get_preset("gema-2-2b")
     with pytest.raises(DSPAError, match=r"^there is no preset 'gpt-9'; the presets are smollm2-"):
         get_preset("gpt-9")
