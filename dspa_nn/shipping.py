@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
+from dspa_nn.errors import SteeringError
 from dspa_nn.graph.adapter import replace_when_pickled
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.stand_ins import (
@@ -44,6 +45,23 @@ class Shipped:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         _stand_ins[cls] = cls.as_shipped
+
+    def save(self, *args: object, **options: object) -> Any:
+        """Inside a tracing context, keep this object for after it, as nnsight does.
+
+        Raises:
+            SteeringError: outside of one; maps and counts have a `save` of their own.
+        """
+        from nnsight import save
+
+        try:
+            return save(self, *args, **options)
+        except (TypeError, ValueError):  # a file was named, or no block is running
+            raise SteeringError(
+                f"{type(self).__name__}.save was called, and outside a tracing context maps and "
+                "counts alone are saved, in files; write to_pandas().to_csv(path) of a plan or an "
+                "edit log, and torch.save(prompt.ids, path) of a prompt"
+            ) from None
 
     def as_shipped(self) -> Reduced:
         """Return what nnsight's pickler writes in this object's place, as `__reduce__` does."""

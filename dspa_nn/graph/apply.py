@@ -90,7 +90,14 @@ def begin(
             "a single forward does not say where the prompt ends; give prompt_length= (in tokens, "
             "BOS included), prompt=, or positions='all'",
         )
-    return Steering(steerer, ids, mask, prompt_length, content, generating, on_end)
+    steering = Steering(steerer, ids, mask, prompt_length, content, generating, on_end)
+    if steerer.plans is not None:
+        steering.record.empty = [
+            row
+            for row, plan in enumerate(steerer.plans)
+            if not bool((plan.augment >= 0).any() | (plan.ablate >= 0).any())
+        ]
+    return steering
 
 
 def check_prompts(

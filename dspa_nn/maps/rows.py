@@ -130,15 +130,15 @@ class MapRows:
         )
 
     def top(self, n: int = 10) -> Entries:
-        """The n entries of largest |value|, strongest first, ties in the order of storage.
+        """The n entries of largest |value|, strongest first, ties to the lower input and output.
 
         >>> MapRows([0, 1], [0, 1, 2], [1, 0], [0.5, -0.75], (2, 2)).top(1)
         input latent  output latent       value
                    1              0    -0.75000
         """
         check_positive_int("n", n, MapError)
-        order = torch.sort(self.values.abs(), descending=True, stable=True).indices[:n]
         rows = self.row_of_each()
+        order = np.lexsort((self.columns.numpy(), rows.numpy(), -self.values.abs().numpy()))[:n]
         return Entries(
             Entry(int(rows[i]), int(self.columns[i]), float(self.values[i])) for i in order
         )

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from dspa_nn.errors import TripleError
+from dspa_nn.errors import SteeringError, TripleError
+from dspa_nn.graph.stand_ins import RENDERED_AS_TEXT
 from dspa_nn.shipping import Reduced, Shipped, reduce_prompt
 
 
@@ -103,6 +104,10 @@ class Rendered(Shipped):
 
     def __repr__(self) -> str:
         return self.show()
+
+    def __radd__(self, _: object) -> str:
+        # What a tokenizer does with a prompt that nnsight takes for text.
+        raise SteeringError(RENDERED_AS_TEXT)
 
     def as_shipped(self) -> Reduced:
         """Return what is pickled in its place for NDIF."""

@@ -28,7 +28,13 @@ from dspa_nn.triples import Message, Prompt, as_messages
 Renderable: TypeAlias = Prompt | Rendered
 
 
-def render(tokenizer: Any, prompt: Renderable, response: str | None = None) -> Rendered:
+def render(
+    tokenizer: Any,
+    prompt: Renderable,
+    response: str | None = None,
+    *,
+    continue_final_message: bool = False,
+) -> Rendered:
     """Render a prompt, and a response joined to it, into exactly what the model sees.
 
     >>> prompt = render(tokenizer, "Hello")
@@ -48,11 +54,25 @@ def render(tokenizer: Any, prompt: Renderable, response: str | None = None) -> R
         tokenizer: of the transformers kind, fast or slow.
         prompt: a string, a list of messages, or what `render` returned for one.
         response: text to join, or None.
+        continue_final_message: end with the text of the last message, the assistant's, which a
+            generation then continues; by default that message is closed like the others, and a
+            new turn of the assistant's begins.
 
     Raises:
         TripleError: a prompt that is neither, messages that the template refuses, drops or
             rewrites, an empty response, or a slow tokenizer whose tokens run across a border.
     """
+    if continue_final_message:
+        messages = () if isinstance(prompt, str | Rendered) else as_messages(prompt)
+        last = messages[-1] if messages else None
+        if last is None or last["role"] != "assistant" or not last["content"].strip():
+            raise TripleError(
+                "continue_final_message=True came with a prompt that does not end in a message of "
+                "the assistant's with some text; give chat messages that do, or leave it out"
+            )
+        rendered = _render_messages(tokenizer, messages, continued=True)
+        prompt = rendered if response is None else _join(tokenizer, rendered, response)
+        response = None
     rendered = render_quietly(tokenizer, prompt, response)
     _warn_of_markup(tokenizer, prompt, response)
     return rendered
@@ -160,10 +180,12 @@ def _render_string(tokenizer: Any, prompt: str) -> Rendered:
     return _rendered(tokenizer, "".join([*before, prompt, *after]), ids, [True] * len(ids))
 
 
-def _render_messages(tokenizer: Any, messages: tuple[Message, ...]) -> Rendered:
+def _render_messages(
+    tokenizer: Any, messages: tuple[Message, ...], *, continued: bool = False
+) -> Rendered:
     template = chat_template(tokenizer)
     is_fast = bool(getattr(tokenizer, "is_fast", False))
-    text, spans = content_spans(tokenizer, template, messages)
+    text, spans = content_spans(tokenizer, template, messages, continued=continued)
     special = template == PLAIN_TEMPLATE
     encoded = tokenizer(
         text,

@@ -49,8 +49,10 @@ def chat_template(tokenizer: Any) -> str:
         ) from None
 
 
-def render_text(tokenizer: Any, template: str, messages: tuple[Message, ...]) -> str:
-    """Return what the template writes, up to and including the generation header.
+def render_text(
+    tokenizer: Any, template: str, messages: tuple[Message, ...], *, header: bool = True
+) -> str:
+    """Return what the template writes, up to and including the generation header if asked for it.
 
     Raises:
         TripleError: the template refuses these messages.
@@ -64,7 +66,7 @@ def render_text(tokenizer: Any, template: str, messages: tuple[Message, ...]) ->
             [dict(message) for message in messages],
             chat_template=template,
             tokenize=False,
-            add_generation_prompt=True,
+            add_generation_prompt=header,
             **options,
         )
     except (TemplateError, TypeError) as error:
@@ -75,7 +77,7 @@ def render_text(tokenizer: Any, template: str, messages: tuple[Message, ...]) ->
 
 
 def content_spans(
-    tokenizer: Any, template: str, messages: tuple[Message, ...]
+    tokenizer: Any, template: str, messages: tuple[Message, ...], *, continued: bool = False
 ) -> tuple[str, list[tuple[int, int]]]:
     r"""Return the rendered text and the (first, last + 1) characters of each non-empty content.
 
@@ -84,6 +86,9 @@ def content_spans(
     >>> text, [text[first:last] for first, last in spans]
     ('User:\n Hello \n\nAssistant:\n', [' Hello '])
 
+    continued: end with the text of the last message, which a generation then continues, in place
+    of the generation header.
+
     Contents may hold anything, the template's own markup and the sentinels included: nothing is
     searched for in the real rendering. They come in the order in which the template writes them,
     twice where it writes them twice.
@@ -91,7 +96,7 @@ def content_spans(
     Raises:
         TripleError: the template refuses the messages, leaves one out, or rewrites its text.
     """
-    text = render_text(tokenizer, template, messages)
+    text = render_text(tokenizer, template, messages, header=not continued)
     sentinel = "dspa"
     while any(sentinel in written for written in (template, *(m["role"] for m in messages))):
         sentinel += "x"
@@ -102,7 +107,7 @@ def content_spans(
         else m
         for number, m in enumerate(messages)
     )
-    skeleton = render_text(tokenizer, template, probes)
+    skeleton = render_text(tokenizer, template, probes, header=not continued)
     matches = re.finditer(
         f"(?P<left>(?:{_NEWLINES})?{_SPACE})?{sentinel}(?P<number>[0-9]+)z"
         f"(?P<right>{_SPACE}(?:{_NEWLINES})?)?",
@@ -140,6 +145,8 @@ def content_spans(
             "where each was expected as it stands or trimmed: give them as the template writes "
             "them (reasoning left out of earlier turns, for one)"
         )
+    if continued:
+        text = text[: spans[-1][1]]
     return text, [(first, last) for first, last in spans if last > first]
 
 

@@ -186,11 +186,29 @@ class EditLog(Shipped):
                     strongest=float(one.strongest[row, offset]),
                 )
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return one line per edit, as a `pandas.DataFrame`."""
+    def to_pandas(self, tokenizer: Any = None) -> "pandas.DataFrame":
+        """Return one line per edit: the fields of `Edit`, and what is known of them.
+
+        `token` is the text of the token, `direction` whether the output latent was planned to be
+        raised ("augment") or turned down ("ablate"), and `score` its s(x) in that row
+        (docs/method.md 4.2). A log that comes from NDIF knows no tokenizer: give it, or `token` is
+        None.
+        """
         import pandas
 
-        return pandas.DataFrame([vars(edit) for edit in self], columns=list(Edit.__annotations__))
+        tokenizer = self._tokenizer if tokenizer is None else tokenizer
+        record = self._record
+        columns = [*Edit.__annotations__, "token", "direction", "score"]
+        lines: list[dict[str, Any]] = []
+        raised = [] if record.augment is None else [set(row) for row in record.augment.tolist()]
+        for edit in self:
+            told = {
+                "token": None if tokenizer is None else tokenizer.decode([max(edit.token_id, 0)]),
+                "direction": "augment" if edit.latent in raised[edit.row] else "ablate",
+                "score": float(record.scores[edit.row, edit.latent]),
+            }
+            lines.append(vars(edit) | told)
+        return pandas.DataFrame(lines, columns=columns)
 
     def missed(self) -> str | None:
         """Say that passes of the run went unsteered, in one sentence, or return None.

@@ -145,7 +145,13 @@ class ModelAndSAEs(Shipped):
         """Dotted paths of the two decoder blocks, seen from the model."""
         return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
 
-    def render(self, prompt: Prompt | Rendered, response: str | None = None) -> Rendered:
+    def render(
+        self,
+        prompt: Prompt | Rendered,
+        response: str | None = None,
+        *,
+        continue_final_message: bool = False,
+    ) -> Rendered:
         """Show exactly the text and ids that `fit` and `apply` see (docs/method.md 5).
 
         Example:
@@ -156,8 +162,11 @@ class ModelAndSAEs(Shipped):
         Args:
             prompt: a string, a list of chat messages, or what `render` returned.
             response: text to join to the prompt, or None.
+            continue_final_message: let generation continue a last message of the assistant's. By
+                default it is closed, and a new turn of the assistant's begins.
         """
-        return render(self.facts.tokenizer, prompt, response)
+        tokenizer, continued = self.facts.tokenizer, continue_final_message
+        return render(tokenizer, prompt, response, continue_final_message=continued)
 
     def provenance(self) -> dict[str, Any]:
         """Return what identifies this model and these SAEs in maps and counts.

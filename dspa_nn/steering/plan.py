@@ -1,5 +1,7 @@
 """Plan: what would be steered for one prompt, as a person reads it."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -7,6 +9,9 @@ from torch import Tensor
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.stand_ins import PortablePlan
 from dspa_nn.shipping import Reduced, Shipped, reduce_plan
+
+if TYPE_CHECKING:
+    import pandas
 
 _PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")
 
@@ -59,6 +64,21 @@ class Plan(Shipped):
     def scores(self) -> Float64[Tensor, " d_out"]:
         """s(x) before any selection (docs/method.md 4.2)."""
         return self.made.scores
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return one line per planned output latent: latent, direction and score.
+
+        Example:
+            >>> plan.to_pandas().columns.tolist()
+            ['latent', 'direction', 'score']
+
+        Augmented ones come first, each direction strongest first, as in `latents`.
+        """
+        import pandas
+
+        lines = [(latent, "augment", score) for latent, score in self.augment]
+        lines += [(latent, "ablate", score) for latent, score in self.ablate]
+        return pandas.DataFrame(lines, columns=["latent", "direction", "score"])
 
     def portable(self) -> PortablePlan:
         """Return what travels in this plan's place."""

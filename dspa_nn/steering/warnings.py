@@ -17,6 +17,11 @@ def warn_beforehand(record: Record) -> None:
             "the map was fitted on the messages' own tokens, but this prompt holds template markup "
             "and every token of it was counted; pass prompt=dspa.render(messages)"
         )
+    if record.empty:
+        warn(
+            f"nothing is planned for rows {record.empty}: their plans hold no output latent; plan "
+            "with other settings, or run those prompts without steering"
+        )
     if record.uncompiled:
         warn(
             "generate was asked to compile the model, and compiled code leaves edits out, so this "
@@ -35,7 +40,7 @@ def warn_if_unsteered(record: Record) -> None:
     reason, missed = log.reason(), log.missed()
     if missed is not None:
         warn(missed)
-    elif reason is not None:
+    elif reason is not None and len(record.empty) < max(log.rows, 1):
         warn(f"nothing was steered: {reason}")
     far = [row for row, share in enumerate(log.shares_by_row()) if share > LARGEST_SHARE]
     if far:

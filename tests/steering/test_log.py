@@ -41,6 +41,7 @@ def test_every_summary_adds_up_to_the_edits(lab: Lab, rows: Any) -> None:
     frame = log.to_pandas()
     assert list(frame.columns) == [
         "row", "position", "token_id", "latent", "before", "after", "strongest",
+        "token", "direction", "score",
     ]  # fmt: skip
     assert len(frame) == log.total
     assert [edit.token_id for edit in edits] == [
