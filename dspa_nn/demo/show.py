@@ -65,8 +65,8 @@ def examples(
     section(
         console,
         "Unsteered and steered",
-        f"{len(changed)} of {len(after)} answers changed; these are the first held-out prompts "
-        "of those, not picked further.",
+        f"{len(changed)} of {len(after)} answers changed. Below are the first of them, in "
+        "the order of the held-out prompts; none was picked by hand.",
     )
     for index in changed[:EXAMPLES]:
         row = rows[index]
@@ -74,7 +74,7 @@ def examples(
         side.add_column("unsteered", ratio=1)
         side.add_column("steered", ratio=1)
         side.add_row(*compared(before[index], after[index]))
-        wanted = (f"  {row.kind}: {row.style} is preferred", "dim")
+        wanted = (f"  ({row.kind}: the {row.style} answer is preferred)", "dim")
         console.print(Text.assemble("\n", (row.text, "bold"), wanted))
         console.print(side)
 
@@ -169,8 +169,8 @@ def answers(
     section(
         console,
         "Effect on the answers",
-        "Style is warm less formal marks per word, signed so that more is what is preferred, less "
-        "the unsteered answer's.",
+        "Style: warm minus formal marks per word, with the sign turned where formal is preferred. "
+        "Shown is its change against the unsteered answer; above 0 is towards what is preferred.",
     )
     table = grid("answers", *(f"style,\n{kind or 'all'}" for kind in kinds))
     for outcome in outcomes[1:]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy, deepcopy
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
 from dspa_nn._version import __version__
-from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.record import Steerer
@@ -29,6 +27,7 @@ from dspa_nn.saes import (
     read_device,
 )
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
+from dspa_nn.steering.layers import check_layers, first_known
 from dspa_nn.steering.options import Planner, PromptOrPrompts
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
@@ -66,39 +65,18 @@ class ModelAndSAEs(Shipped):
         self.same_model_as = same_model_as
         self.defaults = dict(defaults or {})
         self._fingerprint = Fingerprint()
-        for role, layer in (("input", input_layer), ("output", output_layer)):
-            if layer is None:
-                continue
-            if type(layer) is bool or not isinstance(layer, Integral):
-                raise SteeringError(
-                    f"{role}_layer is {layer!r}, and must be the number of a decoder block, from 0"
-                )
-        self._check_layers(input_layer, output_layer)  # before an SAE is fetched
+        check_layers(self.facts, input_layer, output_layer)  # before an SAE is fetched
         self.input_sae = self._load(input_sae, input_layer, "input")
         self.output_sae = self._load(output_sae, output_layer, "output")
         # `check_sae` refuses an SAE of no known layer where none was given.
-        self.input_layer = int(_first(input_layer, self.input_sae.layer))
-        self.output_layer = int(_first(output_layer, self.output_sae.layer))
-        self._check_layers(self.input_layer, self.output_layer)
+        self.input_layer = int(first_known(input_layer, self.input_sae.layer))
+        self.output_layer = int(first_known(output_layer, self.output_sae.layer))
+        check_layers(self.facts, self.input_layer, self.output_layer)
         # An SAE that was put on a GPU by hand stays there.
         self._follows = tuple(sae.encoder.device.type == "cpu" for sae in self._saes)
         self.place_saes()
         if hasattr(model, "interleaver"):
             adopt(model)
-
-    def _check_layers(self, input_layer: int | None, output_layer: int | None) -> None:
-        last = self.facts.n_layers - 1
-        first, second = _first(input_layer, 0), _first(output_layer, last)
-        if not 0 <= first <= second <= last:
-            came = [
-                f"{role} layer {layer}"
-                for role, layer in (("input", input_layer), ("output", output_layer))
-                if layer is not None
-            ]
-            raise SteeringError(
-                f"{' and '.join(came)} came, and {self.facts.model_id} has layers 0 to {last}; the "
-                "input layer must not come after the output layer"
-            )
 
     def _load(self, source: object, layer: int | None, role: str) -> LoadedSAE:
         sae = source if isinstance(source, LoadedSAE) else load_sae(source)
@@ -316,8 +294,3 @@ class ModelAndSAEs(Shipped):
         batch: Any = prompt if is_batch(prompt) else [prompt]
         rendered = [self.render(item) for item in batch]
         return [(item.prompt_ids, item.content) for item in rendered]
-
-
-def _first(layer: int | None, otherwise: int | None) -> int:
-    """A layer that was given, else the other one."""
-    return int(otherwise or 0) if layer is None else layer
