@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -23,9 +23,10 @@ from dspa_nn.cli.options import (
     PromptTokens,
     Sparsify,
 )
-from dspa_nn.counts import CountRun, check_shard, shard_folder
+from dspa_nn.counts import CountRun, check_shard, kept_date, shard_folder
 from dspa_nn.errors import CountsError
-from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
+from dspa_nn.files import as_path, require_folder
+from dspa_nn.maps import ConditionalDifferenceMap, FitOptions, check_fit
 from dspa_nn.steering import fit_merged
 from dspa_nn.triples import load_triples
 
@@ -47,6 +48,10 @@ def fit(
     sparsify: Sparsify = None,
     max_entries: MaxEntries = None,
     prompt_tokens: PromptTokens = None,
+    refused: Annotated[
+        Literal["error", "skip"],
+        typer.Option(help="Name a triple that the chat template refuses, or leave it out."),
+    ] = "error",
     checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume from.")] = None,
     shards: Annotated[int | None, typer.Option(help="Count one of so many parts.")] = None,
     shard: Annotated[int | None, typer.Option(help="Which part, from 0.")] = None,
@@ -60,14 +65,17 @@ def fit(
         max_entries=max_entries, prompt_tokens=prompt_tokens,
     )  # fmt: skip
     part = _part(shards, shard, options)
+    _require_folders(out, checkpoint)
+    check_fit(options)
     triples = load_triples(source, chat=chat, split=split, limit=limit)
     dspa = build(preset, model, input_sae, output_sae, layers)
     with _resumable(checkpoint):
         if part is None:
-            _save(dspa.fit(triples, checkpoint=checkpoint, **options), out)
+            _save(dspa.fit(triples, checkpoint=checkpoint, refused=refused, **options), out)
             return
         index, number = part
-        run = CountRun(dspa, triples)
+        kept = kept_date(out, checkpoint)
+        run = CountRun(dspa, triples, refused=refused, rendered_on=kept)
         typer.echo(run.keep(out, shard=index, shards=number, checkpoint=checkpoint))
         typer.echo(f"saved in {shard_folder(out, index, number)}")
 
@@ -106,6 +114,8 @@ def merge(
         percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
         max_entries=max_entries, prompt_tokens=prompt_tokens,
     )  # fmt: skip
+    _require_folders(out, None)
+    check_fit(options)
     _save(fit_merged(folder, options), out)
 
 
@@ -131,6 +141,13 @@ def _part(shards: int | None, shard: int | None, options: FitOptions) -> tuple[i
             f"{', '.join(asked)} came with --shards, which only counts; give it to dspa merge"
         )
     return shard, shards
+
+
+def _require_folders(out: Path, checkpoint: Path | None) -> None:
+    """Refuse what cannot be written to, before anything is loaded or run."""
+    require_folder("--out", as_path(out))
+    if checkpoint is not None:
+        require_folder("--checkpoint", as_path(checkpoint))
 
 
 def _save(fitted: ConditionalDifferenceMap, folder: Path) -> None:

@@ -1,12 +1,13 @@
 """Integer counts of active latents: the only step that runs the model."""
 
 from dspa_nn.counts.batches import TOKEN_BUDGET, plan_batches, to_tensors
+from dspa_nn.counts.dates import kept_date
 from dspa_nn.counts.passes import run_batch, run_traces, takes_positions
 from dspa_nn.counts.rows import LENGTHS, TABLES, CountRows, sparse_rows
 from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun
 from dspa_nn.counts.shards import check_shard, merge_shards, shard_folder
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.counts.tokenize import TokenisedTriple, prepare
+from dspa_nn.counts.tokenize import Refused, TokenisedTriple, prepare
 
 __all__ = [
     "LENGTHS",
@@ -18,8 +19,10 @@ __all__ = [
     "CountRun",
     "CountedModel",
     "CountingOptions",
+    "Refused",
     "TokenisedTriple",
     "check_shard",
+    "kept_date",
     "merge_shards",
     "plan_batches",
     "prepare",

@@ -8,16 +8,18 @@ from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from dspa_nn.counts.batches import TOKEN_BUDGET, hash_batch_plan, plan_batches
 from dspa_nn.counts.checkpoints import chunks_of, count_chunks, stored
+from dspa_nn.counts.dates import keep_date, today_for
 from dspa_nn.counts.passes import LocalRunner
 from dspa_nn.counts.shards import shard_folder, shard_of
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.counts.tokenize import prepare
-from dspa_nn.files import as_path
+from dspa_nn.counts.tokenize import Refused, prepare
+from dspa_nn.files import as_path, require_folder
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import Counter
 from dspa_nn.models import ModelFacts, evaluating, require_weights, torch_module
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
+from dspa_nn.prompts import rendered_on as on_day
 from dspa_nn.saes import LoadedSAE
 from dspa_nn.triples import as_triples
 
@@ -32,6 +34,8 @@ class CountingOptions(TypedDict, total=False):
         token_budget: padded tokens of a pass.
         overlong: what to do with a triple longer than the context: "truncate" (oldest messages
             first), "skip" or "error".
+        refused: what to do with a triple that the chat template or the tokenizer refuses: "error",
+            which names it, or "skip", which leaves it out and counts it in `skipped`.
         checkpoint: folder for finished batches.
         progress: whether to show a progress bar; None shows it on a terminal.
     """
@@ -39,6 +43,7 @@ class CountingOptions(TypedDict, total=False):
     remote: bool
     token_budget: int | None
     overlong: Overlong
+    refused: Refused
     checkpoint: str | Path | None
     progress: bool | None
 
@@ -93,6 +98,7 @@ class CountRun:
     Attributes:
         tokenised: the triples as token ids.
         batches: the batch plan, as positions in `tokenised`.
+        rendered_on: the day that the chat template writes, in ISO form; None where it writes none.
         skipped: why triples of the source are left out or cut, and how many.
         provenance: what is counted with what.
     """
@@ -104,12 +110,18 @@ class CountRun:
         *,
         token_budget: int | None = None,
         overlong: Overlong = "truncate",
+        refused: Refused = "error",
+        rendered_on: str | None = None,
     ) -> None:
         self.dspa = dspa
         config = torch_module(dspa.model).config
         context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
         triples = triples if isinstance(triples, str) else as_triples(triples)
-        self.tokenised, skipped = prepare(triples, dspa.facts.tokenizer, context, overlong)
+        tokenizer = dspa.facts.tokenizer
+        today = today_for(tokenizer)
+        self.rendered_on = today and (rendered_on or today)
+        with on_day(self.rendered_on):
+            self.tokenised, skipped = prepare(triples, tokenizer, context, overlong, refused)
         self.skipped: dict[str, int] = {**getattr(triples, "skipped", {}), **skipped}
         budget = TOKEN_BUDGET if token_budget is None else token_budget
         self.batches = plan_batches(self.tokenised, budget)
@@ -122,6 +134,7 @@ class CountRun:
                 "triples": len(self.tokenised),
             },
             "data_sha256": getattr(triples, "sha256", None) or sha256,
+            **({"rendered_on": self.rendered_on} if self.rendered_on else {}),
         }
 
     def count(
@@ -140,6 +153,10 @@ class CountRun:
         """
         batches = shard_of(self.batches, shard, shards)
         folder = None if checkpoint is None else as_path(checkpoint)
+        if folder is not None:
+            require_folder("checkpoint", folder)
+            if self.rendered_on is not None:
+                keep_date(folder, self.rendered_on)
         if folder is not None and shards > 1:
             folder = shard_folder(folder, shard, shards)  # chunks are numbered within a shard
         if batches:

@@ -3,12 +3,25 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
+from dspa_nn.checks import check_choice
 from dspa_nn.errors import CountsError, TripleError
 from dspa_nn.progress import warn
-from dspa_nn.prompts import Overlong, Rendered, markup_in, markup_of, named, render_to_fit
+from dspa_nn.prompts import (
+    Overlong,
+    Rendered,
+    TooLongError,
+    markup_in,
+    markup_of,
+    named,
+    render_to_fit,
+)
 from dspa_nn.triples import PreferenceTriple
+
+# What becomes of a triple that the chat template or the tokenizer refuses.
+Refused: TypeAlias = Literal["error", "skip"]
+REFUSED = "refused by the chat template or tokenizer"
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,11 @@ class TokenisedTriple:
 
 
 def prepare(
-    triples: Sequence[PreferenceTriple], tokenizer: Any, context: int, overlong: Overlong
+    triples: Sequence[PreferenceTriple],
+    tokenizer: Any,
+    context: int,
+    overlong: Overlong,
+    refused: Refused = "error",
 ) -> tuple[list[TokenisedTriple], dict[str, int]]:
     """Render and tokenise every triple; also how many were left out or cut, by reason.
 
@@ -44,12 +61,16 @@ def prepare(
     (True, {})
 
     context: the model's context in tokens; overlong: "truncate" (from the left, at a message
-    boundary), "skip" or "error".
+    boundary), "skip" or "error"; refused: "error" or "skip", for a triple that the chat template or
+    the tokenizer refuses.
 
     Raises:
-        CountsError: no triple came, or none was left.
-        TripleError: what came is no list of triples, or one is too long with overlong="error".
+        CountsError: no triple came, or none was left; a choice that there is none of.
+        TripleError: what came is no list of triples, one is too long with overlong="error", or one
+            is refused with refused="error"; it names the triple.
     """
+    check_choice("overlong", overlong, get_args(Overlong), CountsError)
+    check_choice("refused", refused, get_args(Refused), CountsError)
     if isinstance(triples, str) or not hasattr(triples, "__len__"):
         raise TripleError(
             f"triples came as a {type(triples).__name__}, where a list of them was expected: read "
@@ -67,7 +88,18 @@ def prepare(
                 f"triple {index} is a {type(triple).__name__}, where a PreferenceTriple was "
                 "expected: read rows with load_triples(rows)"
             )
-        fitted = render_to_fit(tokenizer, triple, context, overlong)
+        try:
+            fitted = render_to_fit(tokenizer, triple, context, overlong)
+        except TooLongError as error:
+            raise TripleError(f"triple {index}: {error}") from None
+        except TripleError as error:
+            if refused == "error":
+                raise TripleError(
+                    f"triple {index}: {error}; or leave such triples out and count them with "
+                    "refused='skip'"
+                ) from None
+            skipped[REFUSED] = skipped.get(REFUSED, 0) + 1
+            continue
         if fitted.reason is not None:
             skipped[fitted.reason] = skipped.get(fitted.reason, 0) + 1
         if fitted.prompt is not None:
@@ -77,9 +109,10 @@ def prepare(
             if names:
                 marked[index] = names
     if not tokenised:
+        refusals = f" ({skipped[REFUSED]} {REFUSED})" if REFUSED in skipped else ""
         raise CountsError(
-            f"none of the {len(triples)} triples fits a context of {context} tokens; pass shorter "
-            "prompts or overlong='truncate'"
+            f"none of the {len(triples)} triples fits a context of {context} tokens{refusals}; "
+            "pass shorter prompts or overlong='truncate'"
         )
     if marked:
         _warn_of_markup(marked, len(tokenised))

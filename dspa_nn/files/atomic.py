@@ -127,3 +127,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def require_folder(what: str, path: Path) -> None:
+    """Refuse, before any work is done, a folder to write to that is a file.
+
+    >>> require_folder("out", Path("map"))
+
+    Raises:
+        FileError: naming it.
+    """
+    if path.exists() and not path.is_dir():
+        raise FileError(f"{what} is {path}, which is a file; give a folder")

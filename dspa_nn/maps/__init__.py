@@ -1,6 +1,7 @@
 """The conditional-difference map: fitted from counts, stored in sparse rows."""
 
 from dspa_nn.maps.fit import FittableCounts, fit_map
+from dspa_nn.maps.fit import checked as check_fit
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.options import (
@@ -26,6 +27,7 @@ __all__ = [
     "MapRows",
     "PromptTokens",
     "Sparsification",
+    "check_fit",
     "densities",
     "differences",
     "fit_map",

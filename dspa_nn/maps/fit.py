@@ -57,22 +57,36 @@ class FittableCounts(Protocol):
         ...
 
 
+def checked(options: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Fill in the options of a fit and refuse those out of range, without any counts.
+
+    >>> checked({"percentile": 75})
+    (75, 16, 'active', 'paper', None, 'content')
+
+    Returns:
+        percentile, k_diff, gate, sparsify, max_entries, prompt_tokens.
+
+    Raises:
+        MapError: an option that there is none of, or one out of range.
+    """
+    check_names("fit", options, FIT_OPTIONS, MapError)
+    names = ("percentile", "k_diff", "gate", "sparsify", "max_entries", "prompt_tokens")
+    filled = {name: options.get(name, DEFAULTS[name]) for name in names}
+    for name in ("percentile", "k_diff", "prompt_tokens"):
+        if filled[name] is None:
+            filled[name] = DEFAULTS[name]
+    values = tuple(filled.values())
+    check_options(*values)
+    return values
+
+
 def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> ConditionalDifferenceMap:
     """The map of an `ActivationCounts`; keywords and errors are those of its `fit`.
 
     >>> fit_map(counts, percentile=50).shape == (counts.d_in, counts.d_out)
     True
     """
-    check_names("fit", options, FIT_OPTIONS, MapError)
-    percentile, k_diff = options.get("percentile"), options.get("k_diff")
-    percentile = DEFAULTS["percentile"] if percentile is None else percentile
-    k_diff = DEFAULTS["k_diff"] if k_diff is None else k_diff
-    gate = options.get("gate", DEFAULTS["gate"])
-    sparsify = options.get("sparsify", DEFAULTS["sparsify"])
-    max_entries = options.get("max_entries", DEFAULTS["max_entries"])
-    tokens = options.get("prompt_tokens")
-    tokens = DEFAULTS["prompt_tokens"] if tokens is None else tokens
-    check_options(percentile, k_diff, gate, sparsify, max_entries, tokens)
+    percentile, k_diff, gate, sparsify, max_entries, tokens = checked(options)
     table, lengths = counts.prompt(tokens)
     kept = np.flatnonzero(lengths > 0)
     without = len(counts) - len(kept)

@@ -3,12 +3,18 @@
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered, is_batch
 from dspa_nn.prompts.rendering import Renderable, markup_of, render
-from dspa_nn.prompts.templates import PLAIN_TEMPLATE, chat_template
+from dspa_nn.prompts.templates import (
+    PLAIN_TEMPLATE,
+    asks_for_date,
+    chat_template,
+    rendered_on,
+)
 from dspa_nn.prompts.truncation import (
     SKIPPED,
     TRUNCATED,
     Fitted,
     Overlong,
+    TooLongError,
     fit_to_context,
     render_to_fit,
 )
@@ -21,6 +27,8 @@ __all__ = [
     "Overlong",
     "Renderable",
     "Rendered",
+    "TooLongError",
+    "asks_for_date",
     "chat_template",
     "fit_to_context",
     "is_batch",
@@ -29,4 +37,5 @@ __all__ = [
     "named",
     "render",
     "render_to_fit",
+    "rendered_on",
 ]

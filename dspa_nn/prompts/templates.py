@@ -6,7 +6,10 @@ real rendering to the character, and then lengths alone say where each content i
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +28,44 @@ PLAIN_TEMPLATE = (
 # Outer whitespace around a sentinel, to see what the template strips: `strip()` takes it all,
 # `strip("\n")` all but the em space. So many newlines are not taken for the template's own.
 _NEWLINES, _SPACE = "\n" * 7, "\u2003"
+
+
+# The day that templates write, in ISO form; None is today.
+_NOW = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
+_date: ContextVar[str | None] = ContextVar("date", default=None)
+
+
+def asks_for_date(template: str) -> bool:
+    """Whether a template writes the date, as that of Llama 3.2 does.
+
+    >>> asks_for_date(PLAIN_TEMPLATE)
+    False
+    """
+    return _NOW.search(template) is not None
+
+
+@contextmanager
+def rendered_on(date: str | None) -> Generator[None]:
+    """Let templates write this day, in ISO form, instead of today.
+
+    >>> with rendered_on("2026-11-25"):
+    ...     prompt = render(tokenizer, [{"role": "user", "content": "Hello"}])
+    """
+    before = _date.set(date)
+    try:
+        yield
+    finally:
+        _date.reset(before)
+
+
+def _with_date(template: str) -> str:
+    """A template with the day of `rendered_on` in place of its calls for today."""
+    day = _date.get()
+    if day is None:
+        return template
+    when = datetime.fromisoformat(day)
+    # As text: transformers hands no function to a template.
+    return _NOW.sub(lambda call: repr(when.strftime(call["format"])), template)
 
 
 def chat_template(tokenizer: Any) -> str:
@@ -64,7 +105,7 @@ def render_text(
     try:
         return tokenizer.apply_chat_template(
             [dict(message) for message in messages],
-            chat_template=template,
+            chat_template=_with_date(template),
             tokenize=False,
             add_generation_prompt=header,
             **options,

@@ -15,6 +15,10 @@ TRUNCATED = "prompt truncated to the context"
 SKIPPED = "longer than the context"
 
 
+class TooLongError(TripleError):
+    """A prompt that does not fit the context, where it was to be refused."""
+
+
 class Fitted(NamedTuple):
     """What fits into the context, with the renderings that showed it.
 
@@ -91,7 +95,7 @@ def render_to_fit(
     if prompt.prompt_length + response <= limit:
         return Fitted(item, None, prompt, ends)
     if how == "error":
-        raise TripleError(
+        raise TooLongError(
             f"a prompt of {prompt.prompt_length} tokens with a response of {response} came, where "
             f"{limit} together were expected at most: choose 'truncate' or 'skip', or shorten it"
         )

@@ -8,7 +8,7 @@ from nnsight import save
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
-from dspa_nn.counts import ActivationCounts, CountRun
+from dspa_nn.counts import ActivationCounts, CountRun, kept_date
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.apply import apply
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -123,6 +123,7 @@ class DSPA(ModelAndSAEs):
                 the whole source: the same budget gives the same table byte for byte.
                 overlong: what to do with a triple longer than the context: "truncate" (oldest
                 messages first, the default), "skip" or "error".
+                refused: "error" (the default) or "skip" a triple that the template refuses.
                 checkpoint: folder for finished batches; a run that was cut off goes on from there.
                 progress: show a progress bar; None shows it on a terminal.
                 shards: count one of so many parts of the plan, 1 by default. All of them, merged
@@ -131,14 +132,14 @@ class DSPA(ModelAndSAEs):
                 shard: which part, from 0.
 
         Raises:
-            CountsError: no triples, a checkpoint of another run, no such shard, or a keyword that
-                is none of these.
-            TripleError: a triple that cannot be rendered.
+            CountsError: no triples, a checkpoint of another run, no such shard or keyword.
+            TripleError: a triple that cannot be rendered; it is named.
         """
         check_keywords("count", options, COUNT, CountsError)
         given: dict[str, Any] = dict(options)
         planning = {name: given.pop(name) for name in PLANNED if name in given}
-        return CountRun(self, triples, **planning).count(**given)
+        run = CountRun(self, triples, **planning, rendered_on=kept_date(given.get("checkpoint")))
+        return run.count(**given)
 
     def fit(
         self, triples: Iterable[Any], **options: Unpack[FitKeywords]

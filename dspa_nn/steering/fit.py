@@ -7,7 +7,7 @@ from typing import Any
 from dspa_nn.counts import ActivationCounts, merge_shards
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.graph.settings import FIT_SETTINGS
-from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap
+from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, check_fit
 from dspa_nn.models import preset_of
 from dspa_nn.steering.options import COUNTING, check_keywords, fill
 
@@ -32,6 +32,7 @@ def fit_triples(
     check_keywords("fit", options, (*FIT_OPTIONS, *COUNTING), MapError)
     counting = {name: value for name, value in options.items() if name in COUNTING}
     fitting = {name: value for name, value in options.items() if name in FIT_OPTIONS}
+    check_fit(filled_in(dspa.defaults, fitting))  # before the model is run
     return fit_counts(dspa.count(triples, **counting), dspa.defaults, fitting)
 
 
@@ -42,10 +43,15 @@ def fit_counts(
 
     options: the keywords of `ActivationCounts.fit`; defaults: those of the preset.
     """
-    asked = {name: options.get(name) for name in FIT_SETTINGS}
-    fitted = counts.fit(**{**options, **fill(asked, defaults)})
+    fitted = counts.fit(**filled_in(defaults, options))
     fitted.defaults = {**defaults, **fitted.defaults}
     return fitted
+
+
+def filled_in(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """The keywords of a fit with a preset's values where none were given."""
+    asked = {name: options.get(name) for name in FIT_SETTINGS}
+    return {**options, **fill(asked, defaults)}
 
 
 def fit_merged(folder: str | Path, options: Mapping[str, Any]) -> ConditionalDifferenceMap:

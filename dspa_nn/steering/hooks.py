@@ -40,6 +40,7 @@ from dspa_nn.steering.options import PromptLength, PromptOrPrompts, RunOptions, 
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.warnings import warn_beforehand, warn_if_unsteered
+from dspa_nn.steering.weights import check_weights
 
 # A log holds tensors as wide as the SAEs: a process that serves keeps the last ones alone.
 KEPT_LOGS = 64
@@ -294,5 +295,5 @@ def attach(
             "model of the same kind"
         )
     attachment = Attachment(dspa, module, given, map, options)
-    dspa.check_weights(map, module)  # those of this model, which need not be `dspa.model`
+    check_weights(dspa, map, module)  # which need not be those of `dspa.model`
     return attachment

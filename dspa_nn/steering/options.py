@@ -105,7 +105,7 @@ class FitKeywords(FitOptions, CountingOptions, total=False):
 
 CHOICES = ("only", "never", "planner")
 COUNTING = tuple(CountingOptions.__annotations__)
-PLANNED = ("token_budget", "overlong")
+PLANNED = ("token_budget", "overlong", "refused")
 COUNT = tuple(CountOptions.__annotations__)
 
 

@@ -10,9 +10,8 @@ from torch import nn
 
 from dspa_nn._version import __version__
 from dspa_nn.graph.encode import Encoder
-from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.record import Steerer
-from dspa_nn.graph.stand_ins import PortableDSPA, as_portable, origins_of
+from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Fingerprint, ModelFacts, read_facts
 from dspa_nn.ndif import Payload, adopt, payload_of
@@ -147,10 +146,7 @@ class ModelAndSAEs(Shipped):
         return render(tokenizer, prompt, response, continue_final_message=continued)
 
     def provenance(self) -> dict[str, Any]:
-        """Return what identifies this model and these SAEs in maps and counts.
-
-        Adapters and weights are read anew, since they may have been changed in between.
-        """
+        """Return what identifies this model, as it is now, and these SAEs in maps and counts."""
         return {
             **self._model(),
             "dtype": self.facts.dtype,
@@ -196,16 +192,6 @@ class ModelAndSAEs(Shipped):
         if self.same_model_as is not None:
             read["weights"] = None  # the user says that they count as that model's
         return {key: value for key, value in read.items() if value is not None}
-
-    def check_weights(self, map: object, model: object) -> None:
-        """Refuse a map, or plans, of other weights than those of a model of the same kind.
-
-        Raises:
-            MapError: naming both.
-        """
-        here = self.identity(model)
-        for origin in origins_of(as_portable(map)):
-            check_origin(origin, here, "it is used with")
 
     def steerer(
         self,

@@ -152,6 +152,15 @@ def test_an_error_of_ours_is_one_sentence_and_exit_code_1(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_out_that_is_a_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    out = tmp_path / "file"
+    out.write_text("")
+    for command in (("fit", "absent.jsonl"), ("merge", tmp_path)):
+        result = dspa(*command, "--out", out)
+        assert result.exit_code == 1
+        assert result.stderr == f"dspa: --out is {out}, which is a file; give a folder\n"
+
+
 def test_an_unknown_preset_names_those_there_are(source: Path, tmp_path: Path) -> None:
     result = dspa("fit", source, "--out", tmp_path / "map", "--preset", "gpt-9")
     assert result.exit_code == 1

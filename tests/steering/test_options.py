@@ -76,11 +76,11 @@ MISSPELT = (
      "mode is 'abblate', and must be one of ablate, augment, both (did you mean 'ablate'?)"),
     (MapError, "fit", lambda lab: lab.dspa.fit(lab.triples, percentle=50),
      "fit takes no percentle (did you mean 'percentile'?); it takes percentile, k_diff, gate, "
-     "sparsify, max_entries, prompt_tokens, strict, remote, token_budget, overlong, checkpoint, "
-     "progress"),
+     "sparsify, max_entries, prompt_tokens, strict, remote, token_budget, overlong, refused, "
+     "checkpoint, progress"),
     (CountsError, "count", lambda lab: lab.dspa.count(lab.triples, shrad=1),
      "count takes no shrad (did you mean 'shard'?); it takes remote, token_budget, overlong, "
-     "checkpoint, progress, shards, shard"),
+     "refused, checkpoint, progress, shards, shard"),
 )  # fmt: skip
 
 
