@@ -1,6 +1,7 @@
 """The two decoder blocks that SAEs read: which numbers are layers of a model."""
 
 from numbers import Integral
+from typing import Any
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.models import ModelFacts
@@ -15,8 +16,10 @@ def first_known(layer: int | None, otherwise: int | None) -> int:
     return int(otherwise or 0) if layer is None else layer
 
 
-def check_layers(facts: ModelFacts, input_layer: int | None, output_layer: int | None) -> None:
+def check_layers(facts: ModelFacts, input_layer: Any, output_layer: Any) -> None:
     """Refuse layers that the model does not have or that are in the wrong order; None is unknown.
+
+    What a user hands in comes here as it is, so that what is no number is refused in a sentence.
 
     >>> check_layers(dspa.facts, 1, None)
 
