@@ -168,7 +168,7 @@ class Attachment(EditLog):
         """A run that begins, and is the thread's current one if nothing is refused inside."""
         check_compiled(self._model, self._paths)
         mask = torch.ones_like(ids) if mask is None else mask
-        length = None if generating else self.prompt_length
+        length = None if generating else self._choice("prompt_length")
         prompts = None if self.prompt is None else self._dspa.prompt_batch(self.prompt)
         run = begin(self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered)
         yield run
