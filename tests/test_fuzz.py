@@ -35,6 +35,8 @@ from tests import steer_zoo, tiny
 from tests.steer_zoo import Lab
 
 EXAMPLES = 40
+# Its fixtures are of the module, and models are slow.
+QUIET: Any = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
 TEXT = st.one_of(
     st.text(max_size=6),
@@ -86,7 +88,7 @@ Call = Callable[[Lab, Any, str, Path], Any]
 
 
 def build(lab: Lab, name: str, value: Any) -> DSPA:
-    own = {"input_sae": lab.dspa.input_sae, "output_sae": lab.dspa.output_sae}
+    own: dict[str, Any] = {"input_sae": lab.dspa.input_sae, "output_sae": lab.dspa.output_sae}
     own |= {"input_layer": tiny.LAYER_IN, "output_layer": tiny.LAYER_OUT}
     return DSPA(lab.nn, **(own | {name: value}))
 
@@ -94,6 +96,10 @@ def build(lab: Lab, name: str, value: Any) -> DSPA:
 def apply(lab: Lab, name: str, value: Any) -> None:
     with lab.nn.generate("sun moon", max_new_tokens=1, do_sample=False):
         lab.dspa.apply(lab.map, **{name: value})
+
+
+def quiet(name: str, value: Any) -> dict[str, Any]:
+    return {"progress": False, name: value}
 
 
 FIT = ("percentile", "k_diff", "gate", "sparsify", "max_entries", "prompt_tokens", "strict")
@@ -122,9 +128,9 @@ CALLS: dict[str, tuple[tuple[str, ...], Call]] = {
     "count": (("triples",), lambda lab, v, *_: lab.dspa.count(v, progress=False)),
     "count with": (
         ("token_budget", "overlong", "shards", "shard", "checkpoint"),
-        lambda lab, v, n, _: lab.dspa.count(lab.triples[:2], **{"progress": False, n: v}),
+        lambda lab, v, n, _: lab.dspa.count(lab.triples[:2], **quiet(n, v)),
     ),
-    "fit": (FIT, lambda lab, v, n, _: lab.dspa.fit(lab.triples[:2], **{"progress": False, n: v})),
+    "fit": (FIT, lambda lab, v, n, _: lab.dspa.fit(lab.triples[:2], **quiet(n, v))),
     "counts.fit": (FIT, lambda lab, v, n, _: lab.counts.fit(**{n: v})),
     "counts.subset": (("indices",), lambda lab, v, *_: lab.counts.subset(v)),
     "counts.merge": (("other",), lambda lab, v, *_: lab.counts.merge(v)),
@@ -172,7 +178,7 @@ def refuse_others(call: Callable[[], Any], folder: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_one_argument_of_junk(lab: Lab, name: str, data: st.DataObject) -> None:
     slots, call = CALLS[name]
@@ -181,14 +187,14 @@ def test_one_argument_of_junk(lab: Lab, name: str, data: st.DataObject) -> None:
         refuse_others(lambda: call(lab, value, slot, Path(folder)), folder)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
 @given(rows=ROWS, chat=st.booleans())
 def test_rows_of_junk(rows: list[Any], chat: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         refuse_others(lambda: load_triples(rows, chat=chat), folder)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_apply_with_one_setting_of_junk(lab: Lab, data: st.DataObject) -> None:
     slot, value = data.draw(st.sampled_from(RUN)), data.draw(JUNK)

@@ -6,8 +6,9 @@ shards, retries and resumed runs give the same table byte for byte.
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -54,8 +55,9 @@ def plan_batches(tokenised: Sequence[TokenisedTriple], token_budget: int) -> lis
     Raises:
         CountsError: a budget below 1.
     """
-    if token_budget < 1:
-        raise CountsError(f"token_budget is {token_budget}, and must be at least 1; try 4096")
+    given = cast(Any, token_budget)  # whatever a user passed
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or token_budget < 1:
+        raise CountsError(f"token_budget is {token_budget!r}, and must be at least 1; try 4096")
 
     def length(position: int) -> int:
         return tokenised[position].prompt.prompt_length

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dspa_nn.checks import check_type
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, FileError
 from dspa_nn.files import as_path
@@ -28,6 +29,8 @@ def check_shard(shard: int, shards: int) -> None:
     Raises:
         CountsError: naming the shard and how many there are.
     """
+    for name, value in (("shard", shard), ("shards", shards)):
+        check_type(name, value, int, CountsError)
     if not 0 <= shard < shards:
         raise CountsError(f"shard {shard} of {shards} does not exist; shards count from 0")
 

@@ -2,12 +2,13 @@
 
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
 import numpy as np
 
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_type
 from dspa_nn.counts.rows import (
     LENGTHS,
     TABLES,
@@ -172,7 +173,13 @@ class ActivationCounts:
 
         Raises `CountsError` for a triple that is not in the table.
         """
-        wanted = np.unique(np.asarray(indices, dtype=np.int64))
+        try:
+            wanted = np.unique(np.asarray(indices, dtype=np.int64))
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise CountsError(
+                f"subset was given {reprlib.repr(indices)}; expected the numbers of triples, as "
+                "[0, 3], which `counts.index` holds."
+            ) from None
         missing = np.setdiff1d(wanted, self.index)
         if len(missing):
             raise CountsError(
@@ -194,6 +201,8 @@ class ActivationCounts:
         Raises `CountsError` for triples that both hold, and for another model, layer, SAE,
         template or data set, naming both sides. Other provenance that differs is kept of all.
         """
+        for other in others:
+            check_type("what is merged", other, ActivationCounts, CountsError)
         return self.concatenate([self, *others])
 
     @classmethod

@@ -22,8 +22,14 @@ def as_path(path: PathLike) -> Path:
     try:
         whole = Path(path).expanduser()
         reason = "it holds a NUL character" if "\0" in str(whole) else None
-    except (TypeError, RuntimeError) as error:
+        if reason is None:
+            whole.exists()  # a name that is too long for the system is known here
+    except (TypeError, ValueError, RuntimeError) as error:
         whole, reason = Path(), str(error).rstrip(".")
+    except PermissionError:  # whoever opens it says so
+        whole, reason = Path(path).expanduser(), None
+    except OSError as error:
+        whole, reason = Path(), str(error.strerror)
     if reason is not None:
         raise FileError(
             f"{reprlib.repr(path)} is no path ({reason}); give the path of a file or folder as a "

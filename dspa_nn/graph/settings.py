@@ -60,7 +60,7 @@ class Setting:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         least, most = self.limits
         if self.kind == "choice":
-            right = value in self.choices
+            right = isinstance(value, str) and value in self.choices
             words = f"one of {', '.join(self.choices)}{did_you_mean(value, self.choices)}"
         elif self.kind == "count":
             right = number and isinstance(value, int) and value >= 1

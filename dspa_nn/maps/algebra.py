@@ -1,5 +1,6 @@
 """Entries of new maps from those of others: some latents alone, or the difference of two maps."""
 
+import reprlib
 from collections.abc import Iterable
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -57,7 +58,13 @@ def restricted(
 def _latents(name: str, wanted: Latents, width: int) -> Integer[np.ndarray, " latents"]:
     """Latents by number, ascending, each once; `MapError` for a mask or for one beyond the SAE."""
     is_array = isinstance(wanted, Tensor | np.ndarray) or not isinstance(wanted, Iterable)
-    numbers = np.unique(np.asarray(wanted if is_array else list(cast(Iterable[int], wanted))))
+    try:
+        numbers = np.unique(np.asarray(wanted if is_array else list(cast(Iterable[int], wanted))))
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise MapError(
+            f"{name} is {reprlib.repr(cast(object, wanted))}; expected latents by number, as "
+            "[3, 17]."
+        ) from None
     if not len(numbers):
         return numbers.astype(np.int64)
     if numbers.dtype.kind not in "iu":

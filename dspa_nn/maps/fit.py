@@ -6,7 +6,7 @@ from typing import Any, Protocol, Unpack, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
-from dspa_nn.checks import check_names
+from dspa_nn.checks import check_names, check_type
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.maps.gates import densities, gate_mean, open_gates, thresholds
@@ -87,6 +87,7 @@ def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> Conditiona
     True
     """
     percentile, k_diff, gate, sparsify, max_entries, tokens = checked(options)
+    check_type("strict", options.get("strict", False), bool, MapError)
     table, lengths = counts.prompt(tokens)
     kept = np.flatnonzero(lengths > 0)
     without = len(counts) - len(kept)

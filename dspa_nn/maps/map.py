@@ -23,7 +23,7 @@ from dspa_nn.maps.options import (
     PromptTokens,
     Sparsification,
 )
-from dspa_nn.maps.queries import ScoringRows
+from dspa_nn.maps.queries import ScoringRows, as_tensor
 from dspa_nn.maps.rows import Array, compressed
 from dspa_nn.shipping import Reduced, Shipped, reduce_map
 
@@ -92,7 +92,7 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
     def _per_input_latent(self, name: str, vector: Array | None) -> Float64[Tensor, " d_in"] | None:
         if vector is None:
             return None
-        tensor = torch.as_tensor(vector, dtype=torch.float64)
+        tensor = as_tensor(name, vector, torch.float64)
         if tuple(tensor.shape) != (self.shape[0],):
             raise MapError(
                 f"{name} has shape {tuple(tensor.shape)}; expected ({self.shape[0]},), one for "
@@ -125,7 +125,7 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
 
         Zeros are not stored. Raises `MapError` for an array that is not two-dimensional or finite.
         """
-        dense = np.asarray(torch.as_tensor(A, dtype=torch.float32).detach().cpu())
+        dense = np.asarray(as_tensor("a dense map", A, torch.float32))
         if dense.ndim != 2:
             raise MapError(f"a dense map has shape {tuple(dense.shape)}; expected [d_in, d_out].")
         row, column = np.nonzero(dense)

@@ -3,6 +3,7 @@
 The arithmetic is `graph.select`, for maps and for steering alike.
 """
 
+import reprlib
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -106,10 +107,20 @@ class ScoringRows(MapRows):
         return otherwise if tuned is None else tuned
 
 
+def as_tensor(name: str, value: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers as a tensor on the CPU; `MapError` where they are none."""
+    try:
+        return torch.as_tensor(value, dtype=dtype).detach().cpu()
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise MapError(
+            f"{name} is {reprlib.repr(value)}; expected an array or a tensor of numbers."
+        ) from None
+
+
 def check_counts(counts: PromptCounts, d_in: int) -> Tensor:
     """Prompt counts [.., d_in] as a tensor on the CPU; `MapError` for any other shape or sign."""
     dense = counts.toarray() if isinstance(counts, Densifiable) else counts
-    table = torch.as_tensor(dense).detach().cpu()
+    table = as_tensor("prompt_counts", dense)
     if table.ndim < 1 or table.shape[-1] != d_in:
         raise MapError(
             f"prompt_counts has shape {tuple(table.shape)}; expected [.., {d_in}], one count for "
@@ -127,7 +138,7 @@ def check_lengths(lengths: Array | None, counts: Tensor, rule: str) -> Tensor:
             f"prompt_rule={rule!r} needs densities and prompt_lengths is None; pass the number "
             "of counted tokens of each prompt."
         )
-    table = torch.as_tensor(lengths).detach().cpu()
+    table = as_tensor("prompt_lengths", lengths)
     if tuple(table.shape) != tuple(counts.shape[:-1]):
         raise MapError(
             f"prompt_lengths has shape {tuple(table.shape)}; expected "

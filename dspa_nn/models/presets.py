@@ -5,7 +5,7 @@ A preset is one record of `PRESETS`: adding one touches nothing else.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from dspa_nn.checks import did_you_mean
 from dspa_nn.errors import DSPAError
@@ -215,7 +215,8 @@ def get_preset(name: str) -> Preset:
     Raises:
         DSPAError: there is none of that name.
     """
-    if name not in PRESETS:
+    given = cast(Any, name)  # whatever a user passed
+    if not isinstance(given, str) or name not in PRESETS:
         near = did_you_mean(name, tuple(PRESETS))
         raise DSPAError(f"there is no preset {name!r}{near}; the presets are {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -23,7 +23,7 @@ from dspa_nn.prompts.templates import (
     overlaps,
     piecewise,
 )
-from dspa_nn.triples import Message, Prompt, as_messages
+from dspa_nn.triples import Message, Prompt, as_messages, check_text
 
 Renderable: TypeAlias = Prompt | Rendered
 
@@ -142,6 +142,7 @@ def _join(tokenizer: Any, prompt: Rendered, response: object) -> Rendered:
             f"a response of type {type(response).__name__} came, where a string was expected: "
             "give its text"
         )
+    check_text(response, "the response")
     ids = torch.tensor(tokenizer(response, add_special_tokens=False).input_ids, dtype=torch.int64)
     if not len(ids):
         raise TripleError(
@@ -169,6 +170,7 @@ def join(prompt: Rendered, response: str, ids: Int64[Tensor, " response"]) -> Re
 
 
 def _render_string(tokenizer: Any, prompt: str) -> Rendered:
+    check_text(prompt, "the prompt")
     encoded = tokenizer(prompt, return_special_tokens_mask=True)
     ids = encoded.input_ids
     before, after = _added(tokenizer, ids, encoded.special_tokens_mask)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts.rendered import Rendered
@@ -79,7 +79,8 @@ def render_to_fit(
         TripleError: too long with how="error"; a `how` or a limit that is none; what `render`
             refuses.
     """
-    if how not in get_args(Overlong):
+    given = cast(Any, how)  # whatever a user passed
+    if not isinstance(given, str) or how not in get_args(Overlong):
         raise TripleError(
             f"how={how!r} came, where 'truncate', 'skip' or 'error' was expected: give one of them"
         )

@@ -36,7 +36,7 @@ def read_device(device: Any) -> torch.device | None:
     """
     try:
         return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise SAEError(
             f"sae_device is {device!r}, which names no device: give 'cpu', 'cuda:1' and the like, "
             "or None, with which each SAE lies beside the layer that it reads"

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy, deepcopy
 from typing import Any
+from typing import cast as cast_type
 
 import torch
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
 from dspa_nn._version import __version__
+from dspa_nn.checks import check_type
+from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
@@ -58,6 +61,9 @@ class ModelAndSAEs(Shipped):
         sae_device: torch.device | str | None = None,
     ) -> None:
         self.model = model
+        check_type("defaults", defaults, Mapping | None, SteeringError)
+        check_type("payload_dtype", payload_dtype, str | None, SteeringError)
+        check_type("same_model_as", same_model_as, str | None, SteeringError)
         self.payload_dtype = payload_dtype
         self.sae_device = read_device(sae_device)
         self.facts: ModelFacts = read_facts(model)
@@ -212,6 +218,10 @@ class ModelAndSAEs(Shipped):
             SteeringError: settings out of range, or what is neither a map nor plans.
             MapError: a map of another model or SAE.
         """
+        if planner is not None and not callable(cast_type(object, planner)):
+            raise SteeringError(
+                f"planner is {planner!r}; expected a function of (record, options), or None"
+            )
         self.place_saes()
         portable = as_portable(map)
         return self.portable().steerer(portable, given, only, never, planner)

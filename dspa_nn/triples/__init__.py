@@ -4,7 +4,7 @@ from dspa_nn.triples.demo import DemoRow, demo_triples, read_demo_rows, take_dem
 from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL, Skipped, read_row
 from dspa_nn.triples.sources import Source, Triples, as_triples, load_triples
 from dspa_nn.triples.splits import SPLITS, Split, ultrafeedback_rows
-from dspa_nn.triples.triple import Message, PreferenceTriple, Prompt, as_messages
+from dspa_nn.triples.triple import Message, PreferenceTriple, Prompt, as_messages, check_text
 
 __all__ = [
     "DIVERGED",
@@ -21,6 +21,7 @@ __all__ = [
     "Triples",
     "as_messages",
     "as_triples",
+    "check_text",
     "demo_triples",
     "load_triples",
     "read_demo_rows",

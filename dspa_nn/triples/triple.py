@@ -61,12 +61,12 @@ class PreferenceTriple:
 
     def __post_init__(self) -> None:
         if isinstance(self.prompt, str):
-            _check_text(self.prompt, "the prompt")
+            check_text(self.prompt, "the prompt")
         else:
             object.__setattr__(self, "prompt", as_messages(self.prompt))
         for name in ("chosen", "rejected"):
             text = getattr(self, name)
-            _check_text(text, f"the {name} response")
+            check_text(text, f"the {name} response")
             if not text.strip():
                 raise TripleError(
                     f"the {name} response is empty, where some text was expected: "
@@ -127,12 +127,19 @@ def as_messages(value: object, what: str = "the prompt") -> tuple[Message, ...]:
                     f"{key!r} of message {number} of {what} {came} (its keys: "
                     f"{_names(item)}), where a string was expected: only text messages can be read"
                 )
-            _check_text(item[key], f"{key!r} of message {number} of {what}")
+            check_text(item[key], f"{key!r} of message {number} of {what}")
         messages.append(Message(item["role"], item["content"]))
     return tuple(messages)
 
 
-def _check_text(value: object, what: str) -> None:
+def check_text(value: object, what: str) -> None:
+    """Refuse what is no string, or one that no tokenizer takes.
+
+    >>> check_text("Hello", "the prompt")
+
+    Raises:
+        TripleError: naming `what`.
+    """
     if not isinstance(value, str):
         raise TripleError(
             f"{what} is of type {type(value).__name__}, where a string was expected: "

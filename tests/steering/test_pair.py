@@ -24,7 +24,12 @@ def built(lab: Lab, model_name: str | None = None, **changes: Any) -> DSPA:
 
 
 def test_layers_come_from_the_saes(lab: Lab) -> None:
-    for given in ({}, {"input_layer": tiny.LAYER_IN}, {"output_layer": tiny.LAYER_OUT}):
+    cases: list[dict[str, Any]] = [
+        {},
+        {"input_layer": tiny.LAYER_IN},
+        {"output_layer": tiny.LAYER_OUT},
+    ]
+    for given in cases:
         dspa = built(lab, **given)
         assert (dspa.input_layer, dspa.output_layer) == (tiny.LAYER_IN, tiny.LAYER_OUT)
         assert dspa.paths == lab.dspa.paths
