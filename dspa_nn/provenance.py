@@ -18,7 +18,7 @@ OF_COUNTS = OF_MAPS | {
 }
 
 # Files of before do not hold these, and a model that is not loaded here has no fingerprint.
-MAYBE_UNKNOWN = ("adapters", "weights")
+MAYBE_UNKNOWN = ("adapters", "weights", "defaults")
 
 
 class Contradiction(NamedTuple):

@@ -126,6 +126,7 @@ class CountRun:
         budget = TOKEN_BUDGET if token_budget is None else token_budget
         self.batches = plan_batches(self.tokenised, budget)
         sha256 = hash_batch_plan(self.tokenised, self.batches, budget)
+        tuned: dict[str, Any] = getattr(dspa, "defaults", None) or {}
         self.provenance: dict[str, Any] = {
             **dspa.provenance(),
             "batch_plan": {
@@ -134,6 +135,7 @@ class CountRun:
                 "triples": len(self.tokenised),
             },
             "data_sha256": getattr(triples, "sha256", None) or sha256,
+            **({"defaults": dict(tuned)} if tuned else {}),
             **({"rendered_on": self.rendered_on} if self.rendered_on else {}),
         }
 

@@ -291,11 +291,11 @@ class ActivationCounts:
         True
 
         Args:
-            options: those of `FitOptions`. None means percentile 90, k_diff 16 and prompt_tokens
-                "content", the paper's values. `gate`: "active" (by default) or "literal";
-                `sparsify`: "paper" (by default), "rows" or "none"; `max_entries`: a budget of
-                entries. Triples in whose prompt no token counts are skipped and counted, or
-                refused if `strict`.
+            options: those of `FitOptions`. None means the value of the preset that was counted
+                with, else the paper's: percentile 90, k_diff 16, prompt_tokens "content".
+                `gate`: "active" (by default) or "literal"; `sparsify`: "paper" (by
+                default), "rows" or "none"; `max_entries`: a budget of entries. Triples in
+                whose prompt no token counts are skipped and counted, or refused if `strict`.
 
         Raises:
             MapError: an option that there is none of, or one out of range.

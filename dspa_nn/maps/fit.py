@@ -8,12 +8,13 @@ from jaxtyping import Int64
 
 from dspa_nn.checks import check_names, check_type
 from dspa_nn.errors import CountsError, MapError
-from dspa_nn.graph.settings import DEFAULTS
+from dspa_nn.graph.settings import DEFAULTS, FIT_SETTINGS
 from dspa_nn.maps.gates import densities, gate_mean, open_gates, thresholds
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.options import FIT_OPTIONS, FitOptions, PromptTokens, check_options
 from dspa_nn.maps.sparsify import sparsify_map
 from dspa_nn.maps.sums import DifferenceSums
+from dspa_nn.progress import warn
 from dspa_nn.shapes import SparseTable
 
 
@@ -86,8 +87,18 @@ def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> Conditiona
     >>> fit_map(counts, percentile=50).shape == (counts.d_in, counts.d_out)
     True
     """
-    percentile, k_diff, gate, sparsify, max_entries, tokens = checked(options)
     check_type("strict", options.get("strict", False), bool, MapError)
+    # What was counted with a preset is fitted with its values, as `DSPA.fit` does.
+    preset: dict[str, Any] = counts.provenance.get("defaults") or {}
+    given = {name: preset[name] for name in FIT_SETTINGS if name in preset}
+    asked = {name: options[name] for name in options if options[name] is not None}
+    given = {**options, **given, **asked}
+    percentile, k_diff, gate, sparsify, max_entries, tokens = checked(given)
+    if 0 < percentile < 1:
+        warn(
+            f"percentile is {percentile}, on a scale from 0 to 100: pass {100 * percentile:g} if a "
+            "fraction was meant"
+        )
     table, lengths = counts.prompt(tokens)
     kept = np.flatnonzero(lengths > 0)
     without = len(counts) - len(kept)
@@ -119,10 +130,12 @@ def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> Conditiona
     skipped = dict(counts.skipped)
     if without:
         skipped["no counted prompt token"] = without
-    return ConditionalDifferenceMap(
+    fitted = ConditionalDifferenceMap(
         sparse.rows, sparse.indptr, sparse.columns, sparse.values, (counts.d_in, counts.d_out),
         tau=tau, gate_mean=mean, gate=gate, percentile=percentile,
         k_diff=k_diff, sparsify=sparsify, max_entries=max_entries, threshold=sparse.threshold,
         prompt_tokens=tokens, n_triples=len(kept),
         provenance={**counts.provenance, "skipped": skipped},
     )  # fmt: skip
+    fitted.defaults = {**preset, **fitted.defaults}
+    return fitted
