@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from dspa_nn.graph.record import Record
 from dspa_nn.progress import warn
 from dspa_nn.steering.log import EditLog
@@ -42,12 +44,26 @@ def warn_if_unsteered(record: Record) -> None:
         warn(missed)
     elif reason is not None and len(record.empty) < max(log.rows, 1):
         warn(f"nothing was steered: {reason}")
+    if not _anywhere_far(record):
+        return
     far = [row for row, share in enumerate(log.shares_by_row()) if share > LARGEST_SHARE]
     if far:
         warn(
             f"the residual stream of rows {far} was moved by more than {LARGEST_SHARE:.0%} of its "
             "norm on average, beyond which texts fall apart; lower alpha, or k_diff"
         )
+
+
+def _anywhere_far(record: Record) -> bool:
+    """Whether any token was moved beyond the limit: told at once for all passes, which is cheap."""
+    entries = [entry for entry in record.steps if entry is not None]
+    if not entries:
+        return False
+    norms, streams = (
+        torch.cat([entry[name].to(entry["norm"].device) for entry in entries], 1)
+        for name in ("norm", "stream")
+    )
+    return bool((norms > LARGEST_SHARE * streams).any())
 
 
 def received(state: dict[str, Any]) -> EditLog:
