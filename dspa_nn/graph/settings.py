@@ -134,7 +134,7 @@ SETTINGS = (
     ),
     Setting(
         "max_entries",
-        "The most entries that a map keeps, or None for no limit.",
+        "The most entries that a map keeps; there is no limit where it is left out.",
         ("fit",), None, False, "count",
     ),
 )  # fmt: skip

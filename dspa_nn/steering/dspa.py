@@ -89,7 +89,7 @@ class DSPA(ModelAndSAEs):
             >>> dspa = DSPA.from_preset("smollm2-135m-instruct")
 
         Args:
-            name: smollm2-135m-instruct (embedded), gemma-2-2b, gemma-2-9b or qwen3-8b.
+            name: of a preset in `dspa_nn.models.PRESETS`, such as smollm2-135m-instruct (embedded).
             model: an nnsight model to use in place of the one that the preset names.
             dispatch: load the model's weights; without them bytes can be counted (`payload`), and
                 a model with a hub id can be run on NDIF.
