@@ -71,12 +71,15 @@ def checked(options: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
         MapError: an option that there is none of, or one out of range.
     """
     check_names("fit", options, FIT_OPTIONS, MapError)
-    names = ("percentile", "k_diff", "gate", "sparsify", "max_entries", "prompt_tokens")
-    filled = {name: options.get(name, DEFAULTS[name]) for name in names}
-    for name in ("percentile", "k_diff", "prompt_tokens"):
-        if filled[name] is None:
+    filled: dict[str, Any] = {name: options.get(name, DEFAULTS[name]) for name in FIT_SETTINGS}
+    for name, value in filled.items():
+        # Of what is a word, only prompt_tokens= may be None: a preset may hold it.
+        if value is None and name not in ("gate", "sparsify"):
             filled[name] = DEFAULTS[name]
-    values = tuple(filled.values())
+    values = (
+        filled["percentile"], filled["k_diff"], filled["gate"], filled["sparsify"],
+        filled["max_entries"], filled["prompt_tokens"],
+    )  # fmt: skip
     check_options(*values)
     return values
 
