@@ -46,7 +46,7 @@ class Shipped:
         super().__init_subclass__(**options)
         _stand_ins[cls] = cls.as_shipped
 
-    def save(self, *args: object, **options: object) -> Any:
+    def save(self, *args: Any, **options: Any) -> Any:
         """Inside a tracing context, keep this object for after it, as nnsight does.
 
         Raises:

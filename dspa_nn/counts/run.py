@@ -170,7 +170,7 @@ class CountRun:
                 d_out=self.dspa.output_sae.width,
                 provenance=self.provenance,
             )
-        # What was left out was left out of the source: said once, so that merged equals whole.
+        # Shard 0 alone tells which triples were left out, so that merged shards equal one run.
         counts.skipped = dict(self.skipped) if shard == 0 else {}
         return counts
 

@@ -70,7 +70,7 @@ class Codes:
         """
         steering = cast(Any, self._steering(method, changes))  # `graph/` is without types
         record, options = steering.record, steering.steerer.options
-        # The map and what its scores hang on: a search over k_diff asks for the same ones again.
+        # Scores depend on the map and these settings alone: a search over k_diff reuses them.
         key = (options["prompt_rule"], options["k_prompt"])
         known = self.last.get("key")
         if known is None or known[0] is not method.map or known[1] != key:

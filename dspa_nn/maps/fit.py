@@ -73,7 +73,7 @@ def checked(options: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
     check_names("fit", options, FIT_OPTIONS, MapError)
     filled: dict[str, Any] = {name: options.get(name, DEFAULTS[name]) for name in FIT_SETTINGS}
     for name, value in filled.items():
-        # Of what is a word, only prompt_tokens= may be None: a preset may hold it.
+        # gate= and sparsify= take no None; elsewhere it means that nothing was given.
         if value is None and name not in ("gate", "sparsify"):
             filled[name] = DEFAULTS[name]
     values = (
@@ -94,7 +94,7 @@ def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> Conditiona
     # What was counted with a preset is fitted with its values, as `DSPA.fit` does.
     preset: dict[str, Any] = counts.provenance.get("defaults") or {}
     given = {name: preset[name] for name in FIT_SETTINGS if name in preset}
-    asked = {name: options[name] for name in options if options[name] is not None}
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given = {**options, **given, **asked}
     percentile, k_diff, gate, sparsify, max_entries, tokens = checked(given)
     if 0 < percentile < 1:
