@@ -60,7 +60,7 @@ class Shipped:
             raise SteeringError(
                 f"{type(self).__name__}.save was called, and outside a tracing context maps and "
                 "counts alone are saved, in files; write to_pandas().to_csv(path) of a plan or an "
-                "edit log, and torch.save(prompt.ids, path) of a prompt"
+                "edit log, and keep the messages of a prompt"
             ) from None
 
     def as_shipped(self) -> Reduced:
