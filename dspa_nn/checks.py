@@ -1,6 +1,5 @@
 """Checks of single values that several packages make alike, each refused in one sentence."""
 
-import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
 from types import UnionType
@@ -9,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import numpy as np
 
 from dspa_nn.errors import DSPAError
+from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.imports import late
 
 
@@ -83,13 +83,3 @@ def check_names(
             raise error(
                 f"{what} takes no {name}{did_you_mean(name, known)}; it takes {', '.join(known)}."
             )
-
-
-def did_you_mean(value: object, choices: Sequence[str]) -> str:
-    """A clause with the nearest of the choices, or nothing where none is near.
-
-    >>> did_you_mean("percentil", ["percentile", "k_diff"])
-    " (did you mean 'percentile'?)"
-    """
-    near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 import sys
 import sysconfig
 import warnings
@@ -152,7 +153,12 @@ _HERE = str(Path(__file__).parent)
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
-def _is_users(file: str) -> bool:
+# nnsight puts the name and the line of a function that it has sent before its file.
+_SENT = re.compile(r"(?:\[[^\]]*\] )*")
+
+
+def _is_users(name: str) -> bool:
     """Whether a file is neither of this package nor of an installed one nor of Python."""
+    file = _SENT.sub("", name, count=1)
     made_up = file.startswith("<") and not file.startswith(("<ipython", "<stdin", "<string"))
     return not made_up and not file.startswith((_HERE, *_INSTALLED)) and "-packages" not in file

@@ -27,8 +27,8 @@ PACKAGE = REPOSITORY / "dspa_nn"
 # From the bottom up. A room knows nothing of those above it; modules of one room know each other.
 ROOMS = (
     ("_version", "errors", "shapes"),
-    ("checks", "imports", "progress"),
     ("graph",),
+    ("checks", "imports", "progress"),
     ("files", "provenance", "shipping"),
     ("triples",),
     ("prompts",),

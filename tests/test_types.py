@@ -71,7 +71,7 @@ reveal_type(edits.to_pandas())  # type: DataFrame
 
 with dspa.attach(dspa.model, map, alpha=1) as log:
     reveal_type(log)  # type: Attachment
-    reveal_type(log.logs)  # type: list[EditLog]
+    reveal_type(log.logs)  # type: deque[EditLog]
 dspa.attach(dspa.model, map, alpa=1)  # wrong: No parameter named "alpa"
 dspa.attach(dspa.model, map, prompt_rule="dense")  # wrong: "Literal['dense']" is not assignable
 

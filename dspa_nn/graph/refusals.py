@@ -6,6 +6,8 @@ which is the toolkit's own error where that can be imported, and a class of this
 `dspa_nn/ndif/messages.py` turns such a class into the toolkit's error on the user's machine.
 """
 
+from collections.abc import Sequence
+
 from dspa_nn.graph.adapter import look_up
 
 
@@ -44,7 +46,7 @@ def refuse(kind, text: str) -> Exception:
     return error(text)
 
 
-def did_you_mean(value, choices) -> str:
+def did_you_mean(value: object, choices: Sequence[str]) -> str:
     """A clause with the nearest of the choices, or nothing where none is near.
 
     >>> did_you_mean("abblate", ("ablate", "augment", "both"))
@@ -60,15 +62,18 @@ def did_you_mean(value, choices) -> str:
 
 
 def changes(one: str, other: str) -> int:
-    """The least number of letters to put in, take out or replace between two words.
+    """The least number of letters to put in, take out, replace or swap between two words.
 
-    >>> changes("abblate", "ablate")
-    1
+    >>> changes("abblate", "ablate"), changes("shrad", "shard")
+    (1, 1)
     """
-    row = list(range(len(other) + 1))
-    for count, letter in enumerate(one, 1):
-        before, row[0] = row[0], count
-        for index, wanted in enumerate(other, 1):
-            replaced = before + (letter != wanted)
-            before, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, replaced)
-    return row[-1]
+    rows = [list(range(len(other) + 1))]
+    for i, letter in enumerate(one, 1):
+        row = [i]
+        for j, wanted in enumerate(other, 1):
+            cost = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                cost = min(cost, rows[-2][j - 2] + 1)
+            row.append(cost)
+        rows.append(row)
+    return rows[-1][-1]

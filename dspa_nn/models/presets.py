@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, cast
 
-from dspa_nn.checks import did_you_mean
 from dspa_nn.errors import DSPAError
 from dspa_nn.files import ASSETS
+from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.imports import untyped
 
 

@@ -91,8 +91,11 @@ class DSPAMethod:
         """Steer the Hugging Face model behind `dspa.model` with plain PyTorch hooks.
 
         Example:
-            >>> with method.steering([prompt]):  # doctest: +SKIP
-            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=32)
+            >>> method = DSPAMethod("tuned", dspa, map, {"alpha": 1.0})
+            >>> with method.steering([prompt]) as edits:
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=3)
+            >>> edits.steps
+            3
 
         The edits are those of `DSPA.apply`: `DSPA.attach` feeds the same code.
 

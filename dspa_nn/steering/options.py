@@ -10,11 +10,11 @@ from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
-from dspa_nn.checks import did_you_mean
 from dspa_nn.counts import CountingOptions, CountOptions
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph import settings
 from dspa_nn.graph.record import Record
+from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
 from dspa_nn.maps import FitOptions
 from dspa_nn.prompts import Rendered
