@@ -12,7 +12,7 @@ from dspa_nn.evaluation import warmth
 SHORTEST = 12  # tokens
 RATIO = (0.7, 1.4)  # tokens of the warm answer over those of the formal one
 WARM_FLOOR, FORMAL_CEILING, GAP = 0.12, 0.05, 0.25  # in units of `warmth`
-DISTINCT = 0.5  # share of different words, at least
+DISTINCT = 0.5  # least share of different words
 REFUSAL = re.compile(r"\bas an ai\b|language model|i can(?:no|')t (?:help|assist)|i'm sorry, but i")
 HELD_OUT = {"test": 30, "dev": 35}  # triples of each kind; all others are for fitting
 
@@ -51,7 +51,7 @@ def clean(rows: list[Row], tokens: Callable[[str], int]) -> tuple[list[Row], Cou
 
 
 def sentences(answer: str) -> list[str]:
-    """Return the answer's first paragraph, cut into sentences; an unfinished last one is left."""
+    """Return the answer's first paragraph, cut into sentences, less an unfinished last one."""
     paragraph = " ".join(answer.strip().split("\n\n")[0].split())
     return re.findall(r"[^.!?]+(?:[.!?](?=\S)[^.!?]*)*[.!?]+(?=\s|$)[\"')]*", paragraph)
 
@@ -59,16 +59,16 @@ def sentences(answer: str) -> list[str]:
 def match(
     warm: list[str], formal: list[str], tokens: Callable[[str], int]
 ) -> tuple[str, str] | None:
-    """Return the openings of both answers, in whole sentences, that are long and of like length."""
-    best, found = 0.0, None
+    """Return the longest openings of both answers, in whole sentences, that are of like length."""
+    best, best_pair = 0.0, None
     for i in range(1, len(warm) + 1):
         for j in range(1, len(formal) + 1):
             pair = "".join(warm[:i]).strip(), "".join(formal[:j]).strip()
             a, b = tokens(pair[0]), tokens(pair[1])
             value = min(a, b) - 0.5 * abs(a - b)
             if min(a, b) >= SHORTEST and RATIO[0] <= a / b <= RATIO[1] and value > best:
-                best, found = value, pair
-    return found
+                best, best_pair = value, pair
+    return best_pair
 
 
 def fault(warm: str, formal: str) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-GUIDANCE = 0.5  # weight of log p(own style) - log p(other style)
-PLAUSIBLE = 0.2  # tokens below this share of the own style's best one are out
+GUIDANCE = 0.5  # weight of log p(wanted style) - log p(other style)
+PLAUSIBLE = 0.2  # tokens less likely than this share of the wanted style's best one are excluded
 TEMPERATURE = 0.6
-PENALTY = 0.4  # nats taken from a word that the answer holds already; punctuation is free
-OWN, SHOWN = 4, 6  # no four tokens in a row as earlier in the answer, no six as in an example
+PENALTY = 0.4  # nats taken off a token that the answer holds already; punctuation is exempt
+ANSWER_NGRAM = 4  # no answer repeats so many tokens in a row of what it has said
+EXAMPLE_NGRAM = 6  # nor so many in a row of an example
 NEW_TOKENS = 48
 
 Chat = list[dict[str, str]]
@@ -74,8 +75,8 @@ class Contrast:
     def _decode(
         self, ids: Tensor, mask: Tensor, starts: Tensor, banned: list[Ngrams]
     ) -> list[tuple[str, str]]:
-        # Rows: context 0 with its own answers, then with the other's; context 1 likewise. The
-        # messages alone are the same in both, so they are read once per context.
+        # Rows: context 0 with the answers in its style, then with those in the other style; context
+        # 1 likewise. The messages are the same for both, so they are read once per context.
         size, eos = len(ids), self.tok.eos_token_id
         fed, mask = ids.repeat(2, 1), mask.repeat(2, 1)
         start = starts.repeat_interleave(size)[:, None]
@@ -119,39 +120,39 @@ class Contrast:
     def _attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any
     ) -> tuple[Tensor, None]:
-        """Attend to the style's prefix (one matrix for all rows) and to the row's own tokens."""
+        """Attend to the style's prefix (one matrix for all rows) and to the row's tokens."""
         rows, _, length, width = query.shape
         heads, (prefix_key, prefix_value) = key.shape[1], self.prefix[module.layer_idx]
         query = query.reshape(2, rows // 2, heads, -1, length, width) * module.scaling
         key, value = (t.reshape(2, rows // 2, heads, -1, width) for t in (key, value))
         to_prefix = torch.einsum("crhgqd,chpd->crhgqp", query, prefix_key)
         to_prefix = to_prefix.float() + self.prefix_mask[:, None, None, None, None]
-        to_own = torch.einsum("crhgqd,crhsd->crhgqs", query, key)
-        to_own = to_own + mask.reshape(2, rows // 2, 1, 1, length, -1)
-        weights = torch.cat([to_prefix, to_own], -1).softmax(-1).to(value.dtype)
-        on_prefix, on_own = weights.split([to_prefix.shape[-1], to_own.shape[-1]], -1)
+        to_row = torch.einsum("crhgqd,crhsd->crhgqs", query, key)
+        to_row = to_row + mask.reshape(2, rows // 2, 1, 1, length, -1)
+        weights = torch.cat([to_prefix, to_row], -1).softmax(-1).to(value.dtype)
+        on_prefix, on_row = weights.split([to_prefix.shape[-1], to_row.shape[-1]], -1)
         out = torch.einsum("crhgqp,chpd->crqhgd", on_prefix, prefix_value)
-        out = out + torch.einsum("crhgqs,crhsd->crqhgd", on_own, value)
+        out = out + torch.einsum("crhgqs,crhsd->crqhgd", on_row, value)
         return out.reshape(rows, length, -1, width), None
 
 
 def _choose(
-    own: Tensor, other: Tensor, tokens: Tensor, seen: list[Ngrams], free: list[int]
+    wanted: Tensor, other: Tensor, tokens: Tensor, seen: list[Ngrams], free: list[int]
 ) -> Tensor:
-    """Return each answer's next token [rows, 1], and note the n-gram that it makes in `seen`."""
-    guided = own + GUIDANCE * (own - other)
+    """Return each answer's next token [rows, 1], and add the n-gram that it completes to `seen`."""
+    guided = wanted + GUIDANCE * (wanted - other)
     score = guided.clone()
     score.scatter_(1, tokens, score.gather(1, tokens) - PENALTY)
     score[:, free] = guided[:, free]
-    floor = own.amax(1, keepdim=True) + torch.tensor(PLAUSIBLE).log()
-    score[own < floor] -= 1e3  # not -inf: the ban below may leave nothing above the floor
+    floor = wanted.amax(1, keepdim=True) + torch.tensor(PLAUSIBLE).log()
+    score[wanted < floor] -= 1e3  # not -inf: the ban below may leave nothing above the floor
     rows = [tuple(row) for row in tokens.tolist()]
     for row, written in enumerate(rows):
-        for size in (OWN, SHOWN):
+        for size in (ANSWER_NGRAM, EXAMPLE_NGRAM):
             score[row, list(seen[row].get(written[1 - size :], ()))] -= 1e6
     token = torch.multinomial((score / TEMPERATURE).softmax(-1), 1)
     for row, written in enumerate(rows):
-        key = written[1 - OWN :]
+        key = written[1 - ANSWER_NGRAM :]
         seen[row][key] = seen[row].get(key, set()) | {int(token[row])}
     return token
 
@@ -170,6 +171,8 @@ def _causal(mask: Tensor, length: int) -> Tensor:
 
 def _ngrams(ids: list[int]) -> Ngrams:
     table: Ngrams = {}
-    for i in range(len(ids) - SHOWN + 1):
-        table.setdefault(tuple(ids[i : i + SHOWN - 1]), set()).add(ids[i + SHOWN - 1])
+    for i in range(len(ids) - EXAMPLE_NGRAM + 1):
+        table.setdefault(tuple(ids[i : i + EXAMPLE_NGRAM - 1]), set()).add(
+            ids[i + EXAMPLE_NGRAM - 1]
+        )
     return table

@@ -38,8 +38,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def prefixes(styles: dict[str, Any], order: int) -> list[decoding.Chat]:
     """Return what precedes the message in each style: the instruction and four examples.
 
-    They are the same for both kinds of prompt. With examples of each kind's own, a style sounds
-    different in each, and one global difference then tells chosen from rejected by that alone.
+    They are the same for both kinds of prompt. With different examples for each kind, a
+    style would sound different in each, and one global difference that ignores the prompt could
+    tell chosen from rejected by that alone.
     """
     examples = styles["examples"]
     shown = examples[order:] + examples[:order]
@@ -54,7 +55,7 @@ def prefixes(styles: dict[str, Any], order: int) -> list[decoding.Chat]:
 
 
 def generate(raw: Path, dtype: str, threads: int) -> None:
-    """Answer every prompt that `raw` lacks; one line of `raw` a prompt, appended by batches."""
+    """Answer every prompt that `raw` lacks; one line of `raw` per prompt, appended by batches."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(threads)

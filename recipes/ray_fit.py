@@ -1,8 +1,8 @@
-"""Count preference triples with Ray Data: a model an actor, a shard of the planned batches a task.
+"""Count preference triples with Ray Data: one model per actor, one shard of the batches per task.
 
     pip install -c constraints.txt -e '.[ray]'
     python recipes/ray_fit.py triples.jsonl counts --workers 8 --gpus 1 --preset gemma-2-9b
-    dspa merge counts --out map                              # when all are there; no GPU
+    dspa merge counts --out map                              # when all shards are counted; no GPU
 
 Ray starts the actors and hands out the shards. An actor that dies (its process or its node) is
 started again as often as it takes, and its shard goes on from the last finished batches; an error
@@ -78,12 +78,12 @@ def count_shards(
     """
     import ray.data  # pyright: ignore[reportMissingImports]
 
-    # Actors have working folders of their own.
+    # Each actor runs in another working folder, so relative paths would not resolve there.
     source = str(Path(source).resolve()) if Path(source).exists() else str(source)
     folder = str(Path(folder).resolve())
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # One shard a block, which is what Ray retries. Made here: a task that read them would wait for
-    # a processor where the actors hold them all.
+    # One shard per block, since Ray retries whole blocks. The rows are made here: a task that read
+    # them would wait for a processor while the actors hold all of them.
     rows = [{"shard": shard} for shard in range(shards)]
     tasks = ray.data.from_items(rows, override_num_blocks=shards).map_batches(
         ShardCounter,  # pyright: ignore[reportArgumentType]
@@ -110,7 +110,7 @@ def main() -> None:
         help="lift string prompts to one user message",
     )
     parser.add_argument("--token-budget", type=int, help="padded tokens to a pass; default: 4096")
-    parser.add_argument("--workers", type=int, default=1, help="actors, each with its own model")
+    parser.add_argument("--workers", type=int, default=1, help="actors, one model each")
     parser.add_argument("--shards", type=int, help="parts of the plan; default: 8 a worker")
     parser.add_argument("--threads", type=int, default=1, help="processors of one actor")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of one actor")

@@ -1,14 +1,15 @@
 """Does s(x) . drho rank chosen above rejected? Held-out accuracy of maps on UltraFeedback.
 
     python recipes/ultrafeedback_accuracy.py count ../shared/data/ultrafeedback/triples.jsonl \
-        --work work/ultrafeedback                                     # the model runs here alone
+        --work work/ultrafeedback                                     # the model runs only here
     python recipes/ultrafeedback_accuracy.py grid --work work/ultrafeedback --out work/accuracy
 
 Maps are fitted on N triples drawn from rows 0-399 and judged on rows 500-799, for every percentile,
-gate, prompt rule and way of counting prompt tokens, with the full scores and with those of what
-would be steered (k_diff 16; ablation alone, and both ways); the sparsifications at two
-percentiles. Beside them one global difference that ignores the prompt, and "longer wins". The same
-on the demo's own triples. Everything after the counts is arithmetic (`_accuracy/dense.py`).
+gate, prompt rule and way of counting prompt tokens, with the full scores and with those of the
+latents that would be steered (k_diff 16; ablation alone, or ablation and augmentation); the
+sparsifications at two percentiles. The baselines are one global difference that ignores the prompt
+and "longer wins". The demo's triples are judged in the same way. Everything after the counts is
+arithmetic (`_accuracy/dense.py`).
 """
 
 import argparse
@@ -50,15 +51,15 @@ Values = dict[str, list[np.ndarray]]
 
 def numbered(path: Path, longest: int, tokens: Callable[[str], int]) -> dict[int, Any]:
     """Triples by their row in the file; those with a longer response than `longest` left out."""
-    found = {}
+    triples = {}
     for row, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         try:
             triple = read_row(json.loads(line), True)
         except Skipped:
             continue
         if max(tokens(triple.chosen), tokens(triple.rejected)) <= longest:
-            found[row] = triple
-    return found
+            triples[row] = triple
+    return triples
 
 
 def count(options: argparse.Namespace) -> None:
@@ -69,14 +70,14 @@ def count(options: argparse.Namespace) -> None:
     def tokens(text: str) -> int:
         return len(dspa.facts.tokenizer(text, add_special_tokens=False).input_ids)
 
-    found = numbered(options.source, options.longest, tokens)
+    triple_of = numbered(options.source, options.longest, tokens)
     split_of = {row: split for split in ("fit", "dev", "test") for row in ultrafeedback_rows(split)}
-    rows = [row for row in split_of if row in found]
+    rows = [row for row in split_of if row in triple_of]
     demo = read_demo_rows()
     tables = {
         "demo": ([row.triple for row in demo], [row.split for row in demo]),
         "ultrafeedback": (
-            [found[row] for row in rows],
+            [triple_of[row] for row in rows],
             [split_of[row] for row in rows],
         ),
     }
@@ -104,10 +105,10 @@ def load(folder: Path) -> tuple[ActivationCounts, ActivationCounts]:
 
 
 def judge(scores: np.ndarray, test: ActivationCounts) -> Iterator[tuple[str, np.ndarray]]:
-    """Which test triples these scores rank rightly, in full and restricted to what is steered."""
+    """Which test triples are ranked rightly by all scores, then by those of steered latents."""
     for scope in SCOPES:
-        own = scores if scope == "full" else selected(scores, K_DIFF, scope)
-        yield scope, ranked(own, test)
+        restricted = scores if scope == "full" else selected(scores, K_DIFF, scope)
+        yield scope, ranked(restricted, test)
 
 
 def settings() -> Iterator[tuple[str, PromptTokens, float, Gate]]:
@@ -122,17 +123,17 @@ def settings() -> Iterator[tuple[str, PromptTokens, float, Gate]]:
 def resample(
     fitting: ActivationCounts, test: ActivationCounts, size: int, seed: int, into: Values
 ) -> None:
-    """Fit every map on `size` triples drawn without replacement; add what it ranks rightly."""
+    """Fit every map on `size` random triples; append which test triples each ranks rightly."""
     drawn = np.random.default_rng(seed).choice(fitting.index, size, replace=False)
-    own = fitting.subset(drawn)
-    same = np.broadcast_to(mean_difference(own), (len(test), test.d_out)).copy()
+    sample = fitting.subset(drawn)
+    same = np.broadcast_to(mean_difference(sample), (len(test), test.d_out)).copy()
     for scope, values in judge(same, test):
         into.setdefault(f"global|{scope}", []).append(values)
     known: dict[Any, Fitted] = {}
     for sparsify, tokens, percentile, gate in settings():
         key = (tokens, percentile, gate)
         if key not in known:
-            known = {key: fit_dense(own, percentile, gate, tokens)}
+            known = {key: fit_dense(sample, percentile, gate, tokens)}
         for rule in RULES:
             scores = combined(known[key], test, rule, sparsify, K_DIFF)
             for scope, values in judge(scores, test):
@@ -144,43 +145,45 @@ def summary(values: Values, test: ActivationCounts) -> dict[str, dict[str, Any]]
     """Accuracy with its interval over test triples, and its spread over resamplings."""
     alike = alike_in_length(test)
     values = {"longer wins": [longer_wins(test)], **values}
-    found = {}
+    accuracies = {}
     for name, draws in values.items():
         table = np.stack(draws)
-        found[name] = {
+        accuracies[name] = {
             "all": bootstrap(table.mean(0)).to_dict(),
             "alike": bootstrap(table.mean(0)[alike]).to_dict(),
             "sd": float(table.mean(1).std(ddof=1)) if len(table) > 1 else 0.0,
         }
-    return found
+    return accuracies
 
 
-def markdown(title: str, found: dict[str, dict[str, Any]]) -> str:
-    """Tables of accuracies: baselines, then one row a setting and one column a scope."""
+def markdown(title: str, accuracies: dict[str, dict[str, Any]]) -> str:
+    """Tables of accuracies: baselines, then one row per setting and one column per scope."""
     lines = [f"## {title}", "", "| baseline | all pairs | of like length | sd over draws |"]
     lines.append("|---|---|---|---|")
-    for name, own in found.items():
+    for name, result in accuracies.items():
         if name.count("|") < 2:
             words = name.replace("|", ", ")
             lines.append(
-                f"| {words} | {cell(own['all'])} | {cell(own['alike'])} | {own['sd']:.3f} |"
+                f"| {words} | {cell(result['all'])} | {cell(result['alike'])} "
+                f"| {result['sd']:.3f} |"
             )
     lines += ["", "| sparsify | prompt tokens | p | gate | rule | full | full, like length | sd "]
     lines[-1] += "| steered: ablate | steered: both |"
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
-    for name, own in found.items():
+    for name, result in accuracies.items():
         if name.count("|") == 5 and name.endswith("|full"):
             start = name.removesuffix("full")
-            scopes = [cell(found[start + scope]["all"]) for scope in SCOPES[1:]]
-            cells = [*name.split("|")[:5], cell(own["all"]), cell(own["alike"])]
-            lines.append("| " + " | ".join([*cells, f"{own['sd']:.3f}", *scopes]) + " |")
+            scopes = [cell(accuracies[start + scope]["all"]) for scope in SCOPES[1:]]
+            cells = [*name.split("|")[:5], cell(result["all"]), cell(result["alike"])]
+            lines.append("| " + " | ".join([*cells, f"{result['sd']:.3f}", *scopes]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def cell(own: dict[str, Any]) -> str:
-    return (
-        "-" if own["mean"] is None else f"{own['mean']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
-    )
+def cell(interval: dict[str, Any]) -> str:
+    """A mean and its 95 % interval, or a dash where there is none."""
+    if interval["mean"] is None:
+        return "-"
+    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
 def grid(options: argparse.Namespace) -> None:
@@ -196,13 +199,13 @@ def grid(options: argparse.Namespace) -> None:
         for seed in range(options.draws):
             resample(fitting, test, size, seed, values)
             print(f"{name}: draw {seed} after {time.perf_counter() - start:.0f} s", flush=True)
-        found = summary(values, test)
+        accuracies = summary(values, test)
         everything[name] = {
             "fit": size, "of": len(fitting), "test": len(test), "draws": options.draws,
-            "alike": int(alike_in_length(test).sum()), "accuracy": found,
+            "alike": int(alike_in_length(test).sum()), "accuracy": accuracies,
         }  # fmt: skip
         title = f"{name}: N = {size} of {len(fitting)}, {len(test)} held-out triples"
-        pages.append(markdown(title, found))
+        pages.append(markdown(title, accuracies))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps(everything, indent=1))
     options.out.with_suffix(".md").write_text("\n".join(pages))

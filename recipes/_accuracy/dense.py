@@ -78,11 +78,12 @@ def combined(
 def sparse(
     A: Float32[np.ndarray, "d_in d_out"], rule: str, k_diff: int
 ) -> Float32[np.ndarray, "d_in d_out"]:
-    """A after docs/method.md 3.4: the "paper" threshold, or each row's k_diff at either end."""
+    """A sparsified by docs/method.md 3.4: one threshold ("paper") or row by row ("rows")."""
     if A.shape[1] <= 2 * k_diff:
         kept = np.ones_like(A, dtype=bool)
     else:
-        # A tie at the border of a row may keep an entry more here; the threshold is the same.
+        # Where values tie at a row's threshold, all of them are kept: a row may then hold more than
+        # `k_diff` entries at an end. The "paper" threshold is the same either way.
         bounds = np.partition(A, (k_diff - 1, A.shape[1] - k_diff), axis=1)
         low, high = bounds[:, [k_diff - 1]], bounds[:, [A.shape[1] - k_diff]]
         kept = (low >= A) | (high <= A)
