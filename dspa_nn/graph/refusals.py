@@ -52,13 +52,25 @@ def did_you_mean(value: object, choices: Sequence[str]) -> str:
     >>> did_you_mean("abblate", ("ablate", "augment", "both"))
     " (did you mean 'ablate'?)"
 
-    Near means that at most a third of the letters, or one, would have to change.
+    Near means that at most a third of the letters, or one, would have to change, or that the word
+    is a choice with letters left out.
     """
     if not isinstance(value, str) or not choices:
         return ""
     nearest = min(choices, key=lambda choice: changes(value, choice))
-    near = changes(value, nearest) <= max(1, len(value) // 3)
-    return f" (did you mean {nearest!r}?)" if near else ""
+    if changes(value, nearest) > max(1, len(value) // 3):
+        nearest = next((choice for choice in choices if shortens(value, choice)), None)
+    return "" if nearest is None else f" (did you mean {nearest!r}?)"
+
+
+def shortens(word: str, whole: str) -> bool:
+    """Whether a word of three letters or more is another one with letters left out.
+
+    >>> shortens("tresh", "threshold")
+    True
+    """
+    rest = iter(whole)
+    return len(word) > 2 and word[0] == whole[0] and all(letter in rest for letter in word)
 
 
 def changes(one: str, other: str) -> int:
