@@ -1,7 +1,7 @@
-"""A process that generates with nnterp, run by `peers.py` with an nnsight of nnterp's own.
+"""A process that generates with nnterp, run by `peers.py` with the nnsight that nnterp needs.
 
 It reads lines: how many tokens to generate (0: say that it is ready), or "peak", which ends it.
-Imports nothing of this repository, whose nnsight is another.
+Imports nothing of this repository, which needs another version of nnsight.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Runs on an NDIF server beside the same runs here: results, bytes, time; and what kills leave.
+"""Runs on an NDIF server against the same runs here: results, bytes, time; recovery from kills.
 
     make ndif                                  # a server on this machine
     python -m benchmarks.ndif [--quick] [--kills 10]
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 
-# Before the hub's client is imported: the model lies here, and is not asked for elsewhere.
+# Set before the hub's client is imported: the model is in the local cache, so nothing is fetched.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import random
@@ -40,7 +40,7 @@ PRESET = "smollm2-135m-instruct"
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HOST = os.environ.get("NDIF_HOST", "http://127.0.0.1:8001")
 TOKENS = 8
-# Of the counts that are killed: few triples, one to a batch, so that there are many chunks.
+# For the counts that are killed: few triples, one per batch, so that there are many chunks.
 KILLED, BUDGET = 24, 64
 
 
@@ -66,8 +66,8 @@ class Both:
     def generate(self, given: Any, prompts: list[Any], remote: bool, **settings: Any) -> Any:
         """Generate greedily; return ids, the edit log and the seconds."""
         dspa = self.there if remote else self.here
-        ids, mask = padded([own.prompt_ids for own in prompts])
-        inputs = {"input_ids": ids, "attention_mask": mask}
+        prompt_ids, mask = padded([prompt.prompt_ids for prompt in prompts])
+        inputs = {"input_ids": prompt_ids, "attention_mask": mask}
         if not isinstance(given, list):
             settings["prompt"] = prompts
         start = time.perf_counter()
@@ -75,20 +75,22 @@ class Both:
             inputs, max_new_tokens=TOKENS, do_sample=False, remote=remote
         ) as tracer:
             edits = dspa.apply(given, **settings)
-            found = tracer.result.save()
-        return found, edits, time.perf_counter() - start
+            ids = tracer.result.save()
+        return ids, edits, time.perf_counter() - start
 
-    def many(self, map: Any, own: list[list[Any]], mode: Mode, remote: bool) -> tuple[Any, float]:
+    def many(
+        self, map: Any, batches: list[list[Any]], mode: Mode, remote: bool
+    ) -> tuple[Any, float]:
         """Generate and trace every batch, remotely in one session.
 
         Returns ids, edit log and logits of each, and the seconds.
         """
         dspa = self.there if remote else self.here
         model = dspa.model
-        packed = [(batch, padded([one.prompt_ids for one in batch])) for batch in own]
+        packed = [(batch, padded([one.prompt_ids for one in batch])) for batch in batches]
         start = time.perf_counter()
         with model.session(remote=remote):
-            found = save([])
+            outputs = save([])
             for batch, (ids, mask) in packed:
                 inputs = {"input_ids": ids, "attention_mask": mask}
                 with model.generate(inputs, max_new_tokens=TOKENS, do_sample=False) as tracer:
@@ -97,23 +99,23 @@ class Both:
                 with model.trace(inputs):
                     dspa.apply(map, prompt=batch, mode=mode)
                     logits = model.output.logits[:, -1].detach().clone().save()
-                found.append((out, edits, logits))
-        return found, time.perf_counter() - start
+                outputs.append((out, edits, logits))
+        return outputs, time.perf_counter() - start
 
     def bytes_of(self, run: Callable[[], Any]) -> tuple[Any, int, int]:
-        """Run; return what came, bytes up and bytes down."""
+        """Run; return the result, bytes sent and bytes received."""
         sent, received = self.traffic.sent, self.traffic.received
-        found = run()
-        return found, self.traffic.sent - sent, self.traffic.received - received
+        result = run()
+        return result, self.traffic.sent - sent, self.traffic.received - received
 
 
 def remote() -> Any:
-    """The model without weights, found in the toolkit's own cache where it lies there."""
+    """The model without weights, read from dspa_nn's cache if it is there."""
     from huggingface_hub import constants
 
-    own = Path(os.environ.get("DSPA_CACHE") or Path.home() / ".cache" / "dspa_nn") / "hub"
-    if own.exists():
-        constants.HF_HUB_CACHE = str(own)
+    cache = Path(os.environ.get("DSPA_CACHE") or Path.home() / ".cache" / "dspa_nn") / "hub"
+    if cache.exists():
+        constants.HF_HUB_CACHE = str(cache)
     CONFIG.API.HOST, CONFIG.APP.REMOTE_LOGGING = HOST, False
     return dn.remote_model(REPO_ID)
 
@@ -127,34 +129,35 @@ def equality(both: Both, map: Any) -> list[dict[str, Any]]:
     rows = []
     for mode in ("ablate", "augment", "both"):
         for size in (1, 8):
-            own = batches(both.prompts, size)
+            grouped = batches(both.prompts, size)
             (there, spent), up, down = both.bytes_of(
-                lambda own=own, mode=mode: both.many(map, own, mode, True)
+                lambda grouped=grouped, mode=mode: both.many(map, grouped, mode, True)
             )
-            here, own_time = both.many(map, own, mode, False)
+            here, local_time = both.many(map, grouped, mode, False)
             tokens = logs = edits = 0
             largest = 0.0
-            for (ids, log, logits), (wanted, own_log, own_logits) in zip(there, here, strict=True):
-                tokens += torch.equal(ids, wanted)
-                logs += list(log) == list(own_log) and str(log) == str(own_log)
+            for remote_run, local_run in zip(there, here, strict=True):
+                (ids, log, logits), (local_ids, local_log, local_logits) = remote_run, local_run
+                tokens += torch.equal(ids, local_ids)
+                logs += list(log) == list(local_log) and str(log) == str(local_log)
                 edits += log.total
-                scale = float(own_logits.abs().max())
-                largest = max(largest, float((logits - own_logits).abs().max()) / scale)
+                scale = float(local_logits.abs().max())
+                largest = max(largest, float((logits - local_logits).abs().max()) / scale)
             row = {
                 "mode": mode,
                 "batch": size,
                 "prompts": len(both.prompts),
-                "runs": len(own),
+                "runs": len(grouped),
                 "tokens equal": tokens,
                 "logs equal": logs,
                 "edits": edits,
                 "logits differ, share of the largest": largest,
                 "s there": spent,
-                "s here": own_time,
+                "s here": local_time,
                 "bytes up": up,
                 "bytes down": down,
             }
-            if not tokens == logs == len(own) or largest > 1e-5:
+            if not tokens == logs == len(grouped) or largest > 1e-5:
                 raise SystemExit(f"remote and local differ: {row}")
             rows.append(row)
     return rows
@@ -164,12 +167,12 @@ def sizes(both: Both, map: Any) -> list[dict[str, Any]]:
     """Bytes predicted and measured: in one request, planned first, and in a session of ten."""
     prompts = both.prompts[:1]
     payload = both.there.payload(map)
-    found = []
+    rows = []
 
     def add(name: str, expected: Any, run: Callable[[], Any]) -> Any:
         start = time.perf_counter()
-        came, up, down = both.bytes_of(run)
-        found.append(
+        result, up, down = both.bytes_of(run)
+        rows.append(
             {
                 "what": name,
                 "tensors": expected.nbytes if expected else None,
@@ -179,7 +182,7 @@ def sizes(both: Both, map: Any) -> list[dict[str, Any]]:
                 "s": time.perf_counter() - start,
             }
         )
-        return came
+        return result
 
     whole = add("one request", payload, lambda: both.generate(map, prompts, True))
     plans = add("planned first: the plan", None, lambda: both.there.plan(map, prompts, remote=True))
@@ -192,30 +195,30 @@ def sizes(both: Both, map: Any) -> list[dict[str, Any]]:
     if not same:
         raise SystemExit("a planned run and a run in one request differ")
     ten = both.prompts[:10]
-    ids = [own.prompt_ids.unsqueeze(0) for own in ten]
+    ids = [prompt.prompt_ids.unsqueeze(0) for prompt in ten]
     model, dspa = both.there.model, both.there
 
     def session() -> None:
         with model.session(remote=True):
             logs = save([])
-            for own, row in zip(ten, ids, strict=True):
+            for prompt, row in zip(ten, ids, strict=True):
                 with model.generate(row, max_new_tokens=TOKENS, do_sample=False):
-                    edits = dspa.apply(map, prompt=own)
+                    edits = dspa.apply(map, prompt=prompt)
                 logs.append(edits)
 
     add(f"session of {len(ten)}", None, session)
     add(
         f"{len(ten)} requests",
         None,
-        lambda: [both.generate(map, [own], True) for own in ten],
+        lambda: [both.generate(map, [prompt], True) for prompt in ten],
     )
-    return found
+    return rows
 
 
 def fits(both: Both) -> tuple[Any, list[dict[str, Any]]]:
-    """Both maps, byte for byte, and what a triple costs on the way."""
+    """Compare both maps byte for byte; the bytes that a triple sends and receives."""
     (there, spent), up, down = both.bytes_of(lambda: both.fit(True))
-    here, own = both.fit(False)
+    here, local_time = both.fit(False)
     digests = []
     for map in (there, here):
         with tempfile.TemporaryDirectory() as folder:
@@ -233,7 +236,7 @@ def fits(both: Both) -> tuple[Any, list[dict[str, Any]]]:
         "triples": n,
         "maps": "byte-identical",
         "s there": spent,
-        "s here": own,
+        "s here": local_time,
         "up": up,
         "down": down,
         "up a triple": up // n,
@@ -245,15 +248,15 @@ def fits(both: Both) -> tuple[Any, list[dict[str, Any]]]:
 
 def digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of a folder's files."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()
+        sha.update(path.name.encode() + path.read_bytes())
+    return sha.hexdigest()
 
 
 CHILD = """
 import sys, torch
-import benchmarks.ndif as own, dspa_nn as dn
+import benchmarks.ndif as benchmark, dspa_nn as dn
 from dspa_nn.counts import remote as remote_counting
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 torch.set_num_threads(1)
@@ -262,10 +265,10 @@ def watched(runner, number):
     print("chunk", number, flush=True)
     submit(runner, number)
 remote_counting.RemoteRunner.submit = watched
-dspa = dn.DSPA.from_preset(own.PRESET, model=own.remote())
-triples = [row.triple for row in take_demo_rows(read_demo_rows(), "fit", own.KILLED)]
+dspa = dn.DSPA.from_preset(benchmark.PRESET, model=benchmark.remote())
+triples = [row.triple for row in take_demo_rows(read_demo_rows(), "fit", benchmark.KILLED)]
 counts = dspa.count(
-    triples, remote=True, token_budget=own.BUDGET, checkpoint=sys.argv[1], progress=False
+    triples, remote=True, token_budget=benchmark.BUDGET, checkpoint=sys.argv[1], progress=False
 )
 counts.save(sys.argv[2])
 print("finished", flush=True)
@@ -303,7 +306,7 @@ def kills(times: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def run_child(checkpoint: Path, out: Path, after: float | None) -> dict[str, Any]:
-    """Count in a process of its own; kill it `after` seconds from its first submission, if any."""
+    """Count in another process; kill it `after` seconds from its first submission, if any."""
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CHILD, str(checkpoint), str(out)],
         stdout=subprocess.PIPE,
@@ -319,7 +322,7 @@ def run_child(checkpoint: Path, out: Path, after: float | None) -> dict[str, Any
             lines.append(line.strip())
             first = first or time.perf_counter()
         elif first is None and checkpoint.exists() and time.perf_counter() - start > 20:
-            first = time.perf_counter()  # it only collects what was under way
+            first = time.perf_counter()  # it only fetches what was already submitted
         if after is not None and first and time.perf_counter() - first >= after:
             child.send_signal(signal.SIGKILL)
             break

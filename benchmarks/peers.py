@@ -7,8 +7,8 @@ stream whose latents a hook lowers (SAELens), a hook on the residual stream (Tra
 one dense vector added to it (steering-vectors, nnterp). A library that is not installed is named
 with the reason. `--peers` is a folder to import from as well (`pip install --target`). nnterp does
 not import beside this nnsight: `--nnterp` is a virtual environment with it and the nnsight it
-needs, whose process takes its turns with the others. `make bench` makes both, and they are found
-where it puts them. Peak memory is of a process of its own for each.
+needs, whose process takes its turns with the others. `make bench` makes both, and the
+defaults point to them. Peak memory is measured in a separate process for each.
 """
 
 import argparse
@@ -37,7 +37,7 @@ LAYER = get_preset(PRESET).output_layer
 class Given:
     """One prompt, and sixteen latents that are lowered on every token, whatever the prompt.
 
-    Ours plans as many, each prompt's own.
+    DSPA plans as many for each prompt.
     """
 
     def __init__(self, ids: Any, planned: Any, settings: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Given:
         return self.sae.W_dec.detach()[self.planned].sum(0)
 
     def generate(self, tokens: int) -> Tensor:
-        """HF's own generate."""
+        """`generate` of transformers, without steering."""
         many = {"max_new_tokens": tokens, "min_new_tokens": tokens}
         return self.hf.generate(self.ids, attention_mask=self.mask, **self.settings | many)
 
@@ -118,8 +118,8 @@ def transformer_lens(given: Given) -> Run:
 
     def lower(hidden: Tensor, hook: Any) -> Tensor:
         latents = sae.encode(hidden)
-        own = latents[..., planned]
-        delta = (own - latents.amax(-1, keepdim=True)).clamp(0) - own
+        before = latents[..., planned]
+        delta = (before - latents.amax(-1, keepdim=True)).clamp(0) - before
         return hidden + delta @ rows
 
     def run(tokens: int) -> Tensor:
@@ -187,9 +187,9 @@ class Nnterp:
 
     def peak(self) -> float:
         """Peak memory in MB, and the end of the process."""
-        found = float(self.ask("peak"))
+        megabytes = float(self.ask("peak"))
         self.process.wait()
-        return found
+        return megabytes
 
 
 PEERS: dict[str, Callable[[Given], Run]] = {
@@ -215,13 +215,13 @@ def alone(name: str, folder: Path) -> None:
     """Generate with one contender and print this process's peak memory in MB."""
     if name in OURS:
         scene = Scene(1, map=str(folder / "map"))
-        # One model in the process, as a user has.
+        # One model in the process, as a user would have.
         scene.hf = as_local(scene.dspa.model)
         getattr(scene, OURS[name])(8)
     else:
         given = Given(**json.loads((folder / "given.json").read_text(encoding="utf-8")))
         PEERS[name](given)(8)
-    # Not ru_maxrss: a child begins with its parent's.
+    # Not ru_maxrss, which a child process inherits from its parent.
     lines = Path("/proc/self/status").read_text().splitlines()
     print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")))
 
@@ -280,12 +280,12 @@ def main() -> None:
     rows = [
         {
             "contender": name,
-            "tokens/s": tokens * len(own) / sum(own),
-            "speed over HF unsteered": ratio(seconds["HF unsteered"], own),
-            "DSPA, apply over it": ratio(own, seconds["DSPA, apply"]),
+            "tokens/s": tokens * len(times) / sum(times),
+            "speed over HF unsteered": ratio(seconds["HF unsteered"], times),
+            "DSPA, apply over it": ratio(times, seconds["DSPA, apply"]),
             "peak memory, MB": peaks[name],
         }
-        for name, own in seconds.items()
+        for name, times in seconds.items()
     ]
     notes = [
         f"{tokens} new tokens, greedy, one prompt, {repeats} repeats in turns.",

@@ -4,8 +4,9 @@
 
 Steered and unsteered generation run in turns. For the widths, both SAEs are random JumpReLU SAEs
 with about 100 active latents per token, and the map is random, over the 64 output latents that are
-active most on the prompt, so that something is edited. Batches and lengths use the preset. A run of
-one token is taken off, the prompt's pass and planning, so that what is left is the cost of a step.
+active most on the prompt, so that something is edited. Batches and lengths use the preset. The time
+of a run of one token, which is the prompt's pass and planning, is subtracted: the cost of a step is
+left.
 """
 
 import argparse
@@ -40,7 +41,8 @@ def random_sae(width: int, hidden: torch.Tensor, layer: int, seed: int) -> Any:
     with torch.no_grad():
         sae.W_enc.copy_(weights)
         sae.W_dec.copy_(weights.T / weights.T.norm(dim=-1, keepdim=True))
-        # Token by token, since a few have norms so large that all latents would be theirs.
+        # Per token: a few tokens have so large norms that one threshold over all would let only
+        # latents of these tokens through.
         weakest = (hidden @ weights).float().topk(ACTIVE + 1).values[:, -1]
         sae.threshold.fill_(float(weakest.median().clamp(min=1e-3)))
     return sae
@@ -66,24 +68,24 @@ def random_map(
 
 def of_width(scene: Scene, width: int) -> Scene:
     """The same scene with random SAEs of this width, and a random map."""
-    own = scene.dspa
+    preset = scene.dspa
     with torch.no_grad():
         out = scene.hf(scene.ids[:1], output_hidden_states=True)
     saes = [
         random_sae(width, out.hidden_states[layer + 1][0, 1:], layer, layer)
-        for layer in (own.input_layer, own.output_layer)
+        for layer in (preset.input_layer, preset.output_layer)
     ]
     made = dn.DSPA(
-        own.model,
+        preset.model,
         input_sae=saes[0],
         output_sae=saes[1],
-        input_layer=own.input_layer,
-        output_layer=own.output_layer,
-        defaults={**own.defaults, "prompt_rule": "density"},
+        input_layer=preset.input_layer,
+        output_layer=preset.output_layer,
+        defaults={**preset.defaults, "prompt_rule": "density"},
     )
     other = Scene.__new__(Scene)
     vars(other).update(vars(scene))
-    active = saes[1].encode(out.hidden_states[own.output_layer + 1][0, 1:]) > 0
+    active = saes[1].encode(out.hidden_states[preset.output_layer + 1][0, 1:]) > 0
     often = active.sum(0).topk(2 * ENTRIES).indices
     other.dspa, other.map = made, random_map(width, often, made.provenance())
     return other
@@ -105,7 +107,7 @@ def point(scene: Scene, batch: int, tokens: int, repeats: int) -> dict[str, Any]
         "width": scene.dspa.output_sae.width,
         "batch": batch,
         "edits per token": scene.edits.total / scene.edits.tokens,
-        **{f"{name}, ms per step": sorted(own)[len(own) // 2] for name, own in step.items()},
+        **{f"{name}, ms per step": sorted(times)[len(times) // 2] for name, times in step.items()},
         "steered over unsteered, speed of a step": ratio(step["unsteered"], step["steered"]),
         **{
             f"{name}, ms until the first token": min(seconds[f"{name}, once"]) * 1e3
@@ -115,7 +117,7 @@ def point(scene: Scene, batch: int, tokens: int, repeats: int) -> dict[str, Any]
 
 
 class Clock(LogitsProcessor):
-    """Notes when each step of a generation was done, and changes nothing."""
+    """Records the time at which each generation step ended; changes nothing."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -140,16 +142,16 @@ def along(scene: Scene, longest: int, marks: tuple[int, ...], repeats: int) -> l
             taken[name].append([b - a for a, b in itertools.pairwise(clock.times)])
     rows = []
     for mark in marks:
-        own = slice(max(0, mark - 64), mark - 1)
+        window = slice(max(0, mark - 64), mark - 1)
         step = {
-            name: [sorted(run[own])[len(run[own]) // 2] * 1e3 for run in runs]
+            name: [sorted(run[window])[len(run[window]) // 2] * 1e3 for run in runs]
             for name, runs in taken.items()
         }
         whole = {name: [sum(run[: mark - 1]) for run in runs] for name, runs in taken.items()}
         rows.append(
             {
                 "new tokens": mark,
-                **{f"{name}, ms per step": sum(own) / len(own) for name, own in step.items()},
+                **{f"{name}, ms per step": sum(times) / len(times) for name, times in step.items()},
                 "steered over unsteered, speed up to there": ratio(
                     whole["unsteered"], whole["steered"]
                 ),
@@ -217,9 +219,11 @@ def main() -> None:
     scene = Scene(max(batches))
     tables: dict[str, list[dict[str, Any]]] = {}
     if "widths" in asked.only:
-        tables["SAE width"] = [point(of_width(scene, own), 1, tokens, repeats) for own in widths]
+        tables["SAE width"] = [
+            point(of_width(scene, width), 1, tokens, repeats) for width in widths
+        ]
     if "batches" in asked.only:
-        tables["Batch"] = [point(scene, own, tokens, repeats) for own in batches]
+        tables["Batch"] = [point(scene, batch, tokens, repeats) for batch in batches]
     if "lengths" in asked.only:
         tables["Length"] = along(scene, max(marks), marks, 1 if asked.quick else 2)
     notes = [

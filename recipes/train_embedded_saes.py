@@ -3,10 +3,10 @@ r"""Train TopK SAEs on a model's residual stream, on a CPU, from any text, and m
     python recipes/train_embedded_saes.py TEXTS... --held-out TEXTS --layers 9,24 --out saes
 
 Texts are JSON Lines (gzip or not) of preference triples, whole dialogues, `messages` or `text`, or
-plain text; `triples.jsonl@0:400` takes some rows only. With the defaults and 800,000 tokens this is
-the recipe of the SAEs that ship with the package (`dspa_nn/assets/saes`), on two cores about 15
-minutes for one pass of the model and 15 for each SAE. It can be interrupted and run again: the pass
-and the training go on where they stopped (in `--work`).
+plain text; `triples.jsonl@0:400` takes the first 400 rows only. With the defaults and 800,000
+tokens this is the recipe of the SAEs that ship with the package (`dspa_nn/assets/saes`): on two
+cores about 15 minutes for one pass of the model and 15 for each SAE. It can be interrupted
+and run again: the pass and the training go on where they stopped (in `--work`).
 
     python recipes/train_embedded_saes.py TEXTS... --held-out TEXTS --out saes-2 \
         --start-from saes --only-dead --epochs 0.5 --decay 0.5 --seed 1
@@ -56,12 +56,12 @@ def evaluate(
     """Measure every SAE in a folder on held-out text; see `_sae_training.evaluation`.
 
     Args:
-        folder: holds one SAELens folder an SAE.
-        model: the causal language model, float32; never run in lower precision here.
+        folder: holds one SAELens folder per SAE.
+        model: the causal language model, float32; not run in lower precision here.
         tokenizer: its tokenizer.
         sources: held-out text; each is also measured alone.
         work: where the held-out activations are kept, to be used again.
-        context: tokens a sequence.
+        context: tokens per sequence, at most.
         tokens: tokens of each source to look at.
         loss_tokens: predictions of each source to score with reconstructions spliced in.
     """
@@ -81,7 +81,7 @@ def evaluate(
         figures[layer] = evaluation.error_and_latents(sae, stored)
         total = sum(part.sum(0, dtype="float64") for part in stored.values())
         means[layer] = torch.from_numpy(total / figures[layer]["tokens"]).float()
-    # As many tokens of each source, or one of long rows would speak for all.
+    # As many tokens of each source: otherwise one with long rows would dominate the loss.
     mixed = [row for ids in rows for row in evaluation.up_to(ids, loss_tokens)]
     losses = evaluation.loss_recovered(model, saes, means, mixed, pad=0)
     return {layer: figures[layer] | losses[layer] for layer in layers}
@@ -104,11 +104,11 @@ def train_all(
     tokens: int,
     fast: bool,
 ) -> None:
-    """One pass of the model over the texts, then one SAE a layer, each stored when it is done."""
-    found = [document for source in sources for document in texts.documents(source)]
+    """One pass of the model over the texts, then one SAE per layer, stored once it is trained."""
+    documents = [document for source in sources for document in texts.documents(source)]
     barred = [document for source in held_out for document in texts.documents(source)]
-    found = texts.without_openings_of(found, barred)
-    rows = texts.token_ids(found, tokenizer, context, settings.seed)
+    documents = texts.without_openings_of(documents, barred)
+    rows = texts.token_ids(documents, tokenizer, context, settings.seed)
     kept = work / "train"
     count = activations.collect(model.model, rows, layers, kept, tokens=tokens, pad=0, fast=fast)
     told = {"training_texts": [source.label for source in sources], "training_tokens": count}

@@ -1,4 +1,4 @@
-"""One pass of the model: the residual stream after some layers, kept in files."""
+"""One pass of the model: the residual stream after the chosen layers, written to files."""
 
 import hashlib
 import json
@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Enough rows to find neighbours of nearly equal length, few enough to stay a fair sample when the
-# pass stops early.
+# Rows are sorted by length within groups of this size: large enough for little padding, small
+# enough that the texts seen are a fair sample when the pass stops early.
 GROUP = 256
 BATCH_TOKENS = 4096
 PROGRESS = "progress.json"
@@ -92,13 +92,13 @@ def collect(
     The files are appended to and the progress noted after each batch, so that a pass which was
     interrupted goes on where it stopped. The LM head is never computed, nor a layer above the last
     one asked for. With `fast`, matrix products are in bfloat16 under autocast while the residual
-    stream stays float32: twice the speed, and a change of some 1e-4 of the variance.
+    stream stays float32: twice the speed, and at a change of about 1e-4 of the variance.
 
     Args:
         model: the decoder stack (`AutoModelForCausalLM(...).model`), in float32.
         rows: token ids; position 0 of each is run and not kept.
         layers: 0-based decoder blocks whose output is kept.
-        folder: receives one raw float16 file a layer, `[tokens, width]`.
+        folder: receives one raw float16 file per layer, `[tokens, width]`.
         tokens: where to stop, at the end of a batch.
         pad: any token id; padding is masked.
         fast: see above.

@@ -1,4 +1,4 @@
-"""The model card of a folder of SAEs: from their own configs, the figures and a page of notes."""
+"""The model card of a folder of SAEs: from their configs, the figures and a page of notes."""
 
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ folder.
 
 
 def training_table(saes: dict[int, Any]) -> str:
-    """What each SAE's config says of its training, a row an SAE."""
+    """What each SAE's config says of its training, one row per SAE."""
     keys = ("training_tokens", "epochs", "batch", "lr", "seed")
     lines = [
         "| layer | tokens | epochs | batch | learning rate | seed |",

@@ -17,7 +17,7 @@ from .activations import Batch, batches
 def error_and_latents(
     sae: Any, sets: dict[str, Float[np.ndarray, "tokens d"]], chunk: int = 2048
 ) -> dict[str, float]:
-    """L0, FVU (each set's against its own mean, and all together) and the share of dead latents.
+    """L0, FVU (per set, against that set's mean, and of all sets) and the share of dead latents.
 
     Dead is a latent that fires on none of the tokens looked at, of all sets together; `tokens` says
     how many they were (100,000 for the shipped SAEs).
@@ -92,9 +92,9 @@ def loss_recovered(
     *,
     pad: int,
 ) -> dict[int, dict[str, float]]:
-    """Next-token loss with each SAE's reconstruction in place of its layer's output.
+    """Next-token loss with each SAE's reconstruction instead of its layer's output.
 
-    Position 0 keeps its own value throughout, in the ablations too. Recovered is
+    Position 0 keeps the model's value throughout, in the ablations too. Recovered is
     (ablated - spliced) / (ablated - clean), once against ablation to the mean and once to zero.
 
     Args:
@@ -108,7 +108,7 @@ def loss_recovered(
         layer: {"spliced": 0.0, "mean": 0.0, "zero": 0.0} for layer in saes
     }
     clean, count = 0.0, 0
-    # Logits are many times wider than the residual stream: small batches.
+    # Small batches, since logits are many times wider than the residual stream.
     for batch in batches(rows, pad, 1024):
         with torch.inference_mode():
             loss, scored = _loss(model, batch)
@@ -139,15 +139,15 @@ def saved_saes(folder: Path) -> dict[int, Any]:
     """Every SAE below `folder`, as SAELens loads it, by layer."""
     from sae_lens.saes.sae import SAE
 
-    found: dict[int, Any] = {}
+    saes: dict[int, Any] = {}
     for config in sorted(folder.glob("*/cfg.json")):
         sae = SAE.load_from_disk(config.parent)
-        found[int(str(sae.cfg.metadata.hook_name).split(".")[1])] = sae
-    return dict(sorted(found.items()))
+        saes[int(str(sae.cfg.metadata.hook_name).split(".")[1])] = sae
+    return dict(sorted(saes.items()))
 
 
 def table(figures: dict[int, dict[str, float]]) -> str:
-    """The figures as a Markdown table: a row a figure, a column an SAE."""
+    """The figures as a Markdown table: one row per figure, one column per SAE."""
     names = list(next(iter(figures.values())))
     lines = ["| on held-out text | " + " | ".join(f"layer {layer}" for layer in figures) + " |"]
     lines.append("|---" * (len(figures) + 1) + "|")

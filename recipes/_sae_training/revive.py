@@ -1,4 +1,4 @@
-"""Give the latents that never fire something to do, and leave all the others as they are."""
+"""Give latents that never fire new directions, and train those latents alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ class Revival:
 
 @torch.inference_mode()
 def plan(folder: Path, activations: Float[np.ndarray, "tokens d"], seed: int) -> Revival:
-    """Find the latents of a stored SAE that fire on no training token, and what it leaves out.
+    """Find the latents of a stored SAE that fire on no training token, and new directions for them.
 
-    A direction is the mean error of tokens that are wrong in like manner: one drawn by its squared
-    error, and the 30 of a sample whose errors are most like its own.
+    A direction is the mean reconstruction error of 30 similar tokens: one drawn with a probability
+    proportional to its squared error, and the tokens of a sample whose errors are most like it.
     """
     from sae_lens.saes.sae import SAE
 

@@ -1,8 +1,8 @@
 """SAELens' TopK training step with its gradient taken through the k active latents only.
 
-Same loss and same gradient as `TopKTrainingSAE` (a test compares them): of a token's 4096 latents
-32 are active, so four of the five large matrix products of a step are nearly all zeros. On a CPU a
-step takes less than half the time.
+Same loss and same gradient as `TopKTrainingSAE` (a test compares them): 32 of 4096 latents are
+active per token, so four of the five large matrix products of a step multiply mostly zeros. On a
+CPU a step takes less than half the time.
 """
 
 from typing import Any

@@ -18,7 +18,7 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 @dataclass(frozen=True)
 class Source:
-    """A file and the rows of it that are meant: `triples.jsonl@0:400`, `dialogues.jsonl.gz@:-300`.
+    """A file and which of its rows are read: `triples.jsonl@0:400`, `dialogues.jsonl.gz@:-300`.
 
     The part after the `@` is a Python slice over the file's rows; without it, all rows are read.
     """
@@ -46,7 +46,7 @@ class Source:
 def documents(source: Source) -> list[Document]:
     """Read a source: JSON Lines (gzip or not) of any known layout, else plain text.
 
-    Plain text is cut at blank lines: one paragraph, one row.
+    Plain text is cut at blank lines: each paragraph is a row.
     """
     name = source.path.name.removesuffix(".gz")
     opener = gzip.open if source.path.suffix == ".gz" else open
@@ -54,12 +54,12 @@ def documents(source: Source) -> list[Document]:
         if not name.endswith((".jsonl", ".json")):
             return [*[part for part in file.read().split("\n\n") if part.strip()][source.rows]]
         lines = [line for line in file if line.strip()][source.rows]
-    found: list[Document] = []
+    texts: list[Document] = []
     for line in lines:
-        found.extend(_documents_of_row(json.loads(line), source))
-    if not found:
+        texts.extend(_documents_of_row(json.loads(line), source))
+    if not texts:
         raise TripleError(f"{source.label} holds no rows, and some text is needed; name other rows")
-    return found
+    return texts
 
 
 def _documents_of_row(row: dict[str, Any], source: Source) -> Iterator[Document]:
@@ -109,12 +109,12 @@ def without_openings_of(train: list[Document], held_out: Iterable[Document]) -> 
     return [document for document in train if opening(document) not in barred]
 
 
-def token_ids(found: list[Document], tokenizer: Any, context: int, seed: int) -> list[list[int]]:
-    """Tokenise in a random order (the seed's), at most `context` tokens to a sequence.
+def token_ids(texts: list[Document], tokenizer: Any, context: int, seed: int) -> list[list[int]]:
+    """Tokenise in a random order fixed by the seed, at most `context` tokens to a sequence.
 
     Dialogues go through the chat template and are cut off; plain text is cut into windows.
     """
-    order = list(found)
+    order = list(texts)
     random.Random(seed).shuffle(order)
     rows: list[list[int]] = []
     for document in order:

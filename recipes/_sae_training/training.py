@@ -1,4 +1,4 @@
-"""Train one SAE with SAELens' own trainer on activations that lie on disk, and store it."""
+"""Train one SAE with SAELens' trainer on activations that are stored on disk, and save it."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from .revive import Revival, begin
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how an SAE is trained; the defaults are the shipped SAEs' own."""
+    """How an SAE is trained; the defaults are those of the SAEs that ship with the package."""
 
     width: int = 4096
     k: int = 32
@@ -34,18 +34,18 @@ class Settings:
 def shuffled(
     activations: list[Float[np.ndarray, "tokens d"]], batch: int, seed: int, start: int
 ) -> Iterator[Float[Tensor, "batch d"]]:
-    """Endless batches, each epoch in an order of its own; `start` is in samples.
+    """Endless batches, shuffled anew in each epoch; `start` is in samples.
 
     The order depends on seed and position alone: a run that resumes sees what it would have seen.
     """
     together = torch.from_numpy(np.concatenate([np.asarray(part) for part in activations]))
     steps = len(together) // batch
     for step in range(start // batch, 2**62):
-        epoch, place = divmod(step, steps)
-        if place == 0 or step == start // batch:
+        epoch, index = divmod(step, steps)
+        if index == 0 or step == start // batch:
             generator = torch.Generator().manual_seed(seed * 1000 + epoch)
             order = torch.randperm(len(together), generator=generator)
-        yield together[order[place * batch : (place + 1) * batch]].float()
+        yield together[order[index * batch : (index + 1) * batch]].float()
 
 
 def train(
@@ -60,9 +60,9 @@ def train(
 
     The inputs are scaled to a mean norm of sqrt(d), and the decoder's bias begins at their mean,
     which holds more than half of the residual stream's energy. SAELens' checkpoints are written to
-    `work`; the newest is taken up if there is one. `start_from` is a stored SAE to begin with in
-    place of random weights, of the same width and k; with a `revival` its dead latents are the only
-    ones that learn.
+    `work`; if there are any, training resumes from the newest. `start_from` is a stored SAE of the
+    same width and k to begin with instead of random weights; with a `revival` its dead latents are
+    the only ones that learn.
     """
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
@@ -126,7 +126,7 @@ def train(
 def _begin_with(sae: Any, folder: Path, scale: float) -> None:
     """Put a stored SAE's weights into a training one, whose inputs are `scale` times the raw ones.
 
-    Decoder rows have norm 1 in both, so that only the biases know the scale.
+    Decoder rows have norm 1 in both, so that only the biases depend on the scale.
     """
     from safetensors.torch import load_file
 
