@@ -8,7 +8,7 @@ from dspa_nn.graph.record import Record
 from dspa_nn.progress import warn
 from dspa_nn.steering.log import EditLog
 
-# A mean move beyond which texts fall apart: see docs/method.md.
+# A mean move beyond which no sentence is left: docs/method.md 4.4 says why it is not lower.
 LARGEST_SHARE = 0.9
 
 
