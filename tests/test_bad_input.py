@@ -443,6 +443,7 @@ def test_what_is_no_list_of_triples(lab: Lab) -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore:the map is fitted on:dspa_nn.DSPAWarning")
 def test_fit_refuses_a_prompt_without_countable_tokens_if_strict(lab: Lab) -> None:
     triples = [*lab.triples[:2], PreferenceTriple("", "tea", "fog")]  # BOS alone
     kept = lab.dspa.fit(triples, progress=False)

@@ -32,8 +32,10 @@ SCHEMA_VERSION = 1
 class ActivationCounts:
     """On how many tokens each latent fired, for each triple: exact, mergeable, small.
 
-    >>> one = CountRows([0], [[2, 0]], [[1, 1]], [[3, 0]], [[0, 1]], [2], [1], [4], [2])
-    >>> counts = ActivationCounts.from_rows([one], d_in=2, d_out=2)
+    >>> content, markup, chosen, rejected = [[2, 0]] * 3, [[1, 1]] * 3, [[3, 0]] * 3, [[0, 1]] * 3
+    >>> lengths = [2] * 3, [1] * 3, [4] * 3, [2] * 3
+    >>> rows = CountRows([0, 1, 2], content, markup, chosen, rejected, *lengths)
+    >>> counts = ActivationCounts.from_rows([rows], d_in=2, d_out=2)
     >>> counts.fit(percentile=50, sparsify="none").to_dense()
     tensor([[ 0.7500, -0.5000],
             [ 0.0000,  0.0000]])

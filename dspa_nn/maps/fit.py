@@ -17,6 +17,9 @@ from dspa_nn.maps.sums import DifferenceSums
 from dspa_nn.progress import warn
 from dspa_nn.shapes import SparseTable
 
+# With one or two triples a threshold is a density of theirs, and a gate says that a latent fired.
+FEWEST_TRIPLES = 3
+
 
 @runtime_checkable
 class FittableCounts(Protocol):
@@ -115,6 +118,12 @@ def fit_map(counts: FittableCounts, **options: Unpack[FitOptions]) -> Conditiona
         raise CountsError(
             f"there is no triple to fit from ({len(counts)} counted, {without} of them with "
             f"prompts in which no token counts, prompt_tokens={tokens!r}); count some triples."
+        )
+    if len(kept) < FEWEST_TRIPLES:
+        warn(
+            f"the map is fitted on {len(kept)} triple{'s' * (len(kept) > 1)}, and with fewer than "
+            f"{FEWEST_TRIPLES} its gates only repeat what fired there; fit on more (the demo fits "
+            "on 250)"
         )
     if without:
         table, lengths = table[kept], lengths[kept]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspa_nn.counts import ActivationCounts, CountRows
-from dspa_nn.errors import CountsError, FileError, MapError
+from dspa_nn.errors import CountsError, DSPAWarning, FileError, MapError
 from dspa_nn.maps import Gate, PromptTokens, Sparsification
 from tests.count_zoo import (
     PROVENANCE,
@@ -50,6 +50,7 @@ def altered(counts: ActivationCounts, **provenance: object) -> ActivationCounts:
     return ActivationCounts(counts.rows, provenance=counts.provenance | provenance)
 
 
+@pytest.mark.filterwarnings("ignore:the map is fitted on:dspa_nn.DSPAWarning")
 def test_by_hand() -> None:
     counts = ActivationCounts(BY_HAND)
     assert counts.index.tolist() == [2, 4]
@@ -80,6 +81,7 @@ def test_content_and_all_prompt_tokens() -> None:
     assert lengths.tolist() == [4, 2]
 
 
+@pytest.mark.filterwarnings("ignore:the map is fitted on:dspa_nn.DSPAWarning")
 @quick
 @given(
     seeds, st.integers(1, 12), st.sampled_from([0, 50, 75, 90, 100]),
@@ -106,6 +108,7 @@ def test_differences_too_large_to_hold_are_computed_again(monkeypatch: pytest.Mo
     assert held.threshold == again.threshold
 
 
+@pytest.mark.filterwarnings("ignore:the map is fitted on:dspa_nn.DSPAWarning")
 @quick
 @given(seeds, st.integers(1, 12))
 def test_the_order_of_rows_does_not_matter(seed: int, n: int) -> None:
@@ -266,6 +269,18 @@ def test_prompts_in_which_no_token_counts() -> None:
     sentence = rf"^triple {block.index[2]} has a prompt in which no token counts \(1 such with "
     with pytest.raises(CountsError, match=sentence):
         counts.fit(strict=True)
+
+
+def test_a_map_of_so_few_triples_that_gates_mean_nothing_is_told_of() -> None:
+    for n, said in ((1, "1 triple"), (2, "2 triples")):
+        with pytest.warns(DSPAWarning, match=f"the map is fitted on {said}, and with fewer than 3"):
+            random_counts(0, n).fit()
+    random_counts(0, 3).fit()
+    # Those in whose prompt no token counts are none.
+    block = random_block(0, 3)
+    block.content[1], block.content_length[1] = 0, 0
+    with pytest.warns(DSPAWarning, match="the map is fitted on 2 triples"):
+        ActivationCounts(block).fit()
 
 
 def test_nothing_to_fit_from() -> None:

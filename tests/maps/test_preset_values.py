@@ -30,3 +30,10 @@ def test_a_fraction_for_a_percentile_is_noticed() -> None:
     counts = steer_zoo.lab("llama", "add").counts
     with pytest.warns(DSPAWarning, match=r"percentile is 0\.9, on a scale .*: pass 90 if a fract"):
         counts.fit(percentile=0.9)
+
+
+def test_a_fit_from_one_triple_is_told_of_at_the_line_of_the_users() -> None:
+    lab = steer_zoo.lab("llama", "add")
+    with pytest.warns(DSPAWarning, match="the map is fitted on 1 triple, and with few") as caught:
+        lab.dspa.fit(lab.triples[:1], progress=False)
+    assert caught[0].filename == __file__
