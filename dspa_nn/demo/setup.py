@@ -28,8 +28,10 @@ def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[DSPAMethod, D
     of_fit: dict[str, Any] = fill(dict.fromkeys(FIT_SETTINGS), dspa.defaults)
     steering = fill(dict.fromkeys(PLAN_SETTINGS), dspa.defaults)
     tuned = DSPAMethod(TUNED, dspa, counts.fit(**of_fit), cast(SteeringOptions, steering))
-    # The paper counts every token of the prompt, markup included.
-    paper = counts.fit(prompt_tokens="all")
+    # The paper counts every token of the prompt, markup included. Counts remember the preset, so
+    # that the paper's values are named.
+    of_paper: dict[str, Any] = {name: DEFAULTS[name] for name in FIT_SETTINGS}
+    paper = counts.fit(**of_paper | {"prompt_tokens": "all"})
     return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)
 
 

@@ -60,7 +60,7 @@ def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
     """Count what `apply(map)` sends in one request; without a map, what a counting job sends.
 
     >>> payload_of(dspa, map).parts[2].name
-    'decoder, 40 rows'
+    'decoder, 38 rows'
 
     Args:
         dspa: the model and its SAEs.

@@ -49,7 +49,7 @@ def rendered_on(date: str | None) -> Generator[None]:
     """Let templates write this day, in ISO form, instead of today.
 
     >>> with rendered_on("2026-11-25"):
-    ...     prompt = render(tokenizer, [{"role": "user", "content": "Hello"}])
+    ...     prompt = dspa.render([{"role": "user", "content": "Hello"}])
     """
     before = _date.set(date)
     try:

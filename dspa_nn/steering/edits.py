@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Edit:
-    """One latent moved on one token: its value before and after, and M_t, the token's strongest."""
+    """One output latent moved on one token: its value before, after, and the token's M_t."""
 
     row: int
     position: int

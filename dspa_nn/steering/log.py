@@ -33,10 +33,10 @@ class EditLog(Shipped):
         >>> edits.to_pandas().columns[:4].tolist()
         ['row', 'position', 'token_id', 'latent']
 
-    Iterating yields one `Edit` for every latent whose value changed on one token; tokens that
-    `generate` fed to a row after its end of turn are left out. `len` counts the same edits, and a
-    log is true where there is at least one. Rows are those of the batch (of beams and returned
-    sequences, where those multiply it).
+    Iterating yields one `Edit` for every output latent whose value changed on one token; tokens
+    that `generate` fed to a row after its end of turn are left out. `len` counts the same edits,
+    and a log is true where there is at least one. Rows are those of the batch (of beams and
+    returned sequences, where those multiply it).
     """
 
     def __init__(self, record: Record, tokenizer: Any = None) -> None:
@@ -128,7 +128,7 @@ class EditLog(Shipped):
         return [int(edits) for edits in total]
 
     def by_latent(self) -> dict[int, int]:
-        """Return how often each latent was edited, most often first."""
+        """Return how often each output latent was edited, most often first."""
         times = Counter(edit.latent for edit in self)
         return dict(sorted(times.items(), key=lambda item: (-item[1], item[0])))
 
@@ -141,6 +141,8 @@ class EditLog(Shipped):
         """Return the norm of each change over that of the residual stream before it.
 
         Example:
+            >>> with dspa.attach(hf_model, map) as edits:
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
             >>> bool((edits.shares() >= 0).all())
             True
 
@@ -153,6 +155,8 @@ class EditLog(Shipped):
         """Return the mean of `shares` over the steered tokens of each row; 0 where there are none.
 
         Example:
+            >>> with dspa.attach(hf_model, map) as edits:
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
             >>> len(edits.shares_by_row()) == edits.rows
             True
         """
@@ -189,10 +193,10 @@ class EditLog(Shipped):
     def to_pandas(self, tokenizer: Any = None) -> "pandas.DataFrame":
         """Return one line per edit: the fields of `Edit`, and what is known of them.
 
-        `token` is the text of the token, `direction` whether the output latent was planned to be
-        raised ("augment") or turned down ("ablate"), and `score` its s(x) in that row
-        (docs/method.md 4.2). A log that comes from NDIF knows no tokenizer: give it, or `token` is
-        None.
+        `latent` is the output latent, `token` the text of the token, `direction` whether the
+        latent was planned to be raised ("augment") or turned down ("ablate"), and `score` its
+        s(x) in that row (docs/method.md 4.2). A log that comes from NDIF knows no tokenizer: give
+        it, or `token` is None.
         """
         import pandas
 
@@ -273,7 +277,7 @@ class EditLog(Shipped):
         norms = self.norms()
         if total:
             often = ", ".join(f"{k} ({n})" for k, n in list(self.by_latent().items())[:10])
-            lines.append(f"  most edited latents (times): {often}")
+            lines.append(f"  most edited output latents (times): {often}")
             edits, change = total / tokens, float(norms.mean())
             lines.append(f"  {edits:.2f} edits and {change:.3f} change in norm per token")
             shares = self.shares()

@@ -66,9 +66,10 @@ class Plan(Shipped):
         return self.made.scores
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return one line per planned output latent: latent, direction and score.
+        """Return one line per planned output latent: its number, direction and score.
 
         Example:
+            >>> plan = dspa.plan(map, "Tell me about volcanoes.")
             >>> plan.to_pandas().columns.tolist()
             ['latent', 'direction', 'score']
 

@@ -111,7 +111,7 @@ def test_it_reads_as_text_before_and_after(lab: Lab) -> None:
         "mode both, prompt_rule density, prompt_tokens content, positions response)"
     )
     often = next(iter(log.by_latent().items()))
-    assert lines[1].startswith(f"  most edited latents (times): {often[0]} ({often[1]})")
+    assert lines[1].startswith(f"  most edited output latents (times): {often[0]} ({often[1]})")
     assert lines[2].endswith("change in norm per token")
     assert repr(log) == str(log)
 
