@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dspa_nn.evaluation.batches import padded
 from dspa_nn.evaluation.teacher_forcing import force, join, quiet
+from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import as_local, evaluating
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, EditLog, SteeringMethod
@@ -63,7 +64,11 @@ def answer(
         max_new_tokens: length of an answer, at most.
         batch_size: prompts that are answered at once.
         advance: called with the number of prompts that are done.
+
+    Raises:
+        SteeringError: inside a tracing context, or what the method raises.
     """
+    check_outside_blocks("answer")
     hf_model: Any = as_local(dspa.model)
     tokenizer, ends = dspa.facts.tokenizer, dspa.facts.eos_ids
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0

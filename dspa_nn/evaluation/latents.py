@@ -3,7 +3,7 @@
 How much any plan would edit is then arithmetic, without a further run of the model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Unpack, cast
 
@@ -19,13 +19,13 @@ from dspa_nn.graph.active import count_active
 from dspa_nn.graph.adapter import end_run
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.blocks import hidden_states
+from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.models import evaluating
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, run_settings
-from dspa_nn.triples import PreferenceTriple
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.
 _BUDGET = 4096
@@ -142,7 +142,7 @@ class Codes:
         return float(mean_by(self.owner, values.float(), rows).mean())
 
 
-def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
+def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
     """Run the model up to the output layer, once, and keep what planning and editing need.
 
     Example:
@@ -152,13 +152,22 @@ def encode(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> Codes:
 
     Memory: 4 bytes for each latent of each steered position (160 MB for 10,000 positions of 4096
     latents).
+
+    Args:
+        dspa: the model and its SAEs.
+        triples: what `DSPA.count` takes: triples, or rows such as a list of dicts.
+
+    Raises:
+        DSPAError: what reading or rendering raises.
+        SteeringError: inside a tracing context.
     """
+    check_outside_blocks("encode")
     rendered = chosen_and_rejected(dspa, triples)
     model: Any = dspa.model
     reads, edited = dspa.encoders
     blocks = [model.get(path) for path in dspa.paths]
     counts = {
-        kind: torch.zeros(len(triples), reads.width, dtype=torch.int32)
+        kind: torch.zeros(len(rendered) // 2, reads.width, dtype=torch.int32)
         for kind in ("content", "all")
     }
     kept: list[tuple[Tensor, Tensor | None]] = [(torch.zeros(0), None)] * len(rendered)

@@ -1,16 +1,18 @@
 """The preference margin log p(chosen | x) - log p(rejected | x), per token, by method."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float64
 
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, force
+from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, SteeringMethod
-from dspa_nn.triples import PreferenceTriple
+from dspa_nn.triples import as_triples
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Margins:
             per token.
         change: that margin less the unsteered model's.
         kl: KL(unsteered || steered) per token, nats, over both responses.
-        edits: edited latents per steered token.
+        edits: edited output latents per steered token.
         norm: norm of the residual stream's change per steered token.
         by_latent: output latent -> how often it was edited.
     """
@@ -37,7 +39,7 @@ class Margins:
 
 def margins(
     dspa: DSPA,
-    triples: Sequence[PreferenceTriple],
+    triples: Iterable[Any],
     methods: Sequence[SteeringMethod],
     *,
     token_budget: int = TOKEN_BUDGET,
@@ -52,15 +54,17 @@ def margins(
 
     Args:
         dspa: the model that is measured, and its tokenizer.
-        triples: both responses are teacher-forced after the prompt, which is steered from its last
-            token on.
+        triples: what `DSPA.count` takes: triples, or rows such as a list of dicts. Both responses
+            are teacher-forced after the prompt, which is steered from its last token on.
         methods: what is compared.
         token_budget: padded tokens to a pass.
         advance: called with the responses that are done: two per triple, under each method.
 
     Raises:
-        DSPAError: what rendering, a method or an empty response raises.
+        DSPAError: what reading, rendering, a method or an empty response raises.
+        SteeringError: inside a tracing context.
     """
+    check_outside_blocks("margins")
     measured = force(
         dspa,
         chosen_and_rejected(dspa, triples),
@@ -82,7 +86,7 @@ def margins(
     ]
 
 
-def chosen_and_rejected(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> list[Rendered]:
+def chosen_and_rejected(dspa: DSPA, triples: Iterable[Any]) -> list[Rendered]:
     """Every triple's prompt with its chosen, then with its rejected response.
 
     Example:
@@ -90,7 +94,7 @@ def chosen_and_rejected(dspa: DSPA, triples: Sequence[PreferenceTriple]) -> list
         6
     """
     sequences: list[Rendered] = []
-    for triple in triples:
+    for triple in as_triples(triples):
         prompt = dspa.render(triple.prompt)
         sequences += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
     return sequences

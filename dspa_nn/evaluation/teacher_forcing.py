@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dspa_nn.errors import DSPAError, DSPAWarning
 from dspa_nn.evaluation.batches import padded, plan_batches
+from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import as_local, evaluating
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
@@ -77,7 +78,9 @@ def force(
 
     Raises:
         DSPAError: a sequence without a response.
+        SteeringError: inside a tracing context.
     """
+    check_outside_blocks("force")
     for index, sequence in enumerate(sequences):
         if not len(sequence.response_ids):
             raise DSPAError(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import dspa_nn as dn
-from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation import margins
+from dspa_nn.errors import DSPAError, SteeringError
+from dspa_nn.evaluation import answer, encode, margins, surprise
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.teacher_forcing import Pass, force
 from dspa_nn.steering import DSPAMethod, SteeringOptions
@@ -158,3 +158,32 @@ def test_the_fast_path_is_for_the_model_and_layers_that_are_measured():
     _, expected = margins(late, triples, [method])
     assert measured.change == pytest.approx(expected.change, abs=2e-5)
     assert np.abs(measured.change).max() > 1e-4
+
+
+def test_rows_are_measured_as_the_triples_that_they_hold():
+    dspa, triples = eval_zoo.dspa(), eval_zoo.triples(3)
+    rows = [
+        {"prompt": one.prompt, "chosen": one.chosen, "rejected": one.rejected} for one in triples
+    ]
+    (plain,), (given,) = margins(dspa, triples, []), margins(dspa, rows, [])
+    assert np.array_equal(plain.margin, given.margin)
+    assert torch.equal(encode(dspa, triples).latents, encode(dspa, rows).latents)
+    # What can be gone through once alone is no less a source.
+    assert len(encode(dspa, (row for row in rows)).prompts) == 3
+
+
+@pytest.mark.parametrize("what", ["margins", "encode", "answer", "force"])
+def test_a_measure_inside_a_tracing_context_is_refused(what):
+    dspa, triples = eval_zoo.dspa(), eval_zoo.triples(2)
+    prompts = [dspa.render(one.prompt) for one in triples]
+    answers = answer(dspa, prompts, max_new_tokens=2)
+    measures = {
+        "margins": lambda: margins(dspa, triples, []),
+        "encode": lambda: encode(dspa, triples),
+        "answer": lambda: answer(dspa, prompts),
+        "force": lambda: surprise(dspa, prompts, answers),
+    }
+    measure = measures[what]
+    told = f"{what} was called inside a tracing context, and runs the model itself; call it before"
+    with pytest.raises(SteeringError, match=told), dspa.model.trace(prompts[0].ids):
+        measure()
