@@ -416,6 +416,13 @@ def test_every_public_name_has_its_place_in_the_docs() -> None:
     pages = "\n".join(path.read_text() for path in (REPOSITORY / "docs" / "api").glob("*.md"))
     listed = set(re.findall(r"^::: (dspa_nn[\w.]+)", pages, flags=re.MULTILINE))
     assert {f"dspa_nn.{name}" for name in dspa_nn.__all__} <= listed
+    steering = ("DSPAMethod", "PlanOptions", "RunOptions", "SteeringMethod", "SteeringOptions")
+    assert {f"dspa_nn.steering.{name}" for name in steering} <= listed
+
+
+def test_the_reference_lists_no_part_of_a_comparison() -> None:
+    pages = "\n".join(path.read_text() for path in (REPOSITORY / "docs" / "api").glob("*.md"))
+    assert not re.findall(r"^::: \S*\.account_\w+", pages, flags=re.MULTILINE)
 
 
 def test_the_page_of_refusals_quotes_the_source() -> None:
