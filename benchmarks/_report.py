@@ -71,8 +71,8 @@ def ratio(times_a: Sequence[float], times_b: Sequence[float]) -> tuple[float, fl
     """
     if len(times_a) != len(times_b):
         raise ValueError(f"{len(times_a)} and {len(times_b)} repeats came: they are no pairs")
-    found = bootstrap(np.log(times_a) - np.log(times_b)).exp()
-    return found.mean, found.low, found.high
+    interval = bootstrap(np.log(times_a) - np.log(times_b)).exp()
+    return interval.mean, interval.low, interval.high
 
 
 def surroundings() -> dict[str, Any]:

@@ -19,7 +19,7 @@ PRESET = "smollm2-135m-instruct"
 class Scene:
     """What every contender shares: model, SAEs, map, and left-padded prompts of `batch` rows.
 
-    map: a folder that holds one, or None, where one is fitted on so many triples.
+    map: a folder that holds a map; None fits one on `fit` triples of the demo.
     """
 
     def __init__(self, batch: int, fit: int = 60, map: str | None = None) -> None:
@@ -37,7 +37,7 @@ class Scene:
 
     @cached_property
     def hf(self) -> Any:
-        """A model of its own that nnsight has never seen: what a user without nnsight runs."""
+        """Another copy of the model, not wrapped by nnsight: what a user without nnsight runs."""
         return huggingface()
 
     @cached_property
@@ -52,13 +52,13 @@ class Scene:
         self.ids = torch.zeros(batch, width, dtype=torch.int64)
         self.mask, self.content = torch.zeros_like(self.ids), torch.zeros_like(self.ids)
         for row, prompt in enumerate(self.prompts):
-            own = slice(width - len(prompt.ids), width)
-            self.ids[row, own] = prompt.ids
-            self.mask[row, own] = 1
-            self.content[row, own] = prompt.counted("content").long()
+            filled = slice(width - len(prompt.ids), width)
+            self.ids[row, filled] = prompt.ids
+            self.mask[row, filled] = 1
+            self.content[row, filled] = prompt.counted("content").long()
 
     def settings(self, tokens: int) -> dict[str, Any]:
-        """Greedy, and exactly so many tokens, whatever the model says."""
+        """Greedy, and exactly `tokens` new tokens, even if the model ends earlier."""
         return {
             "max_new_tokens": tokens,
             "min_new_tokens": tokens,
@@ -67,19 +67,19 @@ class Scene:
         }
 
     def unsteered(self, tokens: int, **more: Any) -> Tensor:
-        """HF's own generate."""
+        """HF's generate, without steering."""
         settings = self.settings(tokens) | more
         return self.hf.generate(self.ids, attention_mask=self.mask, **settings)
 
     def in_nnsight(self, tokens: int) -> Tensor:
-        """The same call inside nnsight, which only hands the result over."""
+        """The same call in a trace of nnsight that saves the result and edits nothing."""
         inputs = {"input_ids": self.ids, "attention_mask": self.mask}
         with self.dspa.model.generate(inputs, **self.settings(tokens)) as tracer:
             ids = tracer.result.save()
         return ids
 
     def steered(self, tokens: int, **more: Any) -> Tensor:
-        """What a user writes."""
+        """DSPA in a trace, as a user writes it."""
         inputs = {"input_ids": self.ids, "attention_mask": self.mask}
         with self.dspa.model.generate(inputs, **self.settings(tokens), **more) as tracer:
             self.edits = self.dspa.apply(self.map, prompt=self.prompts)
@@ -107,7 +107,7 @@ def huggingface() -> Any:
 def hand_hooks(scene: Scene) -> Iterator[None]:
     """Hooks as a researcher writes them for one experiment: ablation by the "centred" rule.
 
-    Nothing is checked, nothing is kept, and the map lies ready as a sparse tensor.
+    Nothing is checked or logged, and the map is a sparse tensor made beforehand.
     """
     dspa, map = scene.dspa, scene.map
     source, target = dspa.input_sae.encoder, dspa.output_sae.encoder
@@ -155,6 +155,6 @@ def transposed(map: Any) -> Tensor:
     arrays = map.portable().arrays
     lengths = arrays["indptr"].diff()
     rows = torch.repeat_interleave(arrays["rows"].long(), lengths.long())
-    places = torch.stack([arrays["columns"].long(), rows])
+    indices = torch.stack([arrays["columns"].long(), rows])
     size = (map.shape[1], map.shape[0])
-    return torch.sparse_coo_tensor(places, arrays["values"].double(), size).coalesce()
+    return torch.sparse_coo_tensor(indices, arrays["values"].double(), size).coalesce()

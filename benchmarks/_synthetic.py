@@ -7,7 +7,7 @@ follow the quantiles of UltraFeedback's prompts, chosen and rejected responses, 
 correlation.
 
 SPREAD and BURST are such that a table of the embedded model's width (4,096, 32 active) agrees with
-its own counts on UltraFeedback; `python -m benchmarks.map_scale` prints both.
+that model's counts on UltraFeedback; `python -m benchmarks.map_scale` prints both.
 """
 
 from pathlib import Path
@@ -39,15 +39,15 @@ def rates(width: int, active: int) -> np.ndarray:
     """The share of tokens on which each latent fires [width], adding up to `active`."""
     wanted = np.exp(SPREAD * ndtri((np.arange(width) + 0.5) / width))[::-1]
     scale = active / wanted.sum()
-    for _ in range(100):  # until what the cap takes off is spread over the others
+    for _ in range(100):  # spreads what the cap takes off over the other latents
         scale *= active / np.minimum(HIGHEST, scale * wanted).sum()
     return np.minimum(HIGHEST, scale * wanted)
 
 
 def lengths(rng: np.random.Generator, n: int) -> np.ndarray:
     """Tokens of prompt, chosen and rejected response: int64 [n, 3]."""
-    places = 100 * ndtr(rng.multivariate_normal(np.zeros(3), CORRELATION, n))
-    columns = [np.interp(places[:, i], PERCENTILES, LENGTHS[i]) for i in range(3)]
+    percentiles = 100 * ndtr(rng.multivariate_normal(np.zeros(3), CORRELATION, n))
+    columns = [np.interp(percentiles[:, i], PERCENTILES, LENGTHS[i]) for i in range(3)]
     return np.maximum(1, np.stack(columns, axis=1)).astype(np.int64)
 
 
@@ -70,11 +70,11 @@ def draw(
 
 
 def write(folder: Path, n: int, width: int, active: int, seed: int = 0) -> None:
-    """Draw a table of n triples into a folder, a few triples at a time; any prefix of it is one."""
+    """Draw a table of n triples into a folder, `STEP` triples at a time."""
     rng = np.random.default_rng(seed)
     cumulative = np.cumsum(rates(width, active))
-    places = (np.arange(1 << 22) + 0.5) / (1 << 22) * cumulative[-1]
-    latents = rng.permutation(width)[np.minimum(np.searchsorted(cumulative, places), width - 1)]
+    quantiles = (np.arange(1 << 22) + 0.5) / (1 << 22) * cumulative[-1]
+    latents = rng.permutation(width)[np.minimum(np.searchsorted(cumulative, quantiles), width - 1)]
     folder.mkdir(parents=True, exist_ok=True)
     tokens = lengths(rng, n)
     files = {

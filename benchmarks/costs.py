@@ -139,10 +139,10 @@ def sizing(lengths: Lengths | None, bytes_a_triple: float | None) -> Rows:
     """GPU hours of one fit on paper: counted FLOPs at an assumed share of an H100's peak."""
     rows = []
     cases = {"1000 / 1000 / 1000": [PAPER], "UltraFeedback's": lengths}
-    for case, own in cases.items():
-        if own is None:
+    for case, token_lengths in cases.items():
+        if token_lengths is None:
             continue
-        cost = ours(SIZED, own)
+        cost = ours(SIZED, token_lengths)
         for triples in (FULL_DATA, 10_000_000):
             hours = cost.gpu_hours(triples)
             row: dict[str, Any] = {
@@ -206,11 +206,11 @@ def main() -> None:
     source = Path(os.environ.get("DSPA_DATA", "../shared/data")) / "ultrafeedback/triples.jsonl"
     lengths = per_triple = None
     if source.exists():
-        lengths, found = measured(source, 400, 8 if given.quick else 24)
+        lengths, stored = measured(source, 400, 8 if given.quick else 24)
         mean = [sum(column) / len(lengths) for column in zip(*lengths, strict=True)]
         # Every stored entry is a latent that fired, and the sized SAEs are so many times wider.
         wider = get_preset(SIZED).d_out / get_preset("smollm2-135m-instruct").d_out
-        per_triple = found["bytes per triple"] * wider
+        per_triple = stored["bytes per triple"] * wider
         report["Real lengths"] = predicted(names, lengths)
         notes += [
             f"UltraFeedback's lengths: {len(lengths)} triples of the fitting split, tokens of the "
@@ -218,7 +218,7 @@ def main() -> None:
                 *mean
             ),
             "Stored counts of the embedded model (two TopK SAEs of 4096 latents): "
-            f"{json.dumps({name: round(value) for name, value in found.items()})}. For {SIZED} "
+            f"{json.dumps({name: round(value) for name, value in stored.items()})}. For {SIZED} "
             f"scaled by {wider:g}, the ratio of the widths.",
         ]
     else:

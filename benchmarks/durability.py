@@ -4,8 +4,8 @@
     python -m benchmarks.durability                 # 2 x 50 kills and 10 full disks
 
 The embedded model counts triples of the demo in shards with a checkpoint, merges them, fits and
-saves; a forked process does it, `kill -9` ends that one, and another goes on from what lies on the
-disk. Half of the kills come at random times, half at random operations on files, where there is
+saves; a forked process does it, `kill -9` ends that process, and another resumes from what is on
+the disk. Half of the kills come at random times, half at random file operations, where there is
 most to break. Every finished run is compared with an undisturbed one: the same files, the same
 bytes, and no other file, hidden ones included. A full disk is a tmpfs of a random size (Linux,
 root), made larger after the refusal.
@@ -33,9 +33,9 @@ SHARDS = 3
 BUDGET = 64
 # Bytes of the smallest disk that is filled.
 SMALLEST = 1 << 16
-# What ends a process whose disk is full, in the sentence of `FileError`.
+# Exit status of a process that ended with a `FileError`, as on a full disk.
 FULL = 3
-# An attempt is killed within this share of the time, or the file operations, of a whole run.
+# An attempt is killed within this share of the time or the file operations of a whole run.
 REACH = 1 / 3
 
 Job = Callable[[Path], None]
@@ -96,12 +96,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def compare(folder: Path, wanted: dict[str, bytes]) -> None:
-    """Refuse a finished run that is not the undisturbed one, file by file."""
-    found = contents(folder)
-    names = sorted(set(found) ^ set(wanted))
+    """Raise `Lost` if a finished run differs from the undisturbed one in any file."""
+    files = contents(folder)
+    names = sorted(set(files) ^ set(wanted))
     if names:
         raise Lost(f"files that only one of the two runs has: {', '.join(names)}")
-    changed = [name for name in wanted if found[name] != wanted[name]]
+    changed = [name for name in wanted if files[name] != wanted[name]]
     if changed:
         raise Lost(f"other bytes in {', '.join(changed)}")
 
@@ -148,7 +148,7 @@ def whole_run(job: Job, folder: Path) -> tuple[dict[str, bytes], float, int]:
         raise Lost("the undisturbed run failed")
     seconds = time.perf_counter() - began
 
-    # Every operation is one byte down a pipe, which nobody reads before the run is over.
+    # Every file operation writes one byte to a pipe; the bytes are counted once the run has ended.
     read, written = os.pipe2(os.O_NONBLOCK)
 
     def counting() -> None:
@@ -169,35 +169,35 @@ def whole_run(job: Job, folder: Path) -> tuple[dict[str, bytes], float, int]:
 
 
 def killed(job: Job, folder: Path, kills: int, seed: int = 0) -> Rows:
-    """Kill runs until so many kills have landed, by the clock and again by file operation."""
+    """Kill runs at random times until `kills` have hit a running one; then at file operations."""
     wanted, seconds, operations = whole_run(job, folder)
     rows = []
     for kind in ("a random time", "a random file operation"):
         draw = random.Random(seed)
         row = {"killed at": kind, "kills": 0, "runs finished": 0, "identical": 0}
         row |= {f"left {what}": 0 for what in half_done(folder / "nothing")}
-        own = folder / kind.replace(" ", "-")
+        run = folder / kind.replace(" ", "-")
         while row["kills"] < kills:
             if kind == "a random time":
-                process = started(job, own)
+                process = started(job, run)
                 time.sleep(draw.uniform(0, seconds * REACH))
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             else:
                 last = draw.randrange(max(1, int(operations * REACH)))
-                process = started(job, own, dying_at(last, own))
+                process = started(job, run, dying_at(last, run))
             code = ended(process)
             if code == -signal.SIGKILL:
                 row["kills"] += 1
-                for what, number in half_done(own).items():
+                for what, number in half_done(run).items():
                     row[f"left {what}"] += number > 0
             if code == 0 or row["kills"] == kills:
-                if code and ended(started(job, own)):
+                if code and ended(started(job, run)):
                     raise Lost("a run could not be resumed")
-                compare(own, wanted)
+                compare(run, wanted)
                 row["runs finished"] += 1
                 row["identical"] += 1
-                own = folder / f"{own.name}-"
+                run = folder / f"{run.name}-"
             elif code != -signal.SIGKILL:
                 raise Lost(f"a resumed run ended with {code}")
         rows.append(row)
@@ -206,7 +206,7 @@ def killed(job: Job, folder: Path, kills: int, seed: int = 0) -> Rows:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Callable[[int], Any]]:
-    """A tmpfs of so many bytes; yields what gives it another size."""
+    """A tmpfs of so many bytes; yields a function that resizes it."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o"]
     subprocess.run([*command, f"size={size}", "tmpfs", str(folder)], check=True)
@@ -219,24 +219,24 @@ def small_disk(folder: Path, size: int) -> Iterator[Callable[[int], Any]]:
 
 
 def filled(job: Job, folder: Path, times: int, seed: int = 0) -> Rows:
-    """Let the disk run full at random sizes, make it larger, and go on."""
+    """Let disks of random sizes run full, enlarge them, and resume."""
     wanted, _, _ = whole_run(job, folder)
     size = sum(map(len, wanted.values()))
     draw = random.Random(seed)
     row = {"disks": times, "ran full": 0, "left temporary files": 0, "identical": 0}
     for number in range(times):
-        place = folder / f"disk-{number}"
-        # Small ones are as likely as large ones: full in the count, in a shard, or in the map.
-        with small_disk(place, int(SMALLEST * (size / SMALLEST) ** draw.random())) as resize:
-            code = ended(started(job, place / "run"))
+        disk = folder / f"disk-{number}"
+        # Uniform in the logarithm of the size: some disks fill in the count, some later.
+        with small_disk(disk, int(SMALLEST * (size / SMALLEST) ** draw.random())) as resize:
+            code = ended(started(job, disk / "run"))
             row["ran full"] += code == FULL
-            row["left temporary files"] += half_done(place)["temporary files"]
+            row["left temporary files"] += half_done(disk)["temporary files"]
             if code not in (0, FULL):
                 raise Lost(f"a full disk ended a run with {code}")
             resize(8 * size)
-            if ended(started(job, place / "run")):
+            if ended(started(job, disk / "run")):
                 raise Lost("a run could not be resumed after its disk was full")
-            compare(place / "run", wanted)
+            compare(disk / "run", wanted)
             row["identical"] += 1
     return [row]
 

@@ -20,14 +20,14 @@ Table = list[dict[str, str]]
 def tables(page: str) -> list[Table]:
     """The Markdown tables of an appendix page in order, each row by its headings."""
     text = (DOCS / "appendix" / f"{page}.md").read_text(encoding="utf-8")
-    found = []
+    parsed = []
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
         head, _, *rows = [
             [cell.strip() for cell in line.strip().strip("|").split("|")]
             for line in block.splitlines()
         ]
-        found.append([dict(zip(head, row, strict=True)) for row in rows])
-    return found
+        parsed.append([dict(zip(head, row, strict=True)) for row in rows])
+    return parsed
 
 
 def numbers(cell: str) -> list[float]:
@@ -171,9 +171,9 @@ def costs() -> Any:
     models = [name for name in next(iter(rows.values())) if name not in ("way", "")]
     figure, (axis,) = panels(1, (8, 3.4))
     height = 0.8 / len(ways)
-    for place, (label, (way, colour)) in enumerate(ways.items()):
+    for index, (label, (way, colour)) in enumerate(ways.items()):
         times = [numbers(rows[way][model])[-1] for model in models]
-        lines = [line + (place - (len(ways) - 1) / 2) * height for line in range(len(models))]
+        lines = [line + (index - (len(ways) - 1) / 2) * height for line in range(len(models))]
         bars = axis.barh(lines, times, height * 0.85, color=colour, label=label)
         axis.bar_label(bars, [f"{value:g}" for value in times], padding=4, fontsize=9)
     axis.set_yticks(range(len(models)), models)
@@ -192,12 +192,12 @@ def scale() -> Any:
         ("width 16,384", BLUE): [row for row in narrow if row["rule"] == "rows"],
         ("width 131,072", ORANGE): wide,
     }
-    for (label, colour), own in rows.items():
-        n = [value(row["triples"]) for row in own]
-        seconds = [value(row["CPU s"]) for row in own]
+    for (label, colour), points in rows.items():
+        n = [value(row["triples"]) for row in points]
+        seconds = [value(row["CPU s"]) for row in points]
         axes[0].loglog(n, seconds, "o-", color=colour, label=label)
         for key, style, suffix in (("peak GB", "o-", "peak"), ("private GB", "o--", "private")):
-            memory = [value(row[key]) for row in own]
+            memory = [value(row[key]) for row in points]
             axes[1].semilogx(n, memory, style, color=colour, label=f"{label}, {suffix}")
     ticks = [250, 1000, 4000, 16_000, 61_000]
     for axis, name in zip(axes, ("CPU seconds of a fit", "memory, GB"), strict=True):

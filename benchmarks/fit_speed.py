@@ -1,12 +1,13 @@
-"""How fast counting is: against the three whole passes that a researcher writes first.
+"""How fast counting is: against the plain way, three whole passes of the model per triple.
 
     python -m benchmarks.fit_speed [--quick] [--out benchmarks/results]
 
 Plain: one triple at a time; prompt, prompt + chosen, prompt + rejected through the whole model with
 `output_hidden_states`, then the SAEs. `DSPA.count`: the prompt once, both responses from its cache,
-blocks up to the output layer, no LM head. Both on the same UltraFeedback triples (`DSPA_DATA`), in
-turns; the prediction is the ratio of counted FLOPs for those very triples. Then both are compared,
-at every token and latent: float order may flip a latent at its threshold, and flips are counted.
+blocks up to the output layer, no LM head. Both run on the same UltraFeedback triples (`DSPA_DATA`),
+in turns; the predicted speed-up is the ratio of counted FLOPs for those triples. Then both are
+compared at every token and latent: the order of float sums may flip a latent that lies near its
+threshold, and flips are counted.
 """
 
 import argparse
@@ -34,17 +35,17 @@ DATA = Path(os.environ.get("DSPA_DATA", "../shared/data"))
 
 def states(dspa: dn.DSPA, hf: Any, triple: TokenisedTriple) -> dict[str, tuple[Any, torch.Tensor]]:
     """Encoder and hidden states [tokens, d_model] of each table of a triple, from three passes."""
-    found = {}
+    encoded = {}
     layers = dspa.input_layer + 1, dspa.output_layer + 1
     with torch.no_grad():
         out = hf(triple.prompt.prompt_ids[None], output_hidden_states=True)
         prompt = out.hidden_states[layers[0]][0][triple.prompt.counted("content")]
-        found["content"] = dspa.input_sae.encoder, prompt
+        encoded["content"] = dspa.input_sae.encoder, prompt
         for name, end in (("chosen", triple.chosen), ("rejected", triple.rejected)):
             out = hf(end.ids[None], output_hidden_states=True)
             response = out.hidden_states[layers[1]][0, end.prompt_length :]
-            found[name] = dspa.output_sae.encoder, response
-    return found
+            encoded[name] = dspa.output_sae.encoder, response
+    return encoded
 
 
 def plain(dspa: dn.DSPA, hf: Any, tokenised: list[TokenisedTriple]) -> list[dict[str, np.ndarray]]:
@@ -69,17 +70,17 @@ def lengths_of(tokenised: list[TokenisedTriple]) -> list[tuple[int, int, int]]:
 
 @contextmanager
 def watched() -> Iterator[list[tuple[Any, torch.Tensor, torch.Tensor]]]:
-    """Note (encoder, rows of the table, active latents) of all tokens that `DSPA.count` counts."""
-    found: list[tuple[Any, torch.Tensor, torch.Tensor]] = []
+    """Record (encoder, rows of the table, active latents) of all tokens that are counted."""
+    seen: list[tuple[Any, torch.Tensor, torch.Tensor]] = []
 
     def count_active(encoder: Any, hidden: Any, target: Any, size: int) -> torch.Tensor:
         latents, _ = encoder.encode(hidden[target >= 0])
-        found.append((encoder, target[target >= 0], latents > 0))
+        seen.append((encoder, target[target >= 0], latents > 0))
         return active.count_active(encoder, hidden, target, size)
 
     count.count_active = count_active
     try:
-        yield found
+        yield seen
     finally:
         count.count_active = active.count_active
 
@@ -87,7 +88,7 @@ def watched() -> Iterator[list[tuple[Any, torch.Tensor, torch.Tensor]]]:
 def by_ours(
     dspa: dn.DSPA, triples: Any
 ) -> Iterator[tuple[TokenisedTriple, dict[str, torch.Tensor]]]:
-    """Every triple with the latents active on its tokens, bool [tokens, width] a table."""
+    """Every triple with the latents active on its tokens, bool [tokens, width] per table."""
     run = CountRun(dspa, triples)
     encoders = dspa.input_sae.encoder, dspa.output_sae.encoder
     paths = [f"{dspa.model.path}.{path}" for path in dspa.paths]
@@ -96,16 +97,16 @@ def by_ours(
         with watched() as seen:
             counter = count.Counter(encoders, paths)
             run_batch(dspa.model, counter, batch, TOKEN_BUDGET)
-        for place, triple in enumerate(batch):
+        for index, triple in enumerate(batch):
             wanted = {
-                "content": (encoders[0], 2 * place),
-                "chosen": (encoders[1], place),
-                "rejected": (encoders[1], len(batch) + place),
+                "content": (encoders[0], 2 * index),
+                "chosen": (encoders[1], index),
+                "rejected": (encoders[1], len(batch) + index),
             }
             yield (
                 triple,
                 {
-                    name: torch.cat([a[t == row] for own, t, a in seen if own is encoder])
+                    name: torch.cat([a[t == row] for used, t, a in seen if used is encoder])
                     for name, (encoder, row) in wanted.items()
                 },
             )
@@ -115,7 +116,7 @@ def flips(dspa: dn.DSPA, hf: Any, triples: Any) -> list[dict[str, Any]]:
     """Compare both ways token by token and latent by latent.
 
     Both SAEs are TopK: a latent can only flip where the last one in and the first one out differ
-    by less than the float order moves them.
+    by less than the order of float sums changes them.
     """
     rows = {
         name: {
@@ -176,13 +177,13 @@ def measure(dspa: dn.DSPA, hf: Any, triples: Any, groups: int, size: int) -> tup
     predicted, tokens = [], 0
     plain(dspa, hf, tokenised[:1])
     for group in range(groups):
-        own = slice(group * size, (group + 1) * size)
-        lengths = lengths_of(tokenised[own])
+        members = slice(group * size, (group + 1) * size)
+        lengths = lengths_of(tokenised[members])
         predicted += [speed_up(config, lengths, **shape)]
         tokens += sum(map(sum, lengths))
-        once = partial(dspa.count, triples[own], progress=False)
+        once = partial(dspa.count, triples[members], progress=False)
         contenders = {
-            "plain": partial(plain, dspa, hf, tokenised[own]),
+            "plain": partial(plain, dspa, hf, tokenised[members]),
             "DSPA.count, one triple at a time": partial(once, token_budget=1),
             "DSPA.count, in batches": once,
         }
@@ -191,13 +192,13 @@ def measure(dspa: dn.DSPA, hf: Any, triples: Any, groups: int, size: int) -> tup
         for name in contenders:
             times.setdefault(name, []).extend(seconds[name])
     rows = []
-    for name, own in times.items():
-        share = ratio([a / p for a, p in zip(times["plain"], predicted, strict=True)], own)
+    for name, seconds in times.items():
+        share = ratio([a / p for a, p in zip(times["plain"], predicted, strict=True)], seconds)
         rows.append(
             {
                 "contender": name,
-                "tokens/s": tokens / sum(own),
-                "faster than plain": ratio(times["plain"], own),
+                "tokens/s": tokens / sum(seconds),
+                "faster than plain": ratio(times["plain"], seconds),
                 "FLOPs predict": float(np.exp(np.mean(np.log(predicted)))),
                 "reached of the prediction": share,
             }

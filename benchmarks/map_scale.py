@@ -5,7 +5,7 @@
     python -m benchmarks.map_scale --full           # 61,000 triples, too: hours
 
 Counts are synthetic (`benchmarks/_synthetic.py`), on disk and memory-mapped; every point is fitted
-in a process of its own, whose peak memory is read from the system.
+in a separate process, whose peak memory is read from the system.
 """
 
 import argparse
@@ -155,27 +155,27 @@ def sampled(folder: Path, n: int, every: int) -> dict[str, Any]:
     drho = counts.differences()
     blocks = DifferenceSums(gates, always, lambda a, b: drho[a:b], counts.d_out)
     before, start = time.process_time() - start, time.process_time()
-    some = Every(blocks, every)
-    kept = sparsify_map(some, "rows", 16)
+    sample = Every(blocks, every)
+    kept = sparsify_map(sample, "rows", 16)
     taken = time.process_time() - start
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     adds, done = work(counts)
     return {
         "N": n,
-        "blocks": f"{len(some)} of {len(blocks)}",
+        "blocks": f"{len(sample)} of {len(blocks)}",
         "gates and differences, CPU seconds": before,
         "these blocks": taken,
-        "CPU seconds": before + taken * len(blocks) / len(some),
+        "CPU seconds": before + taken * len(blocks) / len(sample),
         "peak GB": used * (1 if sys.platform == "darwin" else 1024) / 1e9,
         "counts MB": counts.nbytes / 1e6,
-        "map MB": 8e-6 * len(kept.values) * len(blocks) / len(some),
+        "map MB": 8e-6 * len(kept.values) * len(blocks) / len(sample),
         "adds, 1e9": adds / 1e9,
         "done, 1e9": done / 1e9,
     }
 
 
 def private_bytes() -> int:
-    """Memory of this process that is no file's: Linux alone, 0 elsewhere."""
+    """Memory of this process without pages of mapped files; 0 where the system is not Linux."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -184,7 +184,7 @@ def private_bytes() -> int:
 
 
 def work(counts: Any) -> tuple[int, int]:
-    """Additions of a fit at percentile 90: of changed latents alone, and those that are done."""
+    """Additions that a fit at percentile 90 needs (latents that differ), and those that it does."""
     rho = densities(*counts.prompt())
     gates, always = open_gates(rho, thresholds(rho, 90)[1], "active")
     opened = np.diff(gates.indptr)
@@ -195,15 +195,15 @@ def work(counts: Any) -> tuple[int, int]:
     blocks = DifferenceSums(gates, always, changed, counts.d_out)
     step, adds, done = 250, 0, gates.nnz * blocks.n_dense
     for start in range(0, len(counts), step):
-        some = changed(start, min(start + step, len(counts)))
-        weight = np.repeat(opened[start : start + step], np.diff(some.indptr))
+        differences = changed(start, min(start + step, len(counts)))
+        weight = np.repeat(opened[start : start + step], np.diff(differences.indptr))
         adds += int(weight.sum())
-        done += int(weight[blocks.position[some.indices] >= blocks.n_dense].sum())
+        done += int(weight[blocks.position[differences.indices] >= blocks.n_dense].sum())
     return adds, done
 
 
 def described(folder: Path, n: int, active: int) -> dict[str, Any]:
-    """Means over the first n triples of what decides the work."""
+    """Means over the first n triples of the sizes that decide the cost of a fit."""
     counts = _synthetic.opened(folder, n)
     rho = densities(*counts.prompt())
     gates, _ = open_gates(rho, thresholds(rho, 90)[1], "active")
@@ -215,7 +215,7 @@ def described(folder: Path, n: int, active: int) -> dict[str, Any]:
 
 
 def embedded() -> dict[str, Any]:
-    """The same of the embedded model: counts of UltraFeedback's first 160 triples, as chats."""
+    """The same means for the embedded model, on UltraFeedback's first 160 triples, as chats."""
     return _means("embedded model, width 4,096, 32 active", 160, [1091.7, 1713.1, 1495.8], 342.4,
                   2091.3)  # fmt: skip
 
@@ -245,9 +245,9 @@ def fits(rows: list[dict[str, Any]]) -> list[tuple[int, str, list[dict[str, Any]
 
 def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Exponents of N, from the last three points, and what they predict."""
-    found = []
-    for width, rule, own in fits(rows):
-        upper = own[-3:]
+    lines = []
+    for width, rule, points in fits(rows):
+        upper = points[-3:]
         n = np.log([row["N"] for row in upper])
         line: dict[str, Any] = {
             "width": width,
@@ -262,9 +262,9 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 largest = PREDICTED[width]
                 predicted = float(np.exp(at_one + slope * np.log(largest)))
                 line[f"{key}: at {largest:,}"] = predicted
-        found.append(line)
-    keys = dict.fromkeys(key for line in found for key in line)
-    return [{key: line.get(key) for key in keys} for line in found]
+        lines.append(line)
+    keys = dict.fromkeys(key for line in lines for key in line)
+    return [{key: line.get(key) for key in keys} for line in lines]
 
 
 def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
@@ -274,9 +274,9 @@ def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
     gates, always = open_gates(rho, thresholds(rho, 90)[1], "active")
     drho: Any = counts.differences()
     chosen = np.random.default_rng(0).choice(counts.d_in, 512, replace=False)
-    some = gates.tocsc()[:, np.sort(chosen)]
-    by_row = some.T.tocsr()
-    made = partial(DifferenceSums, some, always[:512], lambda a, b: drho[a:b], counts.d_out)
+    columns = gates.tocsc()[:, np.sort(chosen)]
+    by_row = columns.T.tocsr()
+    made = partial(DifferenceSums, columns, always[:512], lambda a, b: drho[a:b], counts.d_out)
     blocks = made()
     with mock.patch("dspa_nn.maps.sums._DENSE_ABOVE_ONE_IN", n + 1):
         dense = made()
@@ -308,7 +308,7 @@ def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
 def bandwidth() -> list[str]:
     """Bytes a second that numpy moves between memory and one core, the best of five."""
     one, two = np.ones(1 << 26), np.ones(1 << 26)
-    found = {}
+    speeds = {}
     for name, call, moved in (
         ("copy", lambda: np.copyto(two, one), 16),
         ("add", lambda: np.add(one, two, out=two), 24),
@@ -318,8 +318,8 @@ def bandwidth() -> list[str]:
             start = time.perf_counter()
             call()
             taken.append(time.perf_counter() - start)
-        found[name] = moved * len(one) / min(taken) / 1e9
-    listed = ", ".join(f"{name} {value:.1f} GB/s" for name, value in found.items())
+        speeds[name] = moved * len(one) / min(taken) / 1e9
+    listed = ", ".join(f"{name} {value:.1f} GB/s" for name, value in speeds.items())
     return [f"Memory, one core, numpy: {listed}; an add of a dense block reads 8 bytes."]
 
 
@@ -337,12 +337,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     lines = (("CPU seconds", "o-", ""), ("seconds", "o:", ", on the clock"))
     memory = (("peak GB", "o-", ", peak"), ("private GB", "o--", ", private"))
     memory += (("counts MB", "o:", ", counts on disk"),)
-    for number, (width, rule, own) in enumerate(fits(rows)):
-        n = [row["N"] for row in own]
+    for number, (width, rule, points) in enumerate(fits(rows)):
+        n = [row["N"] for row in points]
         for axis, drawn in zip(axes, (lines, memory), strict=True):
             for key, style, suffix in drawn:
                 unit = 1000 if key.endswith("MB") else 1
-                values = [row[key] / unit if row.get(key) else None for row in own]
+                values = [row[key] / unit if row.get(key) else None for row in points]
                 if not any(values):
                     continue
                 label = f"width {width:,}, {rule}{suffix}"

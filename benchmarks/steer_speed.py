@@ -1,10 +1,10 @@
-"""How fast steered generation is: against HF's own generate, a hook by hand, and bare nnsight.
+"""How fast steered generation is: against HF's generate, a hook by hand, and bare nnsight.
 
     python -m benchmarks.steer_speed [--quick] [--batch 1 8] [--threads 1 2]
 
 All contenders run in turns in one process, on the same prompts, greedily, for the same number of
 tokens; the figures are ratios of paired runs. The ceiling is what reading the output SAE's encoder
-once for every token costs next to the model's own weights.
+once for every token costs next to the model's weights.
 """
 
 import argparse
@@ -22,7 +22,7 @@ CONTENDERS = ("unsteered", "by_hand", "attached", "in_nnsight", "steered")
 
 
 def compare(scene: Scene, tokens: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of every contender; refuse to time where the edits are not the same."""
+    """Seconds of every contender; stop where they do not generate the same tokens."""
     runs: dict[str, Callable[[], torch.Tensor]] = {
         name: partial(getattr(scene, name), tokens) for name in CONTENDERS
     }
@@ -36,16 +36,16 @@ def compare(scene: Scene, tokens: int, repeats: int) -> dict[str, list[float]]:
 
 
 def speeds(seconds: dict[str, list[float]], tokens: int, **at: int) -> list[dict[str, object]]:
-    """A row a contender."""
+    """One row per contender."""
     return [
         {
             **at,
             "contender": name,
-            "tokens/s": at["batch"] * tokens * len(own) / sum(own),
-            "speed over HF unsteered": ratio(seconds["unsteered"], own),
-            "speed over the hook by hand": ratio(seconds["by_hand"], own),
+            "tokens/s": at["batch"] * tokens * len(times) / sum(times),
+            "speed over HF unsteered": ratio(seconds["unsteered"], times),
+            "speed over the hook by hand": ratio(seconds["by_hand"], times),
         }
-        for name, own in seconds.items()
+        for name, times in seconds.items()
     ]
 
 
@@ -67,7 +67,7 @@ def overhead(seconds: dict[str, list[float]], tokens: int, **at: int) -> dict[st
 
 
 def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
-    """Microseconds of the parts of a step, each right after a pass of the model, as it runs."""
+    """Microseconds of the parts of a step, each timed right after a pass of the model."""
     from dspa_nn.graph.apply import begin
     from dspa_nn.steering import run_settings
 
@@ -97,7 +97,7 @@ def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
             timed("again", partial(run.edit, hidden))
             scene.hf(last, past_key_values=cache, use_cache=True)
             timed("encode", partial(encoder.encode, hidden))
-    middle = {name: sorted(own)[len(own) // 2] for name, own in taken.items()}
+    middle = {name: sorted(times)[len(times) // 2] for name, times in taken.items()}
     return {
         **at,
         "model, per step": middle["model"],
@@ -146,8 +146,8 @@ def main() -> None:
             getattr(scene, asked.alone)(128)
         return
     tokens = 16 if asked.quick else 128
-    weights = sum(own.nbytes for own in scene.hf.parameters())
-    encoder = sum(own.nbytes for own in scene.dspa.output_sae.encoder.tensors.values())
+    weights = sum(tensor.nbytes for tensor in scene.hf.parameters())
+    encoder = sum(tensor.nbytes for tensor in scene.dspa.output_sae.encoder.tensors.values())
     notes = [
         f"{tokens} new tokens, greedy, contenders in turns; ratios are of "
         "pairs, with 95 % intervals.",
