@@ -31,7 +31,8 @@ def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[DSPAMethod, D
     # The paper counts every token of the prompt, markup included. Counts remember the preset, so
     # that the paper's values are named.
     of_paper: dict[str, Any] = {name: DEFAULTS[name] for name in FIT_SETTINGS}
-    paper = counts.fit(**of_paper | {"prompt_tokens": "all"})
+    of_paper["prompt_tokens"] = "all"
+    paper = counts.fit(**of_paper)
     return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)
 
 

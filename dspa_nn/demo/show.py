@@ -147,8 +147,8 @@ def strength(
     section(
         console,
         "How much was edited",
-        "Per token of the held-out responses: latents edited, norm of the change to the residual "
-        "stream, and KL(unsteered || steered) in nats.",
+        "Per token of the held-out responses: output latents edited, norm of the change to "
+        "the residual stream, and KL(unsteered || steered) in nats.",
     )
     table = grid("edits", "norm", "KL")
     for outcome in outcomes[1:]:

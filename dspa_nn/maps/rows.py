@@ -114,7 +114,7 @@ class MapRows:
         return dense
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """The stored entries as a data frame with the columns row, column and value.
+        """The stored entries as a data frame: row (input latent), column (output latent), value.
 
         >>> ConditionalDifferenceMap.from_dense([[0.5, 0.0], [0.0, 0.25]]).to_pandas()
            row  column  value
