@@ -12,6 +12,8 @@ import pytest
 from dspa_nn.imports import late, without_nnsight_save
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow  # an interpreter for each case
+
 SERVE = """
 import anyio
 

@@ -11,7 +11,11 @@ import torch
 import dspa_nn as dn
 from tests.ndif.test_remote import OPTIONS, prompts, triples
 
-pytestmark = pytest.mark.ndif
+pytestmark = [
+    pytest.mark.ndif,
+    # Random SAEs, and settings that steer hard.
+    pytest.mark.filterwarnings("ignore:the residual stream of rows:dspa_nn.DSPAWarning"),
+]
 KEY = "5e7f-not-to-be-seen-anywhere"
 
 

@@ -13,7 +13,11 @@ import torch
 import dspa_nn as dn
 from dspa_nn.ndif import backend_factory
 
-pytestmark = pytest.mark.ndif
+pytestmark = [
+    pytest.mark.ndif,
+    # Random SAEs, and settings that steer hard.
+    pytest.mark.filterwarnings("ignore:the residual stream of rows:dspa_nn.DSPAWarning"),
+]
 OPTIONS: dict[str, Any] = {"alpha": 0.5, "k_diff": 256}
 QUESTIONS = ("Tell me about volcanoes.", "Hi")
 # Two to a batch of 90 tokens and two batches to a chunk: four chunks.
@@ -180,6 +184,9 @@ def test_a_remote_fit_is_byte_identical_and_resumes(
         counts = remote.count(triples(), **run)
     assert len(submitted) - again == len(list((here / "run").glob("chunk-*"))) - 2
     whole = local.count(triples(), token_budget=90, progress=False)
+    # Only the machine that holds the weights knows their fingerprint; all else is the same bytes.
+    assert set(whole.provenance) - set(counts.provenance) == {"weights"}
+    del whole.provenance["weights"]
     for name, table in (("remote", counts), ("local", whole)):
         table.save(here / f"counts-{name}")
         table.fit(percentile=50).save(here / f"map-{name}")
