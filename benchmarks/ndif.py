@@ -33,7 +33,8 @@ from nnsight import CONFIG, save
 import dspa_nn as dn
 from benchmarks._report import options, write
 from dspa_nn.ndif import backend_factory
-from dspa_nn.steering import Mode, padded
+from dspa_nn.prompts import padded
+from dspa_nn.steering import Mode
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 PRESET = "smollm2-135m-instruct"
@@ -66,8 +67,7 @@ class Both:
     def generate(self, given: Any, prompts: list[Any], remote: bool, **settings: Any) -> Any:
         """Generate greedily; return ids, the edit log and the seconds."""
         dspa = self.there if remote else self.here
-        prompt_ids, mask = padded([prompt.prompt_ids for prompt in prompts])
-        inputs = {"input_ids": prompt_ids, "attention_mask": mask}
+        inputs = padded([prompt.prompt_ids for prompt in prompts], "left")
         if not isinstance(given, list):
             settings["prompt"] = prompts
         start = time.perf_counter()
@@ -87,12 +87,11 @@ class Both:
         """
         dspa = self.there if remote else self.here
         model = dspa.model
-        packed = [(batch, padded([one.prompt_ids for one in batch])) for batch in batches]
+        packed = [(batch, padded([one.prompt_ids for one in batch], "left")) for batch in batches]
         start = time.perf_counter()
         with model.session(remote=remote):
             outputs = save([])
-            for batch, (ids, mask) in packed:
-                inputs = {"input_ids": ids, "attention_mask": mask}
+            for batch, inputs in packed:
                 with model.generate(inputs, max_new_tokens=TOKENS, do_sample=False) as tracer:
                     edits = dspa.apply(map, prompt=batch, mode=mode)
                     out = tracer.result.save()

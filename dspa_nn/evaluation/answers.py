@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from dspa_nn.evaluation.batches import padded
 from dspa_nn.evaluation.teacher_forcing import force, join, quiet
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import as_local, evaluating
-from dspa_nn.prompts import Rendered
+from dspa_nn.prompts import Rendered, padded
 from dspa_nn.steering import DSPA, EditLog, SteeringMethod
 
 

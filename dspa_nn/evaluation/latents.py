@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Int64
 from nnsight import save
 from torch import Tensor
 
-from dspa_nn.evaluation.batches import padded, plan_batches
+from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.margin import chosen_and_rejected
 from dspa_nn.evaluation.teacher_forcing import mean_by
 from dspa_nn.graph.active import count_active
@@ -24,7 +24,7 @@ from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.models import evaluating
-from dspa_nn.prompts import Rendered
+from dspa_nn.prompts import Rendered, padded
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, run_settings
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.

@@ -12,10 +12,10 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dspa_nn.errors import DSPAError, DSPAWarning
-from dspa_nn.evaluation.batches import padded, plan_batches
+from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import as_local, evaluating
-from dspa_nn.prompts import Rendered
+from dspa_nn.prompts import Rendered, padded
 from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
 
 # Padded tokens to a pass: the logits of so many positions, twice, stay below 1 GB.

@@ -1,6 +1,7 @@
 """From a prompt to exactly the token ids that the model sees."""
 
 from dspa_nn.prompts.markup import markup_in, named
+from dspa_nn.prompts.padding import padded
 from dspa_nn.prompts.rendered import Rendered, is_batch
 from dspa_nn.prompts.rendering import Renderable, markup_of, render
 from dspa_nn.prompts.templates import (
@@ -35,6 +36,7 @@ __all__ = [
     "markup_in",
     "markup_of",
     "named",
+    "padded",
     "render",
     "render_to_fit",
     "rendered_on",

@@ -20,7 +20,6 @@ from dspa_nn.steering.options import (
     run_settings,
 )
 from dspa_nn.steering.plan import Plan
-from dspa_nn.steering.planning import padded
 from dspa_nn.steering.warnings import received
 
 __all__ = [
@@ -44,7 +43,6 @@ __all__ = [
     "SteeringOptions",
     "fill",
     "fit_merged",
-    "padded",
     "received",
     "run_settings",
 ]

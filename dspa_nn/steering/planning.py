@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from nnsight import register, save
 from nnsight.modeling.transformers import TransformersModel
-from torch.nn.utils.rnn import pad_sequence
 
 from dspa_nn.counts import takes_positions
 from dspa_nn.errors import SteeringError
@@ -14,7 +13,7 @@ from dspa_nn.graph.apply import begin
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import PromptReader
 from dspa_nn.models import evaluating, require_weights
-from dspa_nn.prompts import is_batch
+from dspa_nn.prompts import is_batch, padded
 from dspa_nn.shipping import TRAVELS
 from dspa_nn.steering.options import PromptOrPrompts, Remote, plan_settings
 from dspa_nn.steering.pair import ModelAndSAEs
@@ -45,9 +44,9 @@ def plan(
     prompts = dspa.prompt_batch(prompt)
     if not prompts:
         raise SteeringError("plan was given an empty list of prompts; pass at least one prompt")
-    ids, mask = padded([ids for ids, _ in prompts])
+    inputs = padded([ids for ids, _ in prompts], "left")
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
     steering = begin(steerer, ids, mask.bool(), prompts, None, True)
-    inputs = {"input_ids": ids, "attention_mask": mask}
     if len(prompts) > 1 and takes_positions(dspa.model):
         inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     reader = PromptReader(
@@ -59,13 +58,6 @@ def plan(
     steering.plan_from(_read(dspa.model, reader, inputs, remote))
     plans = [plan_of(steering.record, row) for row in range(len(ids))]
     return plans if is_batch(prompt) else plans[0]
-
-
-def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ids padded on the left with 0, and their mask: int64 [rows, tokens] each."""
-    ids = pad_sequence(rows, batch_first=True, padding_side="left")
-    mask = pad_sequence([torch.ones_like(row) for row in rows], True, padding_side="left")
-    return ids, mask
 
 
 def _read(

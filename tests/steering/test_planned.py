@@ -7,8 +7,8 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn import SteeringError
+from dspa_nn.prompts import padded
 from dspa_nn.steering import planning
-from dspa_nn.steering.planning import padded
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab
 
@@ -51,8 +51,7 @@ def test_a_batch_is_planned_as_it_is_generated(lab: Lab) -> None:
     prompts = lab.prompts(3)
     plans = lab.dspa.plan(lab.map, prompts, **PLANNED)
     assert [type(own) for own in plans] == [dn.Plan] * 3
-    ids, mask = padded([torch.tensor(lab.ids(own)) for own in prompts])
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    inputs = padded([torch.tensor(lab.ids(own)) for own in prompts], "left")
     found, edits = generated(lab, inputs, plans)
     wanted, whole = generated(lab, inputs, lab.map, **SETTINGS)
     assert torch.equal(found, wanted)
