@@ -95,7 +95,7 @@ def by_ours(
     for positions in run.batches:
         batch = [run.tokenised[position] for position in positions]
         with watched() as seen:
-            counter = count.Counter(encoders, paths)
+            counter = count.Counter([(encoders[0], paths[0])], [(encoders[1], paths[1])])
             run_batch(dspa.model, counter, batch, TOKEN_BUDGET)
         for index, triple in enumerate(batch):
             wanted = {

@@ -4,7 +4,7 @@ from dspa_nn.counts.batches import TOKEN_BUDGET, plan_batches, to_tensors
 from dspa_nn.counts.dates import kept_date
 from dspa_nn.counts.passes import run_batch, run_traces, takes_positions
 from dspa_nn.counts.rows import LENGTHS, TABLES, CountRows, sparse_rows
-from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun
+from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun, Reader
 from dspa_nn.counts.shards import check_shard, merge_shards, shard_folder
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import Refused, TokenisedTriple, prepare
@@ -19,6 +19,7 @@ __all__ = [
     "CountRun",
     "CountedModel",
     "CountingOptions",
+    "Reader",
     "Refused",
     "TokenisedTriple",
     "check_shard",

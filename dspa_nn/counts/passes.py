@@ -62,17 +62,8 @@ def table_of(
     pieces: Sequence[CountRows], counter: Counter, provenance: Mapping[str, Any]
 ) -> ActivationCounts:
     """The table of a chunk, from the rows of its batches."""
-    return ActivationCounts.from_rows(
-        pieces,
-        d_in=widths_of(counter)[0],
-        d_out=widths_of(counter)[1],
-        provenance=provenance,
-    )
-
-
-def widths_of(counter: Counter) -> tuple[int, int]:
-    """The widths of the input and the output SAE."""
-    return counter.input_encoder.width, counter.output_encoder.width
+    d_in, d_out = counter.widths()
+    return ActivationCounts.from_rows(pieces, d_in=d_in, d_out=d_out, provenance=provenance)
 
 
 def run_batch(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dspa_nn.counts.batches import BatchTensors
 from dspa_nn.counts.checkpoints import Chunk, Progress
-from dspa_nn.counts.passes import laid_out, table_of, to_rows, widths_of
+from dspa_nn.counts.passes import laid_out, table_of, to_rows
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, NDIFError
 from dspa_nn.files import write_atomically
@@ -164,7 +164,7 @@ class RemoteRunner:
                 f"chunk {number} came back with {came} rows a batch for {sent} that were sent; "
                 "client and server do not fit together: see dspa_nn.doctor()"
             )
-        widths = widths_of(self.counter)
+        widths = self.counter.widths()
         pieces = [
             to_rows(batch, unpacked(prompt, widths[0]), unpacked(response, widths[1]))
             for batch, (prompt, response) in zip(chunk, tables, strict=True)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from dspa_nn.counts.batches import TOKEN_BUDGET, hash_batch_plan, plan_batches
 from dspa_nn.counts.checkpoints import chunks_of, count_chunks, stored
@@ -60,21 +60,26 @@ class CountOptions(CountingOptions, total=False):
     shard: int
 
 
+class Reader(NamedTuple):
+    """An SAE, and the dotted path, from the model, of the decoder block whose output it reads."""
+
+    sae: LoadedSAE
+    path: str
+
+
 @runtime_checkable
 class CountedModel(Protocol):
-    """A model with its two SAEs, as far as counting needs them; `DSPA` is one.
+    """A model with its SAEs, as far as counting needs them: a `DSPA`, or a `LayerSweep`.
 
     `model` is an nnsight model.
     """
 
     model: Any
     facts: ModelFacts
-    input_sae: LoadedSAE
-    output_sae: LoadedSAE
 
     @property
-    def paths(self) -> tuple[str, str]:
-        """Dotted paths of the two decoder blocks, seen from the model."""
+    def readers(self) -> tuple[Sequence[Reader], Sequence[Reader]]:
+        """What counts prompts, and what counts responses; each from the first block to the last."""
         ...
 
     def place_saes(self) -> None:
@@ -166,8 +171,8 @@ class CountRun:
         else:
             counts = ActivationCounts.from_rows(
                 [],
-                d_in=self.dspa.input_sae.width,
-                d_out=self.dspa.output_sae.width,
+                d_in=sum(reader.sae.width for reader in self.dspa.readers[0]),
+                d_out=sum(reader.sae.width for reader in self.dspa.readers[1]),
                 provenance=self.provenance,
             )
         # Shard 0 alone tells which triples were left out, so that merged shards equal one run.
@@ -221,22 +226,27 @@ class CountRun:
     ) -> ActivationCounts:
         check_outside_blocks("count")
         model = self.dspa.model
-        paths = [f"{model.path}.{path}" for path in self.dspa.paths]
         if not remote:
             self.dspa.place_saes()
-        encoders = self.dspa.input_sae.encoder, self.dspa.output_sae.encoder
+        inputs, outputs = (
+            [(reader.sae.encoder, f"{model.path}.{reader.path}") for reader in group]
+            for group in self.dspa.readers
+        )
         chunks = chunks_of(self.tokenised, batches)
         architecture = type(torch_module(model)).__name__
         with show_progress("counting", sum(map(len, batches)), "triples", progress) as advance:
             if remote:
                 from dspa_nn.counts.remote import RemoteRunner
 
-                local = [encoder.on("cpu") for encoder in encoders]
-                counter = Counter(local, paths, follow=True, architecture=architecture)
+                inputs, outputs = (
+                    [(encoder.on("cpu"), path) for encoder, path in group]
+                    for group in (inputs, outputs)
+                )
+                counter = Counter(inputs, outputs, follow=True, architecture=architecture)
                 runner = RemoteRunner(model, counter, chunks, self.provenance, folder, advance)
             else:
                 require_weights(model, "count")
-                counter = Counter(encoders, paths, architecture=architecture)
+                counter = Counter(inputs, outputs, architecture=architecture)
                 runner = LocalRunner(model, counter, chunks, self.provenance, advance)
             with evaluating(model):
                 return count_chunks(chunks, runner, self.provenance, folder, advance)

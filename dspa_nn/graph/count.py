@@ -35,40 +35,48 @@ class Counter:
         response_size: int.
     A target is the row of a table of that size in which a token is counted, or -1.
 
+    Several SAEs may count prompts, and several responses: their columns lie side by side in the two
+    tables, in the order in which they are given.
+
     Args:
-        encoders: the input and the output encoder.
-        paths: the locations of the two decoder blocks.
+        inputs: what counts prompts: (encoder, location of the decoder block) of each SAE, each of
+            another block, from the first block to the last.
+        outputs: the same of what counts responses; the last one not before the last input.
         follow: move the encoders beside the hidden states, whose device the sender of a remote job
             does not know.
         architecture: the name of the model's class, for messages.
     """
 
-    def __init__(self, encoders, paths, follow: bool = False, architecture: str = "the model"):
-        self.input_encoder: Any = encoders[0]
-        self.output_encoder: Any = encoders[1]
-        self.paths = paths
+    def __init__(self, inputs, outputs, follow: bool = False, architecture: str = "the model"):
+        self.inputs: Any = list(inputs)
+        self.outputs: Any = list(outputs)
         self.follow = follow
         self.architecture = architecture
 
+    def widths(self) -> tuple[int, int]:
+        """Columns of the two tables: d_in and d_out, or their sums over several SAEs."""
+        return total_width(self.inputs), total_width(self.outputs)
+
     def begin(self, batch: Any) -> None:
         """Empty tables, and no cache: int32 [prompt_size, d_in] and [response_size, d_out]."""
-        widths = self.input_encoder.width, self.output_encoder.width
-        self.prompts = torch.zeros(batch["prompt_size"], widths[0], dtype=torch.int32)
-        self.responses = torch.zeros(batch["response_size"], widths[1], dtype=torch.int32)
+        d_in, d_out = self.widths()
+        self.prompts = torch.zeros(batch["prompt_size"], d_in, dtype=torch.int32)
+        self.responses = torch.zeros(batch["response_size"], d_out, dtype=torch.int32)
         self.cache, self.states = None, []
 
     def prompt(self, batch: Any) -> None:
         """Count the prompts, in the trace of `batch["prompt"]`, and keep a cache that is shared.
 
-        The model stops at the output layer, or at the input layer where no cache is needed.
+        The model stops at the last output layer, or at the last input layer where no cache is
+        needed.
         """
-        inputs, outputs = self.paths
+        first, last, end = self.inputs[0][1], self.inputs[-1][1], self.outputs[-1][1]
         shared = batch.get("shared", True)
-        cache = self.find_cache(*value_at(f"{inputs}.input")) if shared else None
-        self.add(self.prompts, self.input_encoder, inputs, batch["prompt_target"])
+        cache = self.find_cache(*value_at(f"{first}.input")) if shared else None
+        self.add(self.prompts, self.inputs, batch["prompt_target"])
         if cache is not None:
-            if outputs != inputs:
-                value_at(f"{outputs}.output")
+            if end != last:
+                value_at(f"{end}.output")
             self.cache, self.states = cache, [dict(vars(layer)) for layer in cache.layers]
         end_run()
 
@@ -108,8 +116,8 @@ class Counter:
             )
 
     def response(self, target: Tensor) -> None:
-        """Count one pass of responses, in its trace; the model stops at the output layer."""
-        self.add(self.responses, self.output_encoder, self.paths[1], target)
+        """Count one pass of responses, in its trace; the model stops at the last output layer."""
+        self.add(self.responses, self.outputs, target)
         end_run()
 
     def finish(self) -> tuple[Tensor, Tensor]:
@@ -121,8 +129,16 @@ class Counter:
         """The same as sparse rows, which is all that goes home: see `pack`."""
         return [pack(table) for table in self.finish()]
 
-    def add(self, table: Tensor, encoder, path: str, target: Tensor) -> None:
-        """Add the active latents in the output of a block to a table [size, width]."""
+    def add(self, table: Tensor, readers, target: Tensor) -> None:
+        """Add the active latents in the outputs of some blocks to a table [size, widths]."""
+        start = 0
+        for encoder, path in readers:
+            stop = start + encoder.width
+            table[:, start:stop] += self.active_at(path, encoder, target, len(table))
+            start = stop
+
+    def active_at(self, path: str, encoder, target: Tensor, size: int) -> Tensor:
+        """Tokens on which each latent is active in the output of a block: int32 [size, width]."""
         with torch.no_grad():
             hidden = hidden_states(value_at(f"{path}.output"))
             if hidden.dim() != 3:
@@ -137,7 +153,7 @@ class Counter:
             if self.follow:
                 encoder.to(hidden.device)
             with without_autocast(hidden):
-                table += count_active(encoder, hidden, target, len(table)).cpu()
+                return count_active(encoder, hidden, target, size).cpu()
 
     def find_cache(self, args, keywords) -> Any:
         """The key-value cache that a block was called with."""
@@ -150,6 +166,11 @@ class Counter:
             "responses to one prompt could go on; only models with transformers' dynamic cache are "
             "counted",
         )
+
+
+def total_width(readers) -> int:
+    """Latents of all the encoders."""
+    return sum(encoder.width for encoder, _ in readers)
 
 
 def holds_tensors(value: Any) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 from dspa_nn._version import __version__
 from dspa_nn.checks import check_type
+from dspa_nn.counts import Reader
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.record import Steerer
@@ -127,6 +128,12 @@ class ModelAndSAEs(Shipped):
     def paths(self) -> tuple[str, str]:
         """Dotted paths of the two decoder blocks, seen from the model."""
         return self.facts.block(self.input_layer), self.facts.block(self.output_layer)
+
+    @property
+    def readers(self) -> tuple[list[Reader], list[Reader]]:
+        """What counts prompts, and what counts responses."""
+        paths = self.paths
+        return [Reader(self.input_sae, paths[0])], [Reader(self.output_sae, paths[1])]
 
     def render(
         self,

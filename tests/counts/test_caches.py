@@ -195,7 +195,7 @@ def test_every_tensor_of_a_shared_layer_has_the_rows_asked_for_each_time(name: s
     layer: Any = getattr(cache_utils, name)(**settings)
     layer.update(torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8))
     before = {key: value for key, value in vars(layer).items() if torch.is_tensor(value)}
-    counter = Counter((None, None), ("a", "b"))
+    counter = Counter([], [])
     counter.cache = cache_utils.Cache(layers=[layer])
     counter.states = [dict(vars(layer))]
     copies = {key: value.clone() for key, value in before.items()}
@@ -208,7 +208,7 @@ def test_every_tensor_of_a_shared_layer_has_the_rows_asked_for_each_time(name: s
 
 
 def test_a_cache_with_other_states_is_refused_by_name() -> None:
-    counter = Counter((None, None), ("a", "b"), architecture="Qwen3_5ForCausalLM")
+    counter = Counter([], [], architecture="Qwen3_5ForCausalLM")
     counter.cache = cache_utils.Cache(layers=[cache_utils.LinearAttentionLayer()])
     with pytest.raises(CountsError, match=r"^Qwen3_5ForCausalLM keeps a LinearAttentionLayer i"):
         counter.resume(torch.tensor([0]))

@@ -290,7 +290,7 @@ def test_an_empty_prompt_is_counted_without_a_cache() -> None:
 
 
 def test_a_model_without_a_cache_of_layers_is_refused() -> None:
-    counter = Counter((None, None), ("a", "b"))
+    counter = Counter([], [])
     with pytest.raises(CountsError, match="hands its blocks no key-value cache of layers"):
         counter.find_cache((torch.zeros(1),), {"past_key_values": None})
 

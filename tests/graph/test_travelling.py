@@ -66,13 +66,13 @@ def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path
         [tokenised[index] for index in plan_batches(tokenised, 256)[0]], 256, positions=True
     )
     paths = [f"{lab.nn.path}.{path}" for path in lab.dspa.paths]
-    encoders = lab.dspa.input_sae.encoder, lab.dspa.output_sae.encoder
-    counter: Any = Counter(encoders, paths, follow=True)
+    readers = [[reader] for reader in zip(lab.dspa.encoders, paths, strict=True)]
+    counter: Any = Counter(*readers, follow=True)
     run_traces(lab.nn, counter, batch)
     counts = [table.tolist() for table in counter.finish()]
     assert torch.tensor(counts[0]).sum()
 
-    sent = (lab.dspa, lab.map, plan, prompt, registered(Counter(encoders, paths, True)), batch)
+    sent = (lab.dspa, lab.map, plan, prompt, registered(Counter(*readers, True)), batch)
     given = json.dumps(SETTINGS), json.dumps(CALL)
     done = run_elsewhere(THERE, sent, tmp_path, *given, path=str(REPOSITORY))
     assert done.returncode == 0, done.stderr
