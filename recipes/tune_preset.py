@@ -27,7 +27,7 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.evaluation import Margins, accuracy, answer, bootstrap, margins, surprise, warmth
+from dspa_nn.evaluation import Margins, accuracy, answer, margins, surprise, warmth
 from dspa_nn.graph.settings import DEFAULTS, FIT_SETTINGS, PLAN_SETTINGS
 from dspa_nn.progress import show_progress
 from dspa_nn.steering import DSPAMethod, SteeringOptions
@@ -93,20 +93,21 @@ def rank_votes(maps: Maps, development: ActivationCounts, keep: int) -> list[tup
 
 def figures(scored: Margins, setting: Setting, kinds: Sequence[str]) -> dict[str, Any]:
     """The figures of one setting on the development triples."""
-    change = bootstrap(scored.change)
-    each = {
-        kind: float(scored.change[[entry == kind for entry in kinds]].mean())
+    found = scored.effect()
+    by_kind = {
+        kind: scored.effect([entry == kind for entry in kinds]).to_dict()
         for kind in sorted(set(kinds))
     }
+    parts = {"chosen": scored.chosen, "rejected": scored.rejected}
     return {
         "setting": setting,
-        "change": change.mean,
-        "low": change.low,
-        "high": change.high,
-        "by_kind": each,
+        "change": found.margin.mean,
+        "effect": found.to_dict(),
+        "text": str(found),
+        "by_kind": by_kind,
         "kl": float(scored.kl.mean()),
-        "edits": float(scored.edits.mean()),
-        "norm": float(scored.norm.mean()),
+        "edits": {name: float(part.edits.mean()) for name, part in parts.items()},
+        "share": {name: float(part.share.mean()) for name, part in parts.items()},
     }
 
 
@@ -180,13 +181,20 @@ def text(setting: Setting) -> str:
 
 
 def line(entry: dict[str, Any]) -> str:
-    kinds = " ".join(f"{kind} {value:+.4f}" for kind, value in entry["by_kind"].items())
+    kinds = " ".join(
+        f"{kind} " + "/".join(f"{found[part]['mean']:+.3f}" for part in ("chosen", "rejected"))
+        for kind, found in entry["by_kind"].items()
+    )
+    edits, moved = (
+        "/".join(f"{entry[name][part]:{form}}" for part in ("chosen", "rejected"))
+        for name, form in (("edits", ".2f"), ("share", ".1%"))
+    )
     answers = ""
     if "perplexity_ratio" in entry:
         answers = f" perplexity {entry['perplexity_ratio']:.2f} style {entry['style_change']:+.3f}"
     return (
-        f"{entry['change']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}] {kinds} "
-        f"kl {entry['kl']:.3f} edits {entry['edits']:.2f} norm {entry['norm']:.1f}{answers}  "
+        f"{entry['text']}; by kind, chosen/rejected: {kinds}; kl {entry['kl']:.3f} "
+        f"edits {edits} moved {moved}{answers}  "
         f"{text(entry['setting'])}"
     )
 

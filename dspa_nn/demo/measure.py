@@ -22,7 +22,7 @@ from dspa_nn.steering import DSPA, SteeringMethod
 from dspa_nn.triples import DemoRow
 
 # Figures of the margin passes, and of the generated answers, by the names they have in the report.
-MARGIN_FIGURES = ("margin", "change", "kl", "edits", "norm")
+MARGIN_FIGURES = ("margin", "change", "kl", "edits", "share")
 ANSWER_FIGURES = ("style", "tokens", "distinct_1", "distinct_2", "log_perplexity")
 
 Values = Mapping[str, Float64[np.ndarray, " n"]]

@@ -147,15 +147,15 @@ def strength(
     section(
         console,
         "How much was edited",
-        "Per token of the held-out responses: output latents edited, norm of the change to "
-        "the residual stream, and KL(unsteered || steered) in nats.",
+        "Per token of the held-out responses: output latents edited, the change of the residual "
+        "stream as a share of its norm, and KL(unsteered || steered) in nats.",
     )
-    table = grid("edits", "norm", "KL")
+    table = grid("edits", "moved", "KL")
     for outcome in outcomes[1:]:
         table.add_row(
             outcome.name,
             cell(outcome.interval("edits", seed, rows), "{:.2f}".format),
-            cell(outcome.interval("norm", seed, rows), "{:.1f}".format),
+            cell(outcome.interval("share", seed, rows), "{:.1%}".format),
             cell(outcome.interval("kl", seed, rows), "{:.3f}".format),
         )
     console.print(table)
@@ -218,14 +218,14 @@ def matches(console: Console, by_control: Mapping[str, Match]) -> None:
         "k_diff, then alpha, were chosen on development triples to edit as often and as far as "
         "the map (its figures in brackets), or as nearly as can be.",
     )
-    table = grid("k_diff", "alpha", "edits\nper token", "norm", "within\n10 %")
+    table = grid("k_diff", "alpha", "edits\nper token", "moved", "within\n10 %")
     for name, match in by_control.items():
         table.add_row(
             name,
             str(match.k_diff),
             f"{match.alpha:.2f}",
             f"{match.edits:.2f} ({match.wanted_edits:.2f})",
-            f"{match.norm:.1f} ({match.wanted_norm:.1f})",
+            f"{match.share:.1%} ({match.wanted_share:.1%})",
             "yes" if match.within else "no",
         )
     console.print(table)

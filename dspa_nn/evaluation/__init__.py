@@ -12,8 +12,9 @@ from dspa_nn.evaluation.controls import (
     permuted,
     swapped,
 )
+from dspa_nn.evaluation.effects import Effect, effect
 from dspa_nn.evaluation.latents import Codes, encode
-from dspa_nn.evaluation.margin import Margins, margins
+from dspa_nn.evaluation.margin import MarginPart, Margins, margins
 from dspa_nn.evaluation.ranking import (
     accuracy,
     alike_in_length,
@@ -27,15 +28,19 @@ from dspa_nn.evaluation.ranking import (
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.evaluation.strength import Match, calibrate
 from dspa_nn.evaluation.style import warmth
-from dspa_nn.evaluation.teacher_forcing import Forced, force
+from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
+from dspa_nn.evaluation.tokens import TokenChanges
 
 __all__ = [
     "Answers",
     "Codes",
+    "Effect",
     "Forced",
     "Interval",
+    "MarginPart",
     "Margins",
     "Match",
+    "TokenChanges",
     "accuracy",
     "alike_in_length",
     "answer",
@@ -44,6 +49,7 @@ __all__ = [
     "densities",
     "density_matched",
     "distinct",
+    "effect",
     "encode",
     "force",
     "global_accuracy",
@@ -57,5 +63,6 @@ __all__ = [
     "selected",
     "surprise",
     "swapped",
+    "token_changes",
     "warmth",
 ]

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from dspa_nn.evaluation.teacher_forcing import force, join, quiet
+from dspa_nn.evaluation.passes import quiet
+from dspa_nn.evaluation.teacher_forcing import force, join
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import as_local, evaluating
 from dspa_nn.prompts import Rendered, padded

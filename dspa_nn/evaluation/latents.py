@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.margin import chosen_and_rejected
+from dspa_nn.evaluation.passes import norms
 from dspa_nn.evaluation.teacher_forcing import mean_by
 from dspa_nn.graph.active import count_active
 from dspa_nn.graph.adapter import end_run
@@ -41,7 +42,8 @@ class Codes:
             latent fires. lengths: the same keys -> int64 [triples], tokens counted.
         latents: float32 [positions, d_out] at every steered position: each sequence's last prompt
             token and its response. strongest: [positions, 1], the largest of each. scale:
-            [positions, 1] of a decoded change, or None.
+            [positions, 1] of a decoded change, or None. stream: [positions], norm of the
+            residual stream at the output layer.
         owner: int64 [positions], the sequence of each position, ascending.
         decoder: [d_out, d_model].
     """
@@ -53,6 +55,7 @@ class Codes:
     latents: Float[Tensor, "positions d_out"]
     strongest: Float[Tensor, "positions 1"]
     scale: Float[Tensor, "positions 1"] | None
+    stream: Float[Tensor, " positions"]
     owner: Int64[Tensor, " positions"]
     decoder: Float[Tensor, "d_out d_model"]
     last: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
@@ -97,9 +100,12 @@ class Codes:
     def strength(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> tuple[float, float]:
-        """Edits and norm of the change, each per steered token, as the means over sequences."""
+        """Edits per steered token, and norm of the stream's change over its norm.
+
+        Both are means over sequences of the means over their steered tokens.
+        """
         edits, change = self.change(planned, signs, alpha)
-        return self._mean(edits), self._mean(cast(Any, change).norm(dim=-1))
+        return self._mean(edits), self._mean(norms(change) / self.stream)
 
     def change(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
@@ -148,7 +154,7 @@ def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
     Example:
         >>> codes = encode(dspa, triples[:4])
         >>> plan = codes.planned(DSPAMethod("tuned", dspa, map))
-        >>> edits, norm = codes.strength(*plan, alpha=1.0)
+        >>> edits, share = codes.strength(*plan, alpha=1.0)
 
     Memory: 4 bytes for each latent of each steered position (160 MB for 10,000 positions of 4096
     latents).
@@ -171,6 +177,7 @@ def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
         for kind in ("content", "all")
     }
     kept: list[tuple[Tensor, Tensor | None]] = [(torch.zeros(0), None)] * len(rendered)
+    streams: list[Tensor] = [torch.zeros(0)] * len(rendered)
     for indices in plan_batches([len(sequence.ids) for sequence in rendered], _BUDGET):
         batch = [rendered[index] for index in indices]
         inputs = padded([sequence.ids for sequence in batch], "right")
@@ -184,6 +191,7 @@ def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
             for row, (index, sequence) in enumerate(zip(indices, batch, strict=True)):
                 steered = slice(sequence.prompt_length - 1, len(sequence.ids))
                 kept[index] = edited.encode(late[row, steered])
+                streams[index] = norms(late[row, steered])
                 if index % 2:
                     continue  # the chosen sequence has shown the prompt
                 for kind, table in counts.items():
@@ -205,6 +213,7 @@ def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
         latents=latents,
         strongest=latents.amax(-1, keepdim=True),
         scale=torch.cat(scales).float().cpu() if scales else None,
+        stream=torch.cat(streams),
         owner=torch.repeat_interleave(torch.arange(len(kept)), sizes),
         decoder=dspa.output_sae.decoder.detach().float().cpu(),
     )

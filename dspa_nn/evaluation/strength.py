@@ -13,14 +13,17 @@ _LARGEST_ALPHA = 64.0
 
 @dataclass(frozen=True)
 class Match:
-    """Edits and norm of the change per steered token, wanted and reached, and their settings."""
+    """Edits per steered token and share of the residual stream, wanted and reached, and settings.
+
+    The share is the norm of the stream's change over its norm, the mean over steered tokens.
+    """
 
     k_diff: int
     alpha: float
     edits: float
-    norm: float
+    share: float
     wanted_edits: float
-    wanted_norm: float
+    wanted_share: float
 
     @property
     def within(self) -> bool:
@@ -29,7 +32,7 @@ class Match:
             abs(reached - wanted) <= TOLERANCE * wanted
             for reached, wanted in (
                 (self.edits, self.wanted_edits),
-                (self.norm, self.wanted_norm),
+                (self.share, self.wanted_share),
             )
         )
 
@@ -52,18 +55,18 @@ def calibrate(codes: Codes, control: DSPAMethod, target: DSPAMethod) -> tuple[DS
     taken; `match` holds both. Choose on development triples, never on those that are reported.
     """
     start = codes.settings(target)
-    wanted_edits, wanted_norm = codes.strength(*codes.planned(target), alpha=start["alpha"])
+    wanted_edits, wanted_share = codes.strength(*codes.planned(target), alpha=start["alpha"])
     k_diff = nearest_k(
         lambda k: codes.edits(*codes.planned(control, k_diff=k), alpha=start["alpha"]),
         wanted_edits,
         most=max(8 * start["k_diff"], 32),
     )
     plan = codes.planned(control, k_diff=k_diff)
-    alpha = nearest_alpha(lambda a: codes.strength(*plan, alpha=a)[1], wanted_norm)
-    edits, norm = codes.strength(*plan, alpha=alpha)
+    alpha = nearest_alpha(lambda a: codes.strength(*plan, alpha=a)[1], wanted_share)
+    edits, share = codes.strength(*plan, alpha=alpha)
     options: SteeringOptions = {**control.options, "k_diff": k_diff, "alpha": alpha}
     return replace(control, options=options), Match(
-        k_diff, alpha, edits, norm, wanted_edits, wanted_norm
+        k_diff, alpha, edits, share, wanted_edits, wanted_share
     )
 
 
@@ -90,19 +93,19 @@ def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:
     return reaching(nearest)
 
 
-def nearest_alpha(norm: Callable[[float], float], wanted: float) -> float:
-    """The lowest alpha whose norm is what is wanted, or as near as it gets; norm never falls.
+def nearest_alpha(share: Callable[[float], float], wanted: float) -> float:
+    """The lowest alpha whose share is what is wanted, or as near as it gets; it never falls.
 
     Example:
         >>> round(nearest_alpha(lambda alpha: 3 * alpha, 6.0), 3)
         2.0
     """
     high = 1.0
-    while norm(high) < wanted and high < _LARGEST_ALPHA:
+    while share(high) < wanted and high < _LARGEST_ALPHA:
         high *= 2
-    aim = min(wanted, norm(high)) * (1 - 1e-4)
+    aim = min(wanted, share(high)) * (1 - 1e-4)
     low = 0.0
     while high - low > 1e-4 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if norm(middle) >= aim else (middle, high)
+        low, high = (low, middle) if share(middle) >= aim else (middle, high)
     return high

@@ -1,27 +1,23 @@
 """Teacher-forced passes: log-probabilities of given responses, unsteered and steered."""
 
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from dspa_nn.errors import DSPAError, DSPAWarning
+from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.batches import plan_batches
+from dspa_nn.evaluation.passes import Moved, Pass, compare, log_softmax
+from dspa_nn.evaluation.tokens import TokenChanges
 from dspa_nn.graph.calls import check_outside_blocks
-from dspa_nn.models import as_local, evaluating
-from dspa_nn.prompts import Rendered, padded
-from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
+from dspa_nn.prompts import Rendered
+from dspa_nn.steering import DSPA, SteeringMethod
 
 # Padded tokens to a pass: the logits of so many positions, twice, stay below 1 GB.
 TOKEN_BUDGET = 1536
-# Positions whose log-softmax is taken at a time.
-_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -31,16 +27,19 @@ class Forced:
     Attributes:
         log_prob: mean log p of the response's tokens, in nats per token.
         kl: mean KL(unsteered || steered) of the next-token distributions that predict them, nats.
-        edits: edited latents per steered token. norm: mean norm of the residual stream's change
-            per steered token. Both 0 where nothing was steered, or where a method has no log.
+        edits: edited latents per steered token; 0 where a method keeps no log.
+        share: norm of the residual stream's change at the output layer over its norm, the mean
+            over the steered tokens.
+        tokens: the responses token by token.
         by_latent: output latent -> how often it was edited, over all sequences.
     """
 
     log_prob: Float64[np.ndarray, " n"]
     kl: Float64[np.ndarray, " n"]
     edits: Float64[np.ndarray, " n"]
-    norm: Float64[np.ndarray, " n"]
-    by_latent: dict[int, int] = field(default_factory=dict[int, int])
+    share: Float64[np.ndarray, " n"]
+    tokens: list[TokenChanges]
+    by_latent: dict[int, int]
 
 
 def join(prompt: Rendered, response_ids: Int64[Tensor, " response"]) -> Rendered:
@@ -87,138 +86,107 @@ def force(
                 f"sequence {index} has no response, and one of at least one token was expected; "
                 "leave it out"
             )
-    measured = [[np.zeros(len(sequences)) for _ in range(4)] for _ in methods]
-    by_latent: list[dict[int, int]] = [{} for _ in methods]
+    tables = [_Table(len(sequences)) for _ in methods]
     for indices in plan_batches([len(sequence.ids) for sequence in sequences], token_budget):
         batch = [sequences[index] for index in indices]
-        owner = torch.repeat_interleave(
-            torch.arange(len(batch)), torch.tensor([len(row.response_ids) for row in batch])
-        )
         targets = torch.cat([row.response_ids for row in batch])
         unsteered = Pass(dspa, batch)
         base = log_softmax(unsteered.logits)
         targets = targets.to(base.device)
-        for which, method in enumerate(methods):
-            log = None
+        before = base.gather(-1, targets.unsqueeze(-1))[:, 0]
+        for table, method in zip(tables, methods, strict=True):
             if method is None:
-                picked = base.gather(-1, targets.unsqueeze(-1))[:, 0]
-                kl = torch.zeros(len(base))
+                after, kl, moved = before, torch.zeros(len(base)), unsteered.nothing_moved()
             else:
-                logits, log = unsteered.again(method)
-                picked, kl = compare(logits, base, targets)
-            means = [mean_by(owner, values, len(batch)) for values in (picked, kl)]
-            for array, values in zip(
-                measured[which], [*means, *edit_figures(log, len(batch))], strict=True
-            ):
-                array[indices] = values
-            for latent, times in ({} if log is None else log.by_latent()).items():
-                by_latent[which][latent] = by_latent[which].get(latent, 0) + times
+                logits, moved = unsteered.again(method)
+                after, kl = compare(logits, base, targets)
+            table.fill(dspa, indices, batch, (before, after, kl), moved)
             if advance is not None:
                 advance(len(batch))
-    return [
-        Forced(*arrays, by_latent=dict(sorted(latents.items(), key=lambda kv: (-kv[1], kv[0]))))
-        for arrays, latents in zip(measured, by_latent, strict=True)
-    ]
+    return [table.forced() for table in tables]
 
 
-class Pass:
-    """One batch through the unsteered model, and again under a steering method.
-
-    Attributes:
-        logits: [positions, vocabulary], those that predict the responses' tokens, row after row.
-    """
-
-    def __init__(self, dspa: DSPA, batch: Sequence[Rendered]) -> None:
-        self.dspa, self.batch = dspa, list(batch)
-        self.inputs = padded([row.ids for row in batch], "right")
-        self.tokens = self.inputs["input_ids"].shape[1]
-        # The head is a fifth of a small model's work: no logits before the first that is needed.
-        keep = self.tokens - min(row.prompt_length for row in batch) + 1
-        self.settings = {"use_cache": False, "logits_to_keep": keep}
-        model: Any = dspa.model
-        blocks = [model.get(path) for path in dspa.paths]
-        with evaluating(model), torch.no_grad(), model.trace(self.inputs, **self.settings):
-            early = blocks[0].output.save()
-            late = early if dspa.paths[0] == dspa.paths[1] else blocks[1].output.save()
-            logits = model.output.logits.save()
-        self.outputs = early, late
-        self.logits = self.predicting(logits)
-
-    def again(
-        self, method: SteeringMethod
-    ) -> tuple[Float[Tensor, "positions vocabulary"], EditLog | None]:
-        """The logits under a method, and the log of what was edited, where it keeps one."""
-        if (
-            isinstance(method, DSPAMethod)
-            and method.dspa.model is self.dspa.model
-            and method.dspa.paths == self.dspa.paths
-        ):
-            return self._above_the_edit(method)
-        hf_model: Any = as_local(self.dspa.model)
-        with evaluating(hf_model), quiet(), torch.no_grad(), method.steering(self.batch) as log:
-            on_device = {name: ids.to(hf_model.device) for name, ids in self.inputs.items()}
-            logits = hf_model(**on_device, **self.settings).logits
-        return self.predicting(logits), log
-
-    def _above_the_edit(
-        self, method: DSPAMethod
-    ) -> tuple[Float[Tensor, "positions vocabulary"], EditLog]:
-        """DSPA's fast path: its edit changes nothing below the output layer, so skip that.
-
-        The decoder blocks below are handed what they put out before: the input layer's output for
-        the prompt's latents, the output layer's to be edited.
-        """
-        dspa, (early, late) = self.dspa, self.outputs
-        model: Any = dspa.model
-        blocks = [model.get(dspa.facts.block(layer)) for layer in range(dspa.output_layer + 1)]
-        mode = evaluating(model)
-        with mode, quiet(), torch.no_grad(), model.trace(self.inputs, **self.settings):
-            log = method.apply(prompt=self.batch)
-            for layer, block in enumerate(blocks):
-                block.skip(early if layer <= dspa.input_layer else late)
-            logits = model.output.logits.save()
-        return self.predicting(logits), log
-
-    def predicting(
-        self, logits: Float[Tensor, "rows kept vocabulary"]
-    ) -> Float[Tensor, "positions vocabulary"]:
-        """Of each row's last logits those that predict its response, row after row, in float32."""
-        start = self.tokens - logits.shape[1]
-        rows = [
-            row[sequence.prompt_length - 1 - start : len(sequence.ids) - 1 - start]
-            for row, sequence in zip(logits, self.batch, strict=True)
-        ]
-        return torch.cat(rows).float()
-
-
-def log_softmax(
-    logits: Float[Tensor, "positions vocabulary"],
-) -> Float[Tensor, "positions vocabulary"]:
-    """Log-probabilities, written over the logits a chunk at a time.
+def token_changes(
+    dspa: DSPA,
+    sequences: Sequence[Rendered],
+    method: SteeringMethod | None,
+    *,
+    token_budget: int = TOKEN_BUDGET,
+) -> list[TokenChanges]:
+    """How a method changes log p of every token of given responses.
 
     Example:
-        >>> log_softmax(torch.zeros(1, 2)).exp()
-        tensor([[0.5000, 0.5000]])
+        >>> responses = [dspa.render(one.prompt, one.chosen) for one in triples[:2]]
+        >>> changes = token_changes(dspa, responses, DSPAMethod("tuned", dspa, map))
+        >>> len(changes), changes[0].change.shape == changes[0].edits.shape
+        (2, True)
+        >>> str(changes[0])
+        '...'
+
+    Args:
+        dspa: the model that is measured, and its tokenizer.
+        sequences: prompts with a response, as `dspa.render(prompt, response)` returns them. The
+            prompt is steered from its last token on, which predicts the response's first.
+        method: what steers; None changes nothing.
+        token_budget: padded tokens to a pass.
+
+    Returns:
+        A `TokenChanges` for each sequence. Those of held-out triples are in the result of
+        `margins` as well, under `chosen.tokens` and `rejected.tokens`.
+
+    Raises:
+        DSPAError: a sequence without a response, or what the method raises.
+        SteeringError: inside a tracing context.
     """
-    for chunk in torch.split(logits, _CHUNK):
-        chunk -= torch.logsumexp(chunk, -1, keepdim=True)
-    return logits
+    check_outside_blocks("token_changes")
+    return force(dspa, sequences, [method], token_budget=token_budget)[0].tokens
 
 
-def compare(
-    logits: Float[Tensor, "positions vocabulary"],
-    base: Float[Tensor, "positions vocabulary"],
-    targets: Int64[Tensor, " positions"],
-) -> tuple[Float[Tensor, " positions"], Float[Tensor, " positions"]]:
-    """Log p of each target, and KL(base || these logits); `base` holds log-probabilities."""
-    picked: list[Tensor] = []
-    kl: list[Tensor] = []
-    chunks = (torch.split(values, _CHUNK) for values in (logits, base, targets))
-    for steered, unsteered, target in zip(*chunks, strict=True):
-        total = torch.logsumexp(steered, -1)
-        picked.append(steered.gather(-1, target.unsqueeze(-1))[:, 0] - total)
-        kl.append((unsteered.exp() * (unsteered - steered)).sum(-1) + total)
-    return torch.cat(picked), torch.cat(kl)
+class _Table:
+    """What is known so far of all sequences under one method."""
+
+    def __init__(self, count: int) -> None:
+        self.log_prob, self.kl, self.edits, self.share = (np.zeros(count) for _ in range(4))
+        self.tokens: dict[int, TokenChanges] = {}
+        self.by_latent: dict[int, int] = {}
+
+    def fill(
+        self,
+        dspa: DSPA,
+        indices: Sequence[int],
+        batch: Sequence[Rendered],
+        values: tuple[Tensor, Tensor, Tensor],
+        moved: Moved,
+    ) -> None:
+        """Enter a batch: log p before and after and KL of its positions, and what moved."""
+        owner = torch.repeat_interleave(
+            torch.arange(len(batch)), torch.tensor([len(row.response_ids) for row in batch])
+        )
+        before, after, kl = (one.double().cpu() for one in values)
+        self.log_prob[indices] = mean_by(owner, after, len(batch))
+        self.kl[indices] = mean_by(owner, kl, len(batch))
+        steered = moved.steered.sum(1).clamp(min=1).numpy()
+        self.edits[indices] = (moved.edits * moved.steered).sum(1).numpy() / steered
+        self.share[indices] = (moved.share * moved.steered).sum(1).numpy() / steered
+        for row, (index, sequence) in enumerate(zip(indices, batch, strict=True)):
+            own = owner == row
+            predicting = slice(sequence.prompt_length - 1, len(sequence.ids) - 1)
+            self.tokens[index] = TokenChanges(
+                ids=sequence.response_ids.cpu(),
+                unsteered=before[own].numpy(),
+                steered=after[own].numpy(),
+                edits=moved.edits[row, predicting].numpy(),
+                share=moved.share[row, predicting].double().numpy(),
+                tokenizer=dspa.facts.tokenizer,
+            )
+        for latent, times in moved.by_latent.items():
+            self.by_latent[latent] = self.by_latent.get(latent, 0) + times
+
+    def forced(self) -> Forced:
+        """All of it, once every batch is in."""
+        often = sorted(self.by_latent.items(), key=lambda item: (-item[1], item[0]))
+        tokens = [self.tokens[index] for index in range(len(self.tokens))]
+        return Forced(self.log_prob, self.kl, self.edits, self.share, tokens, dict(often))
 
 
 def mean_by(
@@ -232,21 +200,3 @@ def mean_by(
     """
     total = torch.zeros(rows, dtype=torch.float64).index_add_(0, owner, values.double().cpu())
     return (total / torch.bincount(owner, minlength=rows)).numpy()
-
-
-def edit_figures(log: EditLog | None, rows: int) -> list[Float64[np.ndarray, " rows"]]:
-    """Edits, and the norm of the change, each per steered token; 0 where there is no log."""
-    edits, tokens, norms = (np.zeros(rows) for _ in range(3))
-    for one in () if log is None else log.passes():
-        edits += one.edited.sum((1, 2)).cpu().numpy()
-        tokens += one.steered.sum(1).cpu().numpy()
-        norms += torch.where(one.steered, one.norm, 0.0).double().sum(1).cpu().numpy()
-    return [edits / np.maximum(tokens, 1), norms / np.maximum(tokens, 1)]
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """Leave out this package's warnings: how much was edited is among the figures."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DSPAWarning)
-        yield

@@ -42,8 +42,8 @@ class SteeredPass(NamedTuple):
     steered: Bool[Tensor, "rows positions"]
     edited: Bool[Tensor, "rows positions k"]
 
-
-def share_of(one: SteeredPass) -> Float64[Tensor, "rows positions"]:
-    """Norm of the change over that of the stream; 0 where the stream itself is 0."""
-    norm, stream = one.norm.double().cpu(), one.stream.double().cpu()
-    return torch.where(stream > 0, norm / stream, 0.0)
+    @property
+    def share(self) -> Float64[Tensor, "rows positions"]:
+        """Norm of the change over that of the stream; 0 where the stream itself is 0."""
+        norm, stream = self.norm.double().cpu(), self.stream.double().cpu()
+        return torch.where(stream > 0, norm / stream, 0.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.settings import LOGGED_SETTINGS
 from dspa_nn.shipping import Reduced, Shipped, reduce_log
-from dspa_nn.steering.edits import Edit, SteeredPass, share_of
+from dspa_nn.steering.edits import Edit, SteeredPass
 from dspa_nn.steering.plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class EditLog(Shipped):
 
         One for each steered token, in the order of `norms`.
         """
-        shares = [share_of(one)[one.steered.cpu()] for one in self.passes()]
+        shares = [one.share[one.steered.cpu()] for one in self.passes()]
         return torch.cat(shares) if shares else torch.zeros(0, dtype=torch.float64)
 
     def shares_by_row(self) -> list[float]:
@@ -164,7 +164,7 @@ class EditLog(Shipped):
         tokens = torch.zeros(self.rows, dtype=torch.float64)
         for one in self.passes():
             steered = one.steered.cpu()
-            total += (share_of(one) * steered).sum(-1)
+            total += (one.share * steered).sum(-1)
             tokens += steered.sum(-1)
         return [float(share) for share in total / tokens.clamp(min=1)]
 

@@ -167,14 +167,14 @@ def test_embedded_triples_are_read_and_signed():
 def tables(width, rows):
     """Every table of figures, with wide ones in every column."""
     console = Console(width=width, record=True, file=io.StringIO())
-    names = ("change", "kl", "edits", "norm", "style_change", "tokens")
+    names = ("change", "kl", "edits", "share", "style_change", "tokens")
     names += ("distinct_1", "distinct_2", "log_perplexity_change", "style")
     spread = np.linspace(-29.5, -10.25, len(rows))
     outcomes = [Outcome(name, dict.fromkeys(names, spread)) for name in NAMES]
     show.margins(console, outcomes, rows, 0)
     show.strength(console, outcomes, rows, 0)
     show.answers(console, outcomes, rows, 0)
-    match = Match(128, 64.0, 12.34, 123.4, 12.34, 123.4)
+    match = Match(128, 64.0, 12.34, 0.1234, 12.34, 0.1234)
     show.matches(console, dict.fromkeys(CONTROLS, match))
     gap = Interval(-10.1234, -11.1234, -9.1234, 50)
     show.paired(console, dict.fromkeys("abcd", gap), dict(zip("abcd", CONTROLS, strict=True)))

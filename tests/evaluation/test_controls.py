@@ -118,9 +118,9 @@ def test_strength_by_arithmetic_is_what_the_steered_model_does(map, codes, devel
     for method, own in zip(methods, measured, strict=True):
         alpha = codes.settings(method)["alpha"]
         plan = codes.planned(method)
-        edits, norm = codes.strength(*plan, alpha=alpha)
+        edits, share = codes.strength(*plan, alpha=alpha)
         assert edits == pytest.approx(own.edits.mean())
-        assert norm == pytest.approx(own.norm.mean(), rel=1e-4)
+        assert share == pytest.approx(own.share.mean(), rel=1e-4)
         assert codes.edits(*plan, alpha=alpha) == edits
 
 
@@ -134,10 +134,10 @@ def test_calibration_reaches_the_maps_strength_where_it_can(map, codes):
         target,
     )
     own = codes.strength(*codes.planned(target), alpha=0.4)
-    assert (match.wanted_edits, match.wanted_norm) == own
+    assert (match.wanted_edits, match.wanted_share) == own
     assert match.within
     assert control.options.get("k_diff") == match.k_diff
-    assert codes.strength(*codes.planned(control), alpha=match.alpha) == (match.edits, match.norm)
+    assert codes.strength(*codes.planned(control), alpha=match.alpha) == (match.edits, match.share)
 
 
 def test_calibration_takes_the_nearest_where_an_ablation_cannot_go_as_far(map, codes):
@@ -149,7 +149,7 @@ def test_calibration_takes_the_nearest_where_an_ablation_cannot_go_as_far(map, c
     )
     assert not match.within
     most = codes.strength(*codes.planned(control), alpha=1.0)[1]
-    assert match.norm == pytest.approx(most, rel=1e-3)
+    assert match.share == pytest.approx(most, rel=1e-3)
     assert match.to_dict()["within_10_percent"] is False
 
 
@@ -157,7 +157,7 @@ def test_searches_on_known_curves():
     assert nearest_k(lambda k: 0.5 * k, 2.1, 16) == 4
     assert nearest_k(lambda k: min(k, 3), 100.0, 16) == 3
     assert nearest_alpha(lambda a: 3 * a, 6.0) == pytest.approx(2.0, rel=1e-3)
-    # A norm that stops growing at alpha 0.5: the lowest alpha that gets there.
+    # A share that stops growing at alpha 0.5: the lowest alpha that gets there.
     assert nearest_alpha(lambda a: min(a, 0.5), 9.0) == pytest.approx(0.5, rel=1e-3)
 
 

@@ -8,7 +8,8 @@ import dspa_nn as dn
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.evaluation import answer, encode, margins, surprise
 from dspa_nn.evaluation.batches import plan_batches
-from dspa_nn.evaluation.teacher_forcing import Pass, force
+from dspa_nn.evaluation.passes import Pass
+from dspa_nn.evaluation.teacher_forcing import force
 from dspa_nn.steering import DSPAMethod, SteeringOptions
 from tests import eval_zoo, tiny
 
@@ -58,14 +59,13 @@ def test_running_the_upper_blocks_alone_is_running_all_of_them(family):
     method = DSPAMethod("", dspa, eval_zoo.counts(20, family).fit(percentile=50), eval_zoo.STEER)
     batch = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(3)]
     plain = Pass(dspa, batch)
-    short, log = plain.again(method)
-    assert log is not None
+    short, moved = plain.again(method)
     with torch.no_grad(), dspa.model.trace(plain.inputs, **plain.settings):
         whole_log = dspa.apply(method.map, prompt=batch, **method.options)
         whole = dspa.model.output.logits.save()
     assert torch.equal(short, plain.predicting(whole))
-    assert log.by_row() == whole_log.by_row()
-    assert min(log.by_row()) > 0
+    assert moved.edits.sum(1).tolist() == whole_log.by_row()
+    assert min(whole_log.by_row()) > 0
 
 
 def test_alpha_0_changes_nothing_at_all():
@@ -76,7 +76,7 @@ def test_alpha_0_changes_nothing_at_all():
     )
     assert not steered.change.any()
     assert not steered.edits.any()
-    assert not steered.norm.any()
+    assert not steered.share.any()
     assert np.abs(steered.kl).max() < 1e-6
 
 
@@ -86,7 +86,7 @@ def test_batches_do_not_matter_and_kl_is_that_of_the_definition():
     sequences = [dspa.render(own.prompt, own.chosen) for own in eval_zoo.triples(5)]
     one = force(dspa, sequences, [method], token_budget=1)[0]
     many = force(dspa, sequences, [method], token_budget=10_000)[0]
-    for name in ("log_prob", "kl", "edits", "norm"):
+    for name in ("log_prob", "kl", "edits", "share"):
         assert getattr(one, name) == pytest.approx(getattr(many, name), abs=2e-5)
     own = sequences[0]
     with torch.no_grad():
@@ -134,11 +134,12 @@ def test_a_method_that_is_only_entered_measures_as_the_fast_path_does(family):
     _, fast, entered, logless = margins(
         dspa, triples, [method, ByHooks(method), ByHooks(method, keeps_log=False)]
     )
-    for name in ("margin", "change", "kl", "edits", "norm"):
+    for name in ("margin", "change", "kl", "edits", "share"):
         assert getattr(entered, name) == pytest.approx(getattr(fast, name), abs=2e-5)
     assert entered.by_latent == fast.by_latent
     assert logless.change == pytest.approx(entered.change)
     assert not logless.edits.any()
+    assert logless.share == pytest.approx(entered.share, rel=1e-4)
     assert logless.by_latent == {}
 
 
