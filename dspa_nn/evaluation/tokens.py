@@ -22,6 +22,7 @@ class TokenChanges:
     """One teacher-forced response, token by token, under one method.
 
     Example:
+        >>> from dspa_nn.evaluation import token_changes
         >>> response = dspa.render("Tell me about volcanoes.", "sun moon")
         >>> (changes,) = token_changes(dspa, [response], DSPAMethod("tuned", dspa, map))
         >>> changes.change.shape == response.response_ids.shape
@@ -64,6 +65,7 @@ class TokenChanges:
         """Words and marks with the spaces before them, and the summed change of their tokens.
 
         Example:
+            >>> from dspa_nn.evaluation import token_changes
             >>> (changes,) = token_changes(dspa, [dspa.render("hail", "sun moon")], None)
             >>> [text for text, _ in changes.words()][:2]
             ['sun', ' moon']
@@ -81,6 +83,7 @@ class TokenChanges:
         """The text as rich prints it: coloured by the change, the largest changes in brackets.
 
         Example:
+            >>> from dspa_nn.evaluation import token_changes
             >>> (changes,) = token_changes(dspa, [dspa.render("hail", "sun moon")], None)
             >>> changes.marked().plain[:8]
             'sun moon'
@@ -104,6 +107,7 @@ class TokenChanges:
         """One line per token: text, id, log p without and with the method, change, edits, share.
 
         Example:
+            >>> from dspa_nn.evaluation import token_changes
             >>> (changes,) = token_changes(dspa, [dspa.render("hail", "sun moon")], None)
             >>> changes.to_pandas().columns.tolist()
             ['token', 'id', 'unsteered', 'steered', 'change', 'edits', 'share']
