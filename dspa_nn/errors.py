@@ -41,5 +41,20 @@ class NDIFError(DSPAError, RuntimeError):
     passing = False
 
 
+class JudgeError(DSPAError, RuntimeError):
+    """A judge that cannot be asked, refused, or did not answer.
+
+    `passing` says whether a later run may fare better: the server was late, busy or away.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class EvaluationError(DSPAError, ValueError):
+    """Questions, answers or judgments of a benchmark that cannot be used as they are."""
+
+
 class DSPAWarning(UserWarning):
     """Something was done, but perhaps not what the user meant."""

@@ -24,6 +24,10 @@ COMMANDS = {
     "fit": ("fit", "Fit a conditional-difference map on preference triples and save it."),
     "merge": ("fit", "Merge the shards that `dspa fit --shards` counted, fit a map and save it."),
     "steer": ("steer", "Answer a prompt twice, unsteered and steered, and say what was edited."),
+    "mt-bench": (
+        "mt_bench",
+        "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",
+    ),
     "payload": ("payload", "Print what a run on NDIF would send, part by part; nothing is sent."),
     "bench": (
         "bench",
@@ -38,7 +42,8 @@ def function_of(name: str) -> Callable[..., None]:
     >>> function_of("bench").__module__
     'dspa_nn.cli.bench'
     """
-    return getattr(import_module(f"dspa_nn.cli.{COMMANDS[name][0]}"), name)
+    module = import_module(f"dspa_nn.cli.{COMMANDS[name][0]}")
+    return getattr(module, name.replace("-", "_"))
 
 
 class _Late(TyperCommand):

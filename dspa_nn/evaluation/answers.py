@@ -1,4 +1,4 @@
-"""Greedy answers, unsteered and steered, and what can be read off them without a judge."""
+"""Answers, unsteered and steered, and what can be read off them without a judge."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -48,9 +48,10 @@ def answer(
     *,
     max_new_tokens: int = 32,
     batch_size: int = 25,
+    temperature: float = 0.0,
     advance: Callable[[int], object] | None = None,
 ) -> Answers:
-    """Answer every prompt greedily, in left-padded batches; None leaves the model unsteered.
+    """Answer every prompt, in left-padded batches; None leaves the model unsteered.
 
     Example:
         >>> answers = answer(dspa, [prompt], DSPAMethod("tuned", dspa, map), max_new_tokens=4)
@@ -63,6 +64,8 @@ def answer(
         method: entered once per batch, with the batch's prompts.
         max_new_tokens: length of an answer, at most.
         batch_size: prompts that are answered at once.
+        temperature: of the sampling, over all tokens; 0 is greedy. `torch.manual_seed` makes a
+            sampled run repeatable.
         advance: called with the number of prompts that are done.
 
     Raises:
@@ -72,6 +75,9 @@ def answer(
     hf_model: Any = as_local(dspa.model)
     tokenizer, ends = dspa.facts.tokenizer, dspa.facts.eos_ids
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
     texts: list[str] = []
     ids: list[Tensor] = []
     logs: list[EditLog] = []
@@ -82,7 +88,7 @@ def answer(
         steering = nullcontext() if method is None else method.steering(batch)
         with evaluating(hf_model), quiet(), torch.no_grad(), steering as log:
             result = hf_model.generate(
-                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad
+                **inputs, max_new_tokens=max_new_tokens, pad_token_id=pad, **sampling
             )
         if log is not None:
             logs.append(log)

@@ -1,0 +1,179 @@
+"""One OpenAI-compatible endpoint, asked through the `openai` package."""
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from dspa_nn.errors import JudgeError
+from dspa_nn.imports import late, untyped
+from dspa_nn.judges.reply import Reply
+
+Message: TypeAlias = Mapping[str, str]
+
+
+@dataclass
+class Endpoint:
+    """A model behind an OpenAI-compatible URL.
+
+    Example:
+        >>> endpoint = Endpoint("http://127.0.0.1:8000/v1", "my-judge")
+        >>> endpoint
+        Endpoint(url='http://127.0.0.1:8000/v1', model='my-judge')
+
+    The key is read from the environment; it is never printed or written. A server of your own that
+    asks for none gets a placeholder. Threads may share one endpoint.
+
+    Attributes:
+        url: the API's base, such as `https://api.openai.com/v1`.
+        model: the name that the endpoint knows the model by.
+        key_variable: environment variable that holds the key.
+        timeout: seconds that one request may take.
+        retries: further tries after a timeout, a broken connection, status 408, 409, 429 or 5xx, or
+            a body that is not JSON; the client waits longer before each, or as long as the server
+            asks for.
+
+    Raises:
+        JudgeError: `url` is no http(s) URL, or no model is named.
+    """
+
+    url: str
+    model: str
+    key_variable: str = field(default="OPENAI_API_KEY", repr=False)
+    timeout: float = field(default=120.0, repr=False)
+    retries: int = field(default=4, repr=False)
+    _client: Any = field(default=None, init=False, repr=False, compare=False)
+    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise JudgeError(
+                f"judge URL is {self.url!r}; expected the base of an OpenAI-compatible API, such "
+                "as http://127.0.0.1:8000/v1."
+            )
+        if parts.username or parts.password:
+            raise JudgeError(
+                "the judge URL holds a user name or password, which would be written into results; "
+                f"put the key in the environment variable {self.key_variable}."
+            )
+        if not self.model:
+            raise JudgeError("no judge model is named; give the name that the endpoint knows it by")
+
+    def ask(
+        self, messages: Sequence[Message], *, temperature: float = 0.0, max_tokens: int = 2048
+    ) -> Reply:
+        """Ask once, with tries again where a later try may fare better.
+
+        Args:
+            messages: chat messages, each with `role` and `content`.
+            temperature: of the endpoint's sampling.
+            max_tokens: of the reply, at most.
+
+        Raises:
+            JudgeError: the endpoint refused (`passing` is False), or did not answer well in any of
+                the tries (`passing` is True).
+        """
+        openai = _library()
+        client = self._connected(openai)
+        tries = self.retries + 1
+        garbled = "nothing"
+        for _ in range(tries):
+            try:
+                completion: Any = client.chat.completions.create(
+                    model=self.model,
+                    messages=list(messages),
+                    temperature=temperature,
+                    max_tokens=max_tokens,
+                )
+            except openai.APIStatusError as error:
+                raise self._refused(error.status_code, tries) from None
+            except openai.APIConnectionError as error:
+                what = "in time" if isinstance(error, openai.APITimeoutError) else "at all"
+                raise JudgeError(
+                    f"{self.url} did not answer {what} in {tries} tries; see that the server runs "
+                    "and that the URL is right, then run again: what was judged is kept.",
+                    passing=True,
+                ) from None
+            except (openai.APIError, ValueError) as error:
+                garbled = f"{type(error).__name__}: {error}"
+                continue
+            reply = _read(completion)
+            if reply is not None:
+                return reply
+            garbled = repr(completion)
+            if garbled.lstrip("'\"").lower().startswith(("<!doctype", "<html")):
+                raise JudgeError(
+                    f"{self.url} answered with a web page; expected JSON of an OpenAI-compatible "
+                    "API: give its base URL, which often ends in /v1."
+                )
+        raise JudgeError(
+            f"{self.url} answered {tries} times with what is no chat completion ({garbled[:80]}); "
+            "see that it is an OpenAI-compatible API.",
+            passing=True,
+        )
+
+    def _connected(self, openai: Any) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = openai.OpenAI(
+                    base_url=self.url,
+                    api_key=os.environ.get(self.key_variable) or "none",
+                    timeout=self.timeout,
+                    max_retries=self.retries,
+                )
+                weakref.finalize(self, self._client.close)
+            return self._client
+
+    def _refused(self, status: int, tries: int) -> JudgeError:
+        if status in (401, 403):
+            return JudgeError(
+                f"{self.url} refused the key (status {status}); set the environment variable "
+                f"{self.key_variable}."
+            )
+        if status == 404:
+            return JudgeError(
+                f"{self.url} knows no chat completions for a model {self.model!r} (status 404); "
+                "see the URL, which often ends in /v1, and the model's name."
+            )
+        if status in (408, 409, 429) or status >= 500:
+            return JudgeError(
+                f"{self.url} answered with status {status} in each of {tries} tries; wait, then "
+                "run again: what was judged is kept.",
+                passing=True,
+            )
+        return JudgeError(
+            f"{self.url} refused the request (status {status}); see that the model {self.model!r} "
+            "takes a request of this length and these settings."
+        )
+
+
+def _library() -> Any:
+    """The `openai` package; web clients need a part of anyio that nnsight breaks."""
+    try:
+        late("anyio")
+        return untyped("openai")
+    except ImportError:
+        raise JudgeError(
+            "a judge is asked through the package openai, which is not installed; "
+            "pip install 'dspa-nn[eval]'"
+        ) from None
+
+
+def _read(completion: Any) -> Reply | None:
+    """The reply in a completion, or None where it is none."""
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        return None
+    message = getattr(choices[0], "message", None)
+    if message is None:
+        return None
+    usage = getattr(completion, "usage", None)
+    return Reply(
+        str(message.content or ""),
+        int(getattr(usage, "prompt_tokens", 0) or 0),
+        int(getattr(usage, "completion_tokens", 0) or 0),
+    )

@@ -1,0 +1,149 @@
+"""Single-answer grading: each turn of each answer gets a rating from the judge."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dspa_nn.errors import EvaluationError
+from dspa_nn.files import as_path
+from dspa_nn.judges import Judge
+from dspa_nn.mt_bench.data import (
+    TURNS,
+    WITH_REFERENCE,
+    MTBench,
+    judge_prompt,
+    load_answers,
+    load_judgments,
+)
+from dspa_nn.mt_bench.rating import read_rating
+from dspa_nn.progress import warn
+
+
+def judge_answers(
+    bench: MTBench,
+    out: str | os.PathLike[str],
+    judge: Judge,
+    *,
+    name: str,
+    parallel: int = 4,
+    advance: Callable[[int], object] | None = None,
+) -> Path:
+    """Grade a model's answers, and add the judgments to FastChat's file of them.
+
+    Example:
+        >>> path = judge_answers(bench, "mt", judge, name="dspa")  # doctest: +SKIP
+
+    Answers are read from `model_answer/NAME.jsonl`, judgments go to
+    `model_judgment/JUDGE_single.jsonl`, which FastChat's own viewer and `show_result` read. Math,
+    reasoning and coding are graded against a reference answer. A judgment without a rating from 1
+    to 10 is asked for again, as often as `judge.attempts` says; if none comes, it is recorded with
+    score -1 and left out of means, as in FastChat. What is in doubt about a rating stands in the
+    row's `note`. What was judged before is not asked again.
+
+    Args:
+        bench: questions, references and judge prompts.
+        out: folder of results.
+        judge: who grades.
+        name: the model's name in the results.
+        parallel: requests at a time.
+        advance: called with 1 for each turn that is judged.
+
+    Raises:
+        EvaluationError: no answers, or answers of another question set.
+        JudgeError: the judge refused or did not answer; what was judged before is on disk.
+    """
+    root = as_path(out)
+    source = root / "model_answer" / f"{name}.jsonl"
+    answers = load_answers(source, bench)
+    if not answers:
+        raise EvaluationError(f"{source} holds no answers; answer the questions first")
+    _tell_of_empty_answers(answers, name)
+    path = root / "model_judgment" / f"{judge.name.replace('/', '--')}_single.jsonl"
+    rows = load_judgments(path) if path.exists() else []
+    judged = {(row["question_id"], row["turn"]) for row in rows if _same(row, name, judge)}
+    open_turns = [
+        (number, turn)
+        for number in answers
+        for turn in range(1, TURNS + 1)
+        if (number, turn) not in judged
+    ]
+    if advance is not None and judged:
+        advance(len(judged))
+    lock = threading.Lock()
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def grade(number: int, turn: int) -> None:
+        row = _judgment(bench, judge, number, turn, answers[number], name)
+        with lock, path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if advance is not None:
+            advance(1)
+
+    with ThreadPoolExecutor(max_workers=parallel) as pool:
+        tasks = [pool.submit(grade, number, turn) for number, turn in open_turns]
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return path
+
+
+def _judgment(
+    bench: MTBench, judge: Judge, number: int, turn: int, answer: list[str], name: str
+) -> dict[str, Any]:
+    question = bench.questions[number]
+    referenced = question["category"] in WITH_REFERENCE
+    prompt_name = judge_prompt("math-v1" if referenced else "v1", turn)
+    prompt = bench.prompts[prompt_name]
+    values = {"question": question["turns"][0], "answer": answer[0]}
+    for index in range(TURNS):
+        values[f"question_{index + 1}"] = question["turns"][index]
+        values[f"answer_{index + 1}"] = answer[index]
+        if referenced:
+            values[f"ref_answer_{index + 1}"] = bench.references[number][index]
+    user_prompt = prompt["prompt_template"].format(**values)
+    judged = answer[turn - 1]
+    reply = judge.ask(
+        [
+            {"role": "system", "content": prompt["system_prompt"]},
+            {"role": "user", "content": user_prompt},
+        ],
+        accept=lambda text: read_rating(text, judged).usable,
+    )
+    rating = read_rating(reply.text, judged)
+    row: dict[str, Any] = {
+        "question_id": number,
+        "model": name,
+        "judge": [judge.name, prompt_name],
+        "user_prompt": user_prompt,
+        "judgment": reply.text,
+        "score": rating.score,
+        "turn": turn,
+        "tstamp": time.time(),
+    }
+    return row | ({"note": rating.note} if rating.note else {})
+
+
+def _same(row: Mapping[str, Any], name: str, judge: Judge) -> bool:
+    return row["model"] == name and row["judge"][0] == judge.name
+
+
+def _tell_of_empty_answers(answers: Mapping[int, list[str]], name: str) -> None:
+    empty = [
+        f"question {number}, turn {turn}"
+        for number, turns in answers.items()
+        for turn, text in enumerate(turns, 1)
+        if not text.strip()
+    ]
+    if empty:
+        warn(
+            f"{len(empty)} answers of {name} are empty ({empty[0]} is the first); they are judged "
+            "as they stand, as FastChat does."
+        )

@@ -1,0 +1,72 @@
+"""MT-Bench scores: means by turn and by category, as FastChat's `show_result` gives them."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dspa_nn.errors import EvaluationError
+from dspa_nn.evaluation import bootstrap
+from dspa_nn.imports import untyped
+
+if TYPE_CHECKING:
+    import pandas
+
+    from dspa_nn.mt_bench.data import MTBench
+
+
+def score_judgments(
+    rows: Iterable[Mapping[str, Any]], bench: "MTBench | None" = None
+) -> "pandas.DataFrame":
+    """Mean ratings of each model, over all judged turns, by turn, and by category.
+
+    Example:
+        >>> rows = [
+        ...     {"question_id": 81, "model": "a", "turn": 1, "score": 7},
+        ...     {"question_id": 81, "model": "a", "turn": 2, "score": 4},
+        ... ]
+        >>> score_judgments(rows).loc["a", ["turn 1", "turn 2", "mean"]].tolist()
+        [7.0, 4.0, 5.5]
+
+    Judgments without a rating (score -1) are left out, as in FastChat: "mean" is the mean over
+    judgments, and not of the two turns' means. `low` and `high` are its 95 % bootstrap interval
+    over questions, which FastChat doesn't give.
+
+    Args:
+        rows: what `load_judgments` returned.
+        bench: tells the questions' categories, for a column each.
+
+    Raises:
+        EvaluationError: no judgment has a rating, or a question that `bench` doesn't have.
+    """
+    pd: Any = untyped("pandas")
+    every: Any = pd.DataFrame(list(rows))
+    rated: Any = every[every["score"] != -1] if len(every) else every
+    if not len(rated):
+        raise EvaluationError(
+            f"none of {len(every)} judgments has a rating; see their texts for what the judge said"
+        )
+    models: Any = rated.groupby("model")["score"]
+    table: Any = rated.pivot_table(values="score", index="model", columns="turn", aggfunc="mean")
+    table.columns = [f"turn {turn}" for turn in table.columns]
+    table["mean"] = models.mean()
+    by_question: Any = rated.groupby(["model", "question_id"])["score"].mean()
+    for model in table.index:
+        interval = bootstrap(by_question[model].to_numpy())
+        table.loc[model, ["low", "high"]] = interval.low, interval.high
+    table["judged"] = models.size()
+    table["without a rating"] = every.groupby("model").size() - models.size()
+    if bench is not None:
+        unknown = [number for number in rated["question_id"] if number not in bench.questions]
+        if unknown:
+            raise EvaluationError(
+                f"question {unknown[0]} was judged and is not among the questions; give judgments "
+                "of the same question set."
+            )
+        category = rated["question_id"].map(
+            {number: question["category"] for number, question in bench.questions.items()}
+        )
+        table = table.join(
+            rated.assign(category=category).pivot_table(
+                values="score", index="model", columns="category", aggfunc="mean"
+            )
+        )
+    return table.sort_values("mean", ascending=False)

@@ -1,0 +1,42 @@
+"""`dspa mt-bench`: from a question set to scores, with a judge on loopback."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import dspa, source, tiny_preset  # noqa: F401
+from tests.judges.server import Behaviour, judge_stub
+from tests.mt_bench import bench
+
+
+@pytest.mark.usefixtures("tiny_preset")
+@pytest.mark.filterwarnings("ignore::dspa_nn.errors.DSPAWarning")
+def test_questions_are_answered_judged_and_scored(source: Path, tmp_path: Path) -> None:  # noqa: F811
+    pytest.importorskip("openai")
+    data, out = bench.folder(tmp_path / "data"), tmp_path / "out"
+    assert dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50).exit_code == 0
+    run = ("mt-bench", data, "--out", out, "--max-new-tokens", 3)
+    plain = dspa(*run, "--name", "plain")
+    assert plain.exit_code == 0, plain.output
+    assert "not judged" in plain.output
+    with judge_stub(lambda number, body: Behaviour("Rating: [[3]]")) as stub:
+        judge = ("--judge-url", stub.url, "--judge-model", "stub")
+        steered = dspa(*run, "--name", "m", "--map", tmp_path / "map", "--alpha", 1, *judge)
+        again = dspa(*run, "--name", "m", *judge, "--json")
+    assert steered.exit_code == 0, steered.output
+    assert "stub as the judge: 6 requests (60 tokens in, 12 out), 0 replies from disk" in (
+        steered.output
+    )
+    assert len(stub.requests) == 6
+    scores = json.loads(again.stdout)
+    assert scores["m"]["mean"] == 3
+    assert scores["m"]["math"] == 3
+
+
+def test_a_judge_without_a_name_is_refused(tmp_path: Path) -> None:
+    told = dspa(
+        "mt-bench", tmp_path, "--out", tmp_path, "--name", "m", "--judge-url", "http://h/v1"
+    )
+    assert told.exit_code == 1
+    assert "--judge-url came without --judge-model; name the judge" in told.output

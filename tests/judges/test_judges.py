@@ -1,0 +1,188 @@
+"""A judge that is late, busy, broken, chatty or hostile: retried, recorded or refused in words."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspa_nn.errors import JudgeError
+from dspa_nn.judges import Endpoint, Judge, Reply, ReplyCache, Spend
+from tests.judges.server import Behaviour, completion, judge_stub
+
+ASKED = [{"role": "user", "content": "Grade this."}]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits between tries; here it tries again at once."""
+    pytest.importorskip("openai")
+    import openai._base_client as client
+
+    monkeypatch.setattr(client, "INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(client, "MAX_RETRY_DELAY", 0.001)
+
+
+def first_then_well(*faults: Behaviour) -> Any:
+    return lambda number, body: faults[number] if number < len(faults) else Behaviour()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Behaviour(status=429, body='{"error": {"message": "slow down"}}'),
+        Behaviour(status=500, body="{}"),
+        Behaviour(status=503, body="<html>busy</html>", content_type="text/html"),
+        Behaviour(body=completion("Rating: [[7]]")[:40]),
+        Behaviour(body="{}"),
+        Behaviour(body='{"choices": []}'),
+        Behaviour(delay=0.6),
+    ],
+    ids=["429", "500", "503 as a page", "half a JSON", "no choices", "empty choices", "late"],
+)
+def test_a_passing_fault_is_tried_again(fault: Behaviour) -> None:
+    with judge_stub(first_then_well(fault)) as stub:
+        reply = Endpoint(stub.url, "stub", timeout=0.3, retries=2).ask(ASKED)
+    assert reply == Reply("Rating: [[7]]", 10, 2)
+    assert len(stub.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "passing", "requests"),
+    [
+        (Behaviour(status=429, body="{}"), "answered with status 429 in each of 3 tries", True, 3),
+        (Behaviour(status=500, body="{}"), "answered with status 500 in each of 3 tries", True, 3),
+        (Behaviour(delay=0.6), "did not answer in time in 3 tries", True, 3),
+        (Behaviour(body="{"), "answered 3 times with what is no chat completion", True, 3),
+        (Behaviour(status=401, body="{}"), "set the environment variable JUDGE_KEY", False, 1),
+        (
+            Behaviour(status=404, body="{}"),
+            "knows no chat completions for a model 'stub'",
+            False,
+            1,
+        ),
+        (Behaviour(status=400, body="{}"), "refused the request (status 400)", False, 1),
+        (
+            Behaviour(body="<!DOCTYPE html><p>Hi</p>", content_type="text/html"),
+            "answered with a web page",
+            False,
+            1,
+        ),
+    ],
+    ids=["429", "500", "late", "half a JSON", "401", "404", "400", "a page"],
+)
+def test_a_lasting_fault_is_one_sentence(
+    fault: Behaviour, words: str, passing: bool, requests: int
+) -> None:
+    with judge_stub(lambda number, body: fault) as stub:
+        endpoint = Endpoint(stub.url, "stub", key_variable="JUDGE_KEY", timeout=0.3, retries=2)
+        with pytest.raises(JudgeError, match=re.escape(words)) as raised:
+            endpoint.ask(ASKED)
+    assert raised.value.passing is passing
+    assert len(stub.requests) == requests
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(JudgeError, match="did not answer at all in 2 tries"):
+        Endpoint("http://127.0.0.1:9/v1", "stub", retries=1).ask(ASKED)
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "file:///etc/passwd", "ftp://host/v1"])
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(JudgeError, match="expected the base of an OpenAI-compatible API"):
+        Endpoint(url, "stub")
+
+
+def test_a_url_with_a_password_and_a_judge_without_a_name() -> None:
+    with pytest.raises(JudgeError, match="put the key in the environment variable") as raised:
+        Endpoint("https://me:secret@host/v1", "stub")
+    assert "secret" not in str(raised.value)
+    with pytest.raises(JudgeError, match="no judge model is named"):
+        Endpoint("https://host/v1", "")
+
+
+def test_the_key_comes_from_the_environment_and_is_written_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-hidden")
+    cache = ReplyCache(tmp_path / "replies.jsonl")
+    with judge_stub(first_then_well(Behaviour(status=500, body="{}"))) as stub:
+        judge = Judge(Endpoint(stub.url, "stub", key_variable="JUDGE_KEY"), cache)
+        judge.ask(ASKED)
+    assert stub.keys == ["Bearer sk-hidden"] * 2
+    captured = capfd.readouterr()
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    for text in (repr(judge.endpoint), captured.out, captured.err, *written):
+        assert "sk-hidden" not in text
+
+
+def test_what_was_answered_is_never_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    with judge_stub(lambda number, body: Behaviour(f"reply {number}")) as stub:
+        endpoint = Endpoint(stub.url, "stub")
+        first = Judge(endpoint, ReplyCache(path))
+        assert first.ask(ASKED).text == "reply 0"
+        again = Judge(endpoint, ReplyCache(path))
+        assert again.ask(ASKED).text == "reply 0"
+        assert again.ask(ASKED, temperature=1.0).text == "reply 1"
+    assert first.spend == Spend(requests=1, prompt_tokens=10, completion_tokens=2)
+    assert again.spend == Spend(requests=1, cached=1, prompt_tokens=10, completion_tokens=2)
+
+
+def test_a_line_that_was_cut_off_is_asked_again_and_harms_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    whole = ReplyCache(path)
+    for number in range(3):
+        whole.put(f"key {number}", Reply(f"reply {number}", 1, 1))
+    content = path.read_bytes()
+    for length in (*range(0, len(content), 7), len(content) - 1, len(content)):
+        path.write_bytes(content[:length])
+        cut = ReplyCache(path)
+        # Only the newline after a whole line may be missing.
+        assert len(cut) == content[: length + 1].count(b"\n")
+        cut.put("another", Reply("more"))
+        assert len(ReplyCache(path)) == len(cut)
+        assert ReplyCache(path).get("another") == Reply("more")
+
+
+def test_a_reply_that_is_not_accepted_is_asked_for_again(tmp_path: Path) -> None:
+    with judge_stub(first_then_well(Behaviour("Hm."))) as stub:
+        judge = Judge(Endpoint(stub.url, "stub"), ReplyCache(tmp_path / "replies.jsonl"))
+        reply = judge.ask(ASKED, accept=lambda text: "[[" in text)
+    assert reply.text == "Rating: [[7]]"
+    with judge_stub(lambda number, body: Behaviour("Hm.")) as stub:
+        judge = Judge(Endpoint(stub.url, "stub"), attempts=3)
+        assert judge.ask(ASKED, accept=lambda text: "[[" in text).text == "Hm."
+    assert len(stub.requests) == 3
+
+
+def test_half_a_surrogate_pair_can_be_asked_about() -> None:
+    with judge_stub(first_then_well()) as stub:
+        Judge(Endpoint(stub.url, "stub")).ask([{"role": "user", "content": "bad \ud800 text"}])
+    assert stub.requests[0]["messages"][0]["content"] == "bad ? text"
+
+
+def test_without_the_package_openai_the_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(JudgeError, match=r"pip install 'dspa-nn\[eval\]'"):
+        Endpoint("http://127.0.0.1:9/v1", "stub").ask(ASKED)
+
+
+def test_the_file_of_replies_is_json_lines(tmp_path: Path) -> None:
+    lines = tmp_path / "replies.jsonl"
+    cache = ReplyCache(lines)
+    cache.put("a", Reply("one\ntwo \u2028 three", 1, 2))
+    (line,) = lines.read_text().splitlines()
+    assert json.loads(line) == {
+        "key": "a",
+        "text": "one\ntwo \u2028 three",
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+    }
+    assert ReplyCache(lines).get("a") == Reply("one\ntwo \u2028 three", 1, 2)
