@@ -31,7 +31,7 @@ def apply(steerer: Any, paths: Any, prompts: Any, prompt_length: Any, on_end: An
     call = current_call()
     check_carriers(call.module, paths)
     check_compiled(call.module, paths)
-    ids, mask = check_call(call)
+    ids, mask = check_call(call, steerer.earlier)
     steering = begin(steerer, ids, mask, prompts, prompt_length, call.generating, on_end)
     if call.generating:
         setting = settings_of(call)
@@ -90,6 +90,8 @@ def begin(
             "a single forward does not say where the prompt ends; give prompt_length= (in tokens, "
             "BOS included), prompt=, or positions='all'",
         )
+    if prompts is None and steerer.options["prompt_tokens"] == "content":
+        content = read_content(steerer.content_of, ids, mask, prompt_length)
     steering = Steering(steerer, ids, mask, prompt_length, content, generating, on_end)
     if steerer.plans is not None:
         steering.record.empty = [
@@ -98,6 +100,18 @@ def begin(
             if not bool((plan.augment >= 0).any() | (plan.ablate >= 0).any())
         ]
     return steering
+
+
+def read_content(content_of: Any, ids: Tensor, mask: Tensor, prompt_length: Any) -> Any:
+    """Content of chat prompts that came as ids: for each row bool over its prompt, or None.
+
+    content_of: what reads it from the real tokens of one prompt, or None where nothing does.
+    """
+    if content_of is None:
+        return None
+    real = [row[where] for row, where in zip(ids, mask, strict=True)]
+    lengths = [len(row) for row in real] if prompt_length is None else prompt_length.tolist()
+    return [content_of(row[:length]) for row, length in zip(real, lengths, strict=True)]
 
 
 def check_prompts(

@@ -143,8 +143,11 @@ def settings_of(call):
     return lambda key: setting_of(key, call.kwargs, config)
 
 
-def check_call(call) -> tuple[Tensor, Tensor]:
-    """Refuse what cannot be steered exactly; return int64 ids and bool mask, [rows, tokens]."""
+def check_call(call, earlier: Any = None) -> tuple[Tensor, Tensor]:
+    """Refuse what cannot be steered exactly; return int64 ids and bool mask, [rows, tokens].
+
+    earlier: an `Earlier`, where it is known what a filled cache holds.
+    """
     if call.name == "pipe":
         raise refuse(
             SteeringRefusal,
@@ -169,7 +172,7 @@ def check_call(call) -> tuple[Tensor, Tensor]:
             "whole conversation with an empty cache, so that the prompt's latents can be read",
         )
     setting = settings_of(call)
-    check_settings(setting, call.kwargs.get("past_key_values"), call.generating)
+    check_settings(setting, call.kwargs.get("past_key_values"), call.generating, earlier)
     if call.generating:
         check_padding(mask)
         copies = max(setting("num_beams") or 1, setting("num_return_sequences") or 1)
@@ -182,9 +185,13 @@ def check_call(call) -> tuple[Tensor, Tensor]:
     return ids, mask.bool()
 
 
-def check_settings(setting: Any, cache: Any, generating: bool) -> None:
-    """Refuse settings that hide the prompt or the steps; setting: a function, name -> value."""
-    if cache is not None and filled(cache):
+def check_settings(setting: Any, cache: Any, generating: bool, earlier: Any = None) -> None:
+    """Refuse settings that hide the prompt or the steps; setting: a function, name -> value.
+
+    earlier: an `Earlier`, where it is known what a filled cache holds.
+    """
+    known = 0 if earlier is None else earlier.tokens
+    if cache is not None and filled(cache) and cache.get_seq_length() != known:
         raise refuse(
             SteeringRefusal,
             "the call was given a cache that already holds tokens, so the prompt's latents cannot "

@@ -17,6 +17,9 @@ class Steerer:
         options: the settings in force.
         planner: planner(record, options) -> (augment, ablate), in place of `select`; or None.
         plans: plans that were made before, one per prompt, in place of input encoder and map.
+        content_of: content_of(ids of a prompt) -> bool over them, or None where that is unknown; or
+            None where nothing can read content from ids, as on a server.
+        earlier: an `Earlier`, where the run goes on from a filled cache; or None.
     """
 
     def __init__(
@@ -30,6 +33,21 @@ class Steerer:
         self.options = options
         self.planner = planner
         self.plans = plans
+        self.content_of: Any = None
+        self.earlier: Any = None
+
+
+class Earlier:
+    """What is known of the prompt's first tokens, which are in the model's cache already.
+
+    Attributes:
+        tokens: how many they are.
+        counts: int32 [rows or 1, d_in], counted ones on which each input latent is active.
+    """
+
+    def __init__(self, tokens: int, counts: Tensor):
+        self.tokens = tokens
+        self.counts = counts
 
 
 class Record:

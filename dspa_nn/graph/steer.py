@@ -25,7 +25,8 @@ class Steering:
         steerer: what the run needs.
         ids, mask: int64 and bool [rows, tokens] of the prompt pass.
         prompt_length: None in `generate`, where the whole row is the prompt; else int64 [rows].
-        content: None, or for each row a bool tensor over its prompt's real tokens.
+        content: for each row a bool tensor over its prompt's real tokens, or None where every token
+            counts; or None for all rows.
         generating: whether this is `generate`, not a single forward.
         on_end: called once with the record when the run is over, or None.
     """
@@ -42,6 +43,8 @@ class Steering:
     ):
         self.steerer = steerer
         self.width = ids.shape[1]
+        # Tokens of the prompt that are in the cache already, and pass through no layer.
+        self.cached = 0 if steerer.earlier is None else steerer.earlier.tokens
         self.on_end = on_end
         self.step = 0
         record = self.record = Record(steerer.options)
@@ -57,16 +60,17 @@ class Steering:
         self.bos = self.bos & (ids == bos_id) if bos_id is not None else self.bos & False
         self.counted = self.in_prompt & ~self.bos
         record.markup = torch.zeros(len(ids), dtype=torch.bool)
-        if content is not None:
-            for row, inside in enumerate(content):
-                self.counted[row, self.in_prompt[row]] &= inside.to(mask.device)
-        elif (
+        if (
             steerer.plans is None  # else it was counted when the plans were made
             and steerer.options["prompt_tokens"] == "content"
             and steerer.options["markup_ids"]
         ):
             markup = torch.tensor(steerer.options["markup_ids"], device=ids.device)
             record.markup = (torch.isin(ids, markup) & self.counted).any(-1)
+        for row, inside in enumerate(content or []):
+            if inside is not None:
+                self.counted[row, self.in_prompt[row]] &= inside.to(mask.device)
+                record.markup[row] = False
         self.planned: Any = None  # int64 [rows, k], clamped at 0
         self.signs: Any = None  # [rows, 1, k] in the SAE's dtype: 1, -1, or 0 for padding
         self.everywhere: Any = None  # bool [rows, 1], for passes of one token
@@ -75,15 +79,19 @@ class Steering:
     def read_prompt(self, hidden: Tensor) -> None:
         """Count the prompt's active latents and plan. hidden: [rows, tokens, d_model]."""
         self.check_prompt_pass(hidden)
-        self.plan_from(read_counts(self.steerer.input_encoder, hidden, self.counted))
+        counted, earlier = self.counted[:, self.cached :], self.steerer.earlier
+        counts = read_counts(self.steerer.input_encoder, hidden, counted)
+        # Counts add up over tokens, whichever pass they were read in.
+        self.plan_from(counts if earlier is None else counts + earlier.counts.to(counts.device))
 
     def check_prompt_pass(self, hidden: Tensor) -> None:
         """Repeat rows as the model does, and refuse a pass that does not hold the whole prompt."""
         self.expand(hidden.shape[0])
-        if hidden.shape[1] != self.width:
+        expected = self.width - self.cached
+        if hidden.shape[1] != expected:
             raise refuse(
                 SteeringRefusal,
-                f"the layer saw {hidden.shape[1]} of the prompt's {self.width} tokens; give "
+                f"the layer saw {hidden.shape[1]} of the prompt's {expected} tokens; give "
                 "the whole prompt in one pass, without a filled cache or chunked prefill",
             )
 
@@ -178,7 +186,8 @@ class Steering:
             return 0, None
         everywhere = self.steerer.options["positions"] == "all"
         where = mask & ~self.bos if everywhere else mask & self.last.cumsum(-1).bool()
-        where = torch.nn.functional.pad(where, (0, tokens - self.width), value=True)
+        where = where[:, self.cached :]
+        where = torch.nn.functional.pad(where, (0, tokens - where.shape[1]), value=True)
         columns = torch.nonzero(where.any(0))
         start = int(columns[0]) if len(columns) else tokens
         return start, where[:, start:]
@@ -219,7 +228,7 @@ class Steering:
             change = change * scale
         out = add_change(part, change, (delta != 0).any(-1))
         kept = {
-            "start": start,
+            "start": start if step else start + self.cached,
             "before": latents,
             "after": edited,
             "strongest": strongest[..., 0],

@@ -2,6 +2,7 @@
 
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.padding import padded
+from dspa_nn.prompts.recognition import content_of, recognised
 from dspa_nn.prompts.rendered import Rendered, is_batch
 from dspa_nn.prompts.rendering import Renderable, markup_of, render
 from dspa_nn.prompts.templates import (
@@ -31,12 +32,14 @@ __all__ = [
     "TooLongError",
     "asks_for_date",
     "chat_template",
+    "content_of",
     "fit_to_context",
     "is_batch",
     "markup_in",
     "markup_of",
     "named",
     "padded",
+    "recognised",
     "render",
     "render_to_fit",
     "rendered_on",

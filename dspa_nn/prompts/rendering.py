@@ -17,7 +17,10 @@ from dspa_nn.progress import warn
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.prompts.templates import (
+    ANSWERED,
+    CONTINUED,
     PLAIN_TEMPLATE,
+    Ending,
     chat_template,
     content_spans,
     overlaps,
@@ -70,7 +73,7 @@ def render(
                 "continue_final_message=True came with a prompt that does not end in a message of "
                 "the assistant's with some text; give chat messages that do, or leave it out"
             )
-        rendered = _render_messages(tokenizer, messages, continued=True)
+        rendered = render_messages(tokenizer, messages, CONTINUED)
         prompt = rendered if response is None else _join(tokenizer, rendered, response)
         response = None
     rendered = render_quietly(tokenizer, prompt, response)
@@ -89,7 +92,7 @@ def render_quietly(tokenizer: Any, prompt: Renderable, response: str | None = No
     elif isinstance(prompt, str):
         rendered = _render_string(tokenizer, prompt)
     else:
-        rendered = _render_messages(tokenizer, as_messages(prompt))
+        rendered = render_messages(tokenizer, as_messages(prompt))
     return rendered if response is None else _join(tokenizer, rendered, response)
 
 
@@ -182,12 +185,22 @@ def _render_string(tokenizer: Any, prompt: str) -> Rendered:
     return _rendered(tokenizer, "".join([*before, prompt, *after]), ids, [True] * len(ids))
 
 
-def _render_messages(
-    tokenizer: Any, messages: tuple[Message, ...], *, continued: bool = False
+def render_messages(
+    tokenizer: Any, messages: tuple[Message, ...], ending: Ending = ANSWERED
 ) -> Rendered:
+    """Render messages alone, with any ending.
+
+    >>> messages = (Message("user", "Hello"),)
+    >>> short, whole = (render_messages(tokenizer, messages, Ending(h)) for h in (False, True))
+    >>> torch.equal(short.ids, whole.ids[: len(short.ids)])
+    True
+
+    Raises:
+        TripleError: as `render`.
+    """
     template = chat_template(tokenizer)
     is_fast = bool(getattr(tokenizer, "is_fast", False))
-    text, spans = content_spans(tokenizer, template, messages, continued=continued)
+    text, spans = content_spans(tokenizer, template, messages, ending)
     special = template == PLAIN_TEMPLATE
     encoded = tokenizer(
         text,

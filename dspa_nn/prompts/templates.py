@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts.markup import check_chats
@@ -58,6 +58,16 @@ def rendered_on(date: str | None) -> Generator[None]:
         _date.reset(before)
 
 
+def rendering_date() -> str | None:
+    """The day that `rendered_on` has set, in ISO form; None is today.
+
+    >>> with rendered_on("2026-11-25"):
+    ...     rendering_date()
+    '2026-11-25'
+    """
+    return _date.get()
+
+
 def _with_date(template: str) -> str:
     """A template with the day of `rendered_on` in place of its calls for today."""
     day = _date.get()
@@ -90,10 +100,31 @@ def chat_template(tokenizer: Any) -> str:
         ) from None
 
 
+class Ending(NamedTuple):
+    """How a rendering ends, and which switches its template was given.
+
+    >>> Ending().header
+    True
+
+    Attributes:
+        header: with the generation header, after which the answer begins.
+        continued: with the text of the last message, which the answer then continues.
+        thinking: what `enable_thinking` is, where the template knows it; None leaves it out.
+    """
+
+    header: bool = True
+    continued: bool = False
+    thinking: bool | None = False
+
+
+ANSWERED = Ending()  # what `render` writes of a prompt
+CONTINUED = Ending(header=False, continued=True)
+
+
 def render_text(
-    tokenizer: Any, template: str, messages: tuple[Message, ...], *, header: bool = True
+    tokenizer: Any, template: str, messages: tuple[Message, ...], ending: Ending = ANSWERED
 ) -> str:
-    """Return what the template writes, up to and including the generation header if asked for it.
+    """Return what the template writes of the messages, with the generation header if asked for.
 
     Raises:
         TripleError: the template refuses these messages.
@@ -101,13 +132,14 @@ def render_text(
     from jinja2 import TemplateError
 
     # Named only where the template asks for it: thinking would come before the response.
-    options = {"enable_thinking": False} if "enable_thinking" in template else {}
+    named = ending.thinking is not None and "enable_thinking" in template
+    options = {"enable_thinking": ending.thinking} if named else {}
     try:
         return tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             chat_template=_with_date(template),
             tokenize=False,
-            add_generation_prompt=header,
+            add_generation_prompt=ending.header,
             **options,
         )
     except (TemplateError, TypeError) as error:
@@ -118,7 +150,7 @@ def render_text(
 
 
 def content_spans(
-    tokenizer: Any, template: str, messages: tuple[Message, ...], *, continued: bool = False
+    tokenizer: Any, template: str, messages: tuple[Message, ...], ending: Ending = ANSWERED
 ) -> tuple[str, list[tuple[int, int]]]:
     r"""Return the rendered text and the (first, last + 1) characters of each non-empty content.
 
@@ -127,9 +159,6 @@ def content_spans(
     >>> text, [text[first:last] for first, last in spans]
     ('User:\n Hello \n\nAssistant:\n', [' Hello '])
 
-    continued: end with the text of the last message, which a generation then continues, in place
-    of the generation header.
-
     Contents may hold anything, the template's own markup and the sentinels included: nothing is
     searched for in the real rendering. They come in the order in which the template writes them,
     twice where it writes them twice.
@@ -137,10 +166,8 @@ def content_spans(
     Raises:
         TripleError: the template refuses the messages, leaves one out, or rewrites its text.
     """
-    text = render_text(tokenizer, template, messages, header=not continued)
-    sentinel = "dspa"
-    while any(sentinel in written for written in (template, *(m["role"] for m in messages))):
-        sentinel += "x"
+    text = render_text(tokenizer, template, messages, ending)
+    sentinel = unused_word(template, *(message["role"] for message in messages))
     # An empty content stays so: templates write other markup for it, and it has no characters.
     probes = tuple(
         Message(m["role"], f"{_NEWLINES}{_SPACE}{sentinel}{number}z{_SPACE}{_NEWLINES}")
@@ -148,7 +175,7 @@ def content_spans(
         else m
         for number, m in enumerate(messages)
     )
-    skeleton = render_text(tokenizer, template, probes, header=not continued)
+    skeleton = render_text(tokenizer, template, probes, ending)
     matches = re.finditer(
         f"(?P<left>(?:{_NEWLINES})?{_SPACE})?{sentinel}(?P<number>[0-9]+)z"
         f"(?P<right>{_SPACE}(?:{_NEWLINES})?)?",
@@ -186,9 +213,21 @@ def content_spans(
             "where each was expected as it stands or trimmed: give them as the template writes "
             "them (reasoning left out of earlier turns, for one)"
         )
-    if continued:
+    if ending.continued:
         text = text[: spans[-1][1]]
     return text, [(first, last) for first, last in spans if last > first]
+
+
+def unused_word(*texts: str) -> str:
+    """A word that stands in none of the texts, to be looked for in what a template writes.
+
+    >>> unused_word("{{ messages[0]['content'] }}")
+    'dspa'
+    """
+    word = "dspa"
+    while any(word in text for text in texts):
+        word += "x"
+    return word
 
 
 def _roles(messages: tuple[Message, ...]) -> str:

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from nnsight.modeling.transformers import TransformersModel
-from torch import nn
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
@@ -29,18 +27,18 @@ from dspa_nn.graph.calls import (
     setting_of,
     would_compile,
 )
-from dspa_nn.graph.record import Record
+from dspa_nn.graph.record import Earlier, Record
 from dspa_nn.graph.steer import Steering
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import ModelFacts, as_local, read_facts, torch_module
+from dspa_nn.models import ModelFacts
 from dspa_nn.progress import warn
 from dspa_nn.shipping import Reduced
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import PromptLength, PromptOrPrompts, RunOptions, run_settings
 from dspa_nn.steering.pair import ModelAndSAEs
 from dspa_nn.steering.plan import Plan
+from dspa_nn.steering.rows import check_ids, prompts_of_rows
 from dspa_nn.steering.warnings import warn_beforehand, warn_if_unsteered
-from dspa_nn.steering.weights import check_weights
 
 # A log holds tensors as wide as the SAEs: a process that serves keeps the last ones alone.
 KEPT_LOGS = 64
@@ -82,6 +80,7 @@ class Attachment(EditLog):
         facts: ModelFacts,
         map: ConditionalDifferenceMap | Plan | Sequence[Plan],
         options: RunOptions,
+        earlier: Earlier | None = None,
     ) -> None:
         given, chosen = run_settings("attach", options)
         self._thread = threading.get_ident()
@@ -94,6 +93,7 @@ class Attachment(EditLog):
         self._paths = [facts.block(layer) for layer in (dspa.input_layer, dspa.output_layer)]
         dspa.place_saes(model, self._paths)
         self._steerer = dspa.steerer(map, given, **chosen)
+        self._steerer.earlier = earlier
         super().__init__(Record(self._steerer.options), dspa.facts.tokenizer)
         self._blocks = [model.get_submodule(path) for path in self._paths]
         self._handles: list[Any] = []
@@ -170,6 +170,8 @@ class Attachment(EditLog):
         mask = torch.ones_like(ids) if mask is None else mask
         length = None if generating else self._choice("prompt_length")
         prompts = None if self.prompt is None else self._dspa.prompt_batch(self.prompt)
+        if prompts is not None and len(prompts) > len(ids):
+            prompts = prompts_of_rows(prompts, ids, mask.bool(), generating)
         run = begin(self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered)
         yield run
         warn_beforehand(run.record)
@@ -190,7 +192,7 @@ class Attachment(EditLog):
             return setting_of(key, kwargs, self._model.generation_config)
 
         mask = kwargs.get("attention_mask")
-        check_settings(setting, kwargs.get("past_key_values"), True)
+        check_settings(setting, kwargs.get("past_key_values"), True, self._steerer.earlier)
         if mask is None and len(ids) > 1:
             raise SteeringError(
                 "a batch was generated from without attention_mask=, which alone says what is "
@@ -248,52 +250,3 @@ class Attachment(EditLog):
             run, state.run = state.run, None
             run.record.made = 1
             run.finish()
-
-
-def check_ids(ids: object) -> None:
-    """Refuse what the model is called with where it is no tensor of ids."""
-    if not isinstance(ids, torch.Tensor):
-        what = "what render returned" if hasattr(ids, "prompt_ids") else f"a {type(ids).__name__}"
-        raise SteeringError(
-            f"the model was called with {what}, and takes ids [rows, tokens]; pass "
-            "prompt.ids.unsqueeze(0) of a rendered prompt, or what the tokenizer returned"
-        )
-
-
-_NO_MODEL = (
-    "attach was given a {}, and steers models of transformers that generate; give what "
-    "AutoModelForCausalLM.from_pretrained returned, or dspa.model"
-)
-
-
-def attach(
-    dspa: ModelAndSAEs,
-    model: nn.Module | TransformersModel,
-    map: ConditionalDifferenceMap | Plan | Sequence[Plan],
-    options: RunOptions,
-) -> Attachment:
-    """Steer a Hugging Face model with plain hooks for as long as the context lasts: `DSPA.attach`.
-
-    Raises:
-        SteeringError: another model than the DSPA's, or what `apply` refuses.
-        MapError: a map of another model or SAE.
-    """
-    check_outside_blocks("attach")
-    if not isinstance(torch_module(model), nn.Module):
-        raise SteeringError(_NO_MODEL.format(type(model).__name__))
-    module = as_local(model)
-    # An adapter of PEFT wraps the model; its layers are changed in place, and so are the hooks'.
-    module = getattr(module, "get_base_model", lambda: module)()
-    if not hasattr(module, "config") or not hasattr(module, "generate"):
-        raise SteeringError(_NO_MODEL.format(type(module).__name__))
-    check_compiled(module, [])
-    given, known = read_facts(module, dspa.facts.tokenizer), dspa.facts
-    if (given.n_layers, given.d_model) != (known.n_layers, known.d_model):
-        raise SteeringError(
-            f"attach was given a model of {given.n_layers} layers of width {given.d_model}, and "
-            f"the DSPA is of {known.model_id} with {known.n_layers} of {known.d_model}; give a "
-            "model of the same kind"
-        )
-    attachment = Attachment(dspa, module, given, map, options)
-    check_weights(dspa, map, module)  # which need not be those of `dspa.model`
-    return attachment

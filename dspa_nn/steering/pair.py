@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy, deepcopy
+from functools import partial
 from typing import Any
 from typing import cast as cast_type
 
@@ -19,7 +20,7 @@ from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Fingerprint, ModelFacts, read_facts
 from dspa_nn.ndif import Payload, adopt, payload_of
-from dspa_nn.prompts import Rendered, is_batch, render
+from dspa_nn.prompts import Rendered, content_of, is_batch, render
 from dspa_nn.saes import (
     LoadedSAE,
     cast,
@@ -231,7 +232,9 @@ class ModelAndSAEs(Shipped):
             )
         self.place_saes()
         portable = as_portable(map)
-        return self.portable().steerer(portable, given, only, never, planner)
+        steerer = self.portable().steerer(portable, given, only, never, planner)
+        steerer.content_of = partial(content_of, self.facts.tokenizer)
+        return steerer
 
     def payload(
         self, map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None

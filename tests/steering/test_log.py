@@ -203,11 +203,12 @@ def test_markup_counted_whole_warns_with_its_remedy() -> None:
     chats = steer_zoo.lab("qwen3", "none", chat=True)
     messages = chats.prompts(1, chat=True)[0]
     rows = [chats.ids(messages)]
+    cut = [rows[0][1:]]  # no rendering of any messages
     for way in (by_nnsight, by_hooks):
-        assert said(way, chats, rows) == [
+        assert said(way, chats, cut) == [
             "the map was fitted on the messages' own tokens, but this prompt holds template markup "
             "and every token of it was counted; pass prompt=dspa.render(messages)"
         ]
-        assert said(way, chats, rows, prompt=messages) == []
+        assert said(way, chats, rows) == said(way, chats, rows, prompt=messages) == []
     whole = steer_zoo.lab("qwen3", "none", chat=True, prompt_tokens="all")
-    assert said(by_nnsight, whole, rows) == []
+    assert said(by_nnsight, whole, cut) == []
