@@ -231,8 +231,7 @@ class ModelAndSAEs(Shipped):
                 f"planner is {planner!r}; expected a function of (record, options), or None"
             )
         self.place_saes()
-        portable = as_portable(map)
-        steerer = self.portable().steerer(portable, given, only, never, planner)
+        steerer = self.portable().steerer(as_portable(map), given, only, never, planner)
         steerer.content_of = partial(content_of, self.facts.tokenizer)
         return steerer
 
@@ -256,10 +255,7 @@ class ModelAndSAEs(Shipped):
         columns: output latents, ascending, whose decoder rows are taken; None takes every row.
         """
         decoder = self.output_sae.decoder
-        tokens = {
-            "bos_id": self.facts.bos_id,
-            "markup_ids": self.facts.special_ids,
-        }
+        tokens = {"bos_id": self.facts.bos_id, "markup_ids": self.facts.special_ids}
         return PortableDSPA(
             self.paths,
             self.encoders,
