@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from dspa_nn.maps import ConditionalDifferenceMap
     from dspa_nn.ndif import Job, doctor, remote_model
-    from dspa_nn.steering import DSPA, EditLog, Plan
+    from dspa_nn.steering import DSPA, EditLog, LayerSweep, Plan, SweepCounts
     from dspa_nn.triples import PreferenceTriple, demo_triples, load_triples
 
 __all__ = [
@@ -41,12 +41,14 @@ __all__ = [
     "FileError",
     "Job",
     "JudgeError",
+    "LayerSweep",
     "MapError",
     "NDIFError",
     "Plan",
     "PreferenceTriple",
     "SAEError",
     "SteeringError",
+    "SweepCounts",
     "TripleError",
     "demo_triples",
     "doctor",
@@ -73,7 +75,7 @@ __getattr__, __dir__ = lazy_names(
         ],
         "maps": ["ConditionalDifferenceMap"],
         "ndif": ["Job", "doctor", "remote_model"],
-        "steering": ["DSPA", "EditLog", "Plan"],
+        "steering": ["DSPA", "EditLog", "LayerSweep", "Plan", "SweepCounts"],
         "triples": ["PreferenceTriple", "demo_triples", "load_triples"],
     },
 )

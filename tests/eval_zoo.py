@@ -38,6 +38,22 @@ def _dspa(family: str) -> dn.DSPA:
     )
 
 
+@cache
+def sae(layer: int) -> Any:
+    """A random SAE at a layer of the model."""
+    return tiny.saes(model(), "topk", layer_in=layer, layer_out=layer)[layer == tiny.LAYER_OUT]
+
+
+def sweep() -> dn.LayerSweep:
+    """Two input layers and one output layer of the same model."""
+    return dn.LayerSweep(
+        dspa().model,
+        input_saes={0: sae(0), 1: sae(1)},
+        output_saes={2: sae(2)},
+        defaults=dspa().defaults,
+    )
+
+
 def triples(count: int, seed: int = 0) -> list[dn.PreferenceTriple]:
     return [dn.PreferenceTriple(**own) for own in tiny.triples(count, chat=True, seed=seed)]
 

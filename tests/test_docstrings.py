@@ -71,6 +71,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     counts = eval_zoo.counts(20)
     folder = tmp_path_factory.mktemp("saes") / "sae"
     tiny.saes(dspa.model._module, "topk")[0].save_model(folder)
+    sweep = eval_zoo.sweep()
+    sweep.count(triples, progress=False)
     public = {name: getattr(dn, name) for name in dn.__all__}
     return public | {
         "dn": dn,
@@ -84,6 +86,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "counts": counts,
         "folder": folder,  # of an SAE that SAELens saved
         "map": counts.fit(percentile=50),
+        "early": eval_zoo.sae(0),
+        "later": eval_zoo.sae(1),
+        "late": eval_zoo.sae(2),
+        "sweep": sweep,
+        "swept": sweep.counted,
         "prompt": dspa.render(triples[0].prompt),
         "DSPAMethod": DSPAMethod,
         "encode": encode,

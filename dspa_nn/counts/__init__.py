@@ -2,6 +2,7 @@
 
 from dspa_nn.counts.batches import TOKEN_BUDGET, plan_batches, to_tensors
 from dspa_nn.counts.dates import kept_date
+from dspa_nn.counts.layers import layers_of, pair_of, pairs_of, side_by_side
 from dspa_nn.counts.passes import run_batch, run_traces, takes_positions
 from dspa_nn.counts.rows import LENGTHS, TABLES, CountRows, sparse_rows
 from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun, Reader
@@ -24,12 +25,16 @@ __all__ = [
     "TokenisedTriple",
     "check_shard",
     "kept_date",
+    "layers_of",
     "merge_shards",
+    "pair_of",
+    "pairs_of",
     "plan_batches",
     "prepare",
     "run_batch",
     "run_traces",
     "shard_folder",
+    "side_by_side",
     "sparse_rows",
     "takes_positions",
     "to_tensors",

@@ -301,8 +301,13 @@ class ActivationCounts:
 
         Raises:
             MapError: an option that there is none of, or one out of range.
-            CountsError: no triple is left.
+            CountsError: no triple is left, or the table is that of a `LayerSweep`.
         """
+        if isinstance(self.provenance.get("input_layer"), list):
+            raise CountsError(
+                "these are the counts of several SAEs side by side, and a map is of one pair; "
+                "take it with SweepCounts(counts).counts(input_layer, output_layer)"
+            )
         return fit_map(self, **options)
 
 

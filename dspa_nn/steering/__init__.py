@@ -20,6 +20,8 @@ from dspa_nn.steering.options import (
     run_settings,
 )
 from dspa_nn.steering.plan import Plan
+from dspa_nn.steering.sweep import LayerSweep
+from dspa_nn.steering.sweep_counts import SweepCounts
 from dspa_nn.steering.warnings import received
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "EditLog",
     "FitKeywords",
     "Intervention",
+    "LayerSweep",
     "Mode",
     "Plan",
     "PlanOptions",
@@ -41,6 +44,7 @@ __all__ = [
     "SteeredPass",
     "SteeringMethod",
     "SteeringOptions",
+    "SweepCounts",
     "fill",
     "fit_merged",
     "received",
