@@ -391,6 +391,8 @@ def test_constraints_pin_what_pyproject_asks_for() -> None:
 METHODS = {
     "DSPA": "from_preset render count fit plan apply attach",
     "ActivationCounts": "merge save load fit",
+    "LayerSweep": "count counts fit dspa",
+    "SweepCounts": "counts fit merge save load",
     "ConditionalDifferenceMap": "from_dense to_dense to_pandas top restrict score save load",
 }
 
