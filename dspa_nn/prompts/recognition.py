@@ -101,13 +101,13 @@ def _readings(markers: Markers, text: str) -> Iterator[Conversation]:
     """Conversations that a text may be, by its markers; the longest markers first."""
     for start, role in markers.starts.items():
         if text.startswith(start):
-            yield from _read_on(markers, text, len(start), role, ())
+            yield from _read_on(markers, text, len(start), role, start, ())
 
 
 def _read_on(
-    markers: Markers, text: str, at: int, role: str, before: tuple[Message, ...]
+    markers: Markers, text: str, at: int, role: str, opened: str, before: tuple[Message, ...]
 ) -> Iterator[Conversation]:
-    """Read on from where a message of this role begins."""
+    """Read on from where a message of this role begins, after the marker that opened it."""
     places = [
         (place, -len(marker), marker)
         for marker in markers.between.get(role, {})
@@ -123,6 +123,11 @@ def _read_on(
         if marker not in markers.vague:
             messages = (*before, Message(role, text[at:nearest]))
             after = markers.between[role][marker]
-            yield from _read_on(markers, text, nearest + len(marker), after, messages)
-    elif role == "assistant" and text[at:]:
+            yield from _read_on(markers, text, nearest + len(marker), after, marker, messages)
+    elif role == "assistant" and text[at:] and not _begins_an_end(markers, opened + text[at:]):
         yield (*before, Message(role, text[at:])), CONTINUED
+
+
+def _begins_an_end(markers: Markers, text: str) -> bool:
+    """Whether a text is the beginning of a header, cut off, rather than of an answer."""
+    return any(end.startswith(text) for known in markers.ends.values() for end in known)
