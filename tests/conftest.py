@@ -22,7 +22,7 @@ from jaxtyping import config, install_import_hook
 CHECKED_ROOMS = (
     "dspa_nn._version", "dspa_nn.checks", "dspa_nn.shipping", "dspa_nn.errors", "dspa_nn.shapes",
     "dspa_nn.provenance", "dspa_nn.imports", "dspa_nn.progress",
-    "dspa_nn.files", "dspa_nn.triples", "dspa_nn.judges", "dspa_nn.mt_bench",
+    "dspa_nn.files", "dspa_nn.triples", "dspa_nn.judges", "dspa_nn.mt_bench", "dspa_nn.harness",
     "dspa_nn.prompts", "dspa_nn.models", "dspa_nn.saes",
     "dspa_nn.maps", "dspa_nn.ndif", "dspa_nn.counts", "dspa_nn.steering", "dspa_nn.costs",
     "dspa_nn.evaluation", "dspa_nn.demo", "dspa_nn.cli",

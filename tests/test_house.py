@@ -40,7 +40,7 @@ ROOMS = (
     ("costs",),
     ("steering",),
     ("evaluation",),
-    ("mt_bench",),
+    ("mt_bench", "harness"),
     ("demo",),
     ("cli",),
     ("__init__",),

@@ -28,6 +28,10 @@ COMMANDS = {
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",
     ),
+    "lm-eval": (
+        "lm_eval",
+        "Run lm-evaluation-harness with the model class `dspa`, a steered model.",
+    ),
     "payload": ("payload", "Print what a run on NDIF would send, part by part; nothing is sent."),
     "bench": (
         "bench",
