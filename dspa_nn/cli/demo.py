@@ -10,7 +10,16 @@ from dspa_nn.cli.options import MaxNewTokens
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for report.json.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for report.json and the pictures.")] = Path(
+        "demo"
+    ),
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help=f"Which triples to show, several if repeated: {', '.join(application.SETS)}.",
+        ),
+    ] = None,
     fit: Annotated[int, typer.Option(min=1, help="Embedded triples to fit on.")] = 250,
     test: Annotated[int, typer.Option(min=1, help="Held-out prompts to steer.")] = 50,
     max_new_tokens: MaxNewTokens = 32,
@@ -19,6 +28,7 @@ def demo(
     """Fit a map on embedded triples, steer held-out prompts, and print the measured effect."""
     application.run_demo(
         out,
+        sets=sets or application.SHOWN,
         n_fit=fit,
         n_test=test,
         max_new_tokens=max_new_tokens,

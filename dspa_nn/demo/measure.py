@@ -1,63 +1,95 @@
 """The demo's figures: what each method did on the held-out triples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
+from dspa_nn.demo.sets import DemoSet
 from dspa_nn.evaluation import (
     Answers,
+    Effect,
     Interval,
     Margins,
     answer,
     bootstrap,
     distinct,
+    effect,
     margins,
     surprise,
-    warmth,
 )
 from dspa_nn.progress import show_progress
 from dspa_nn.steering import DSPA, SteeringMethod
 from dspa_nn.triples import DemoRow
 
-# Figures of the margin passes, and of the generated answers, by the names they have in the report.
-MARGIN_FIGURES = ("margin", "change", "kl", "edits", "share")
-ANSWER_FIGURES = ("style", "tokens", "distinct_1", "distinct_2", "log_perplexity")
+# Prompts that are answered at once: the more, the quicker; memory is no matter for a small model.
+_BATCH = 50
 
 Values = Mapping[str, Float64[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method did; every array holds one value per held-out triple.
-
-    `values` may hold fewer for figures of answers than of margins: those of the first prompts.
-    """
+    """What one method did; every array of `values` holds one figure per held-out triple."""
 
     name: str
     values: Values
+    margins: Margins | None = None
     answers: Answers | None = None
-    by_latent: Mapping[int, int] = field(default_factory=dict[int, int])
 
     def interval(self, figure: str, seed: int, rows: Sequence[DemoRow], kind: str = "") -> Interval:
         """The mean of a figure over the triples of one kind, or of all."""
-        values = self.values.get(figure, np.zeros(0))
-        wanted = [kind in ("", row.kind) for row in rows[: len(values)]]
-        return bootstrap(values[wanted], seed=seed)
+        return bootstrap(self.values[figure][of_kind(rows, kind)], seed=seed)
+
+    def effect(self, seed: int, rows: Sequence[DemoRow], kind: str = "") -> Effect:
+        """The change of the margin with its parts, over the triples of one kind, or of all."""
+        kept = of_kind(rows, kind)
+        chosen, rejected = (self.values[name][kept] for name in ("chosen", "rejected"))
+        return effect(chosen, rejected, seed=seed)
+
+    def less(self, other: "Outcome", seed: int) -> Effect:
+        """That effect less another method's, triple by triple."""
+        parts = (self.values[name] - other.values[name] for name in ("chosen", "rejected"))
+        return effect(*parts, seed=seed)
+
+    def gap(self, figure: str, other: "Outcome", seed: int) -> Interval:
+        """A figure less another method's, triple by triple."""
+        return bootstrap(self.values[figure] - other.values[figure], seed=seed)
+
+
+def of_kind(rows: Sequence[DemoRow], kind: str) -> Sequence[bool]:
+    """Which rows are of a kind; all are where it is empty."""
+    return [kind in ("", row.kind) for row in rows]
+
+
+def kinds_of(rows: Sequence[DemoRow]) -> list[str]:
+    """The kinds of prompt, in order."""
+    return sorted({row.kind for row in rows})
 
 
 def margin_values(measured: Margins) -> Values:
-    """The figures of `MARGIN_FIGURES`."""
-    return {name: getattr(measured, name) for name in MARGIN_FIGURES}
-
-
-def answer_values(dspa: DSPA, rows: Sequence[DemoRow], answers: Answers) -> Values:
-    """The figures of `ANSWER_FIGURES`; style is signed so that more is what is preferred."""
-    prompts = [dspa.render(row.triple.prompt) for row in rows]
-    warm = [row.sign * warmth(text) for row, text in zip(rows, answers.texts, strict=True)]
+    """Figures of the margin and of its parts, by the names that they have in the report."""
+    chosen, rejected = measured.chosen, measured.rejected
     return {
-        "style": np.array(warm),
+        "margin": measured.margin,
+        "change": measured.change,
+        "chosen": chosen.change,
+        "rejected": rejected.change,
+        "chosen_edits": chosen.edits,
+        "rejected_edits": rejected.edits,
+        "chosen_share": chosen.share,
+        "rejected_share": rejected.share,
+        "kl": measured.kl,
+    }
+
+
+def answer_values(dspa: DSPA, shown: DemoSet, rows: Sequence[DemoRow], answers: Answers) -> Values:
+    """Figures of answers; the score is signed so that more is what is preferred."""
+    prompts = [dspa.render(row.triple.prompt) for row in rows]
+    scores = [shown.signed(row, text) for row, text in zip(rows, answers.texts, strict=True)]
+    return {
+        "score": np.array(scores),
         "tokens": np.array([float(len(ids)) for ids in answers.ids]),
         "distinct_1": np.array([distinct(ids, 1) for ids in answers.ids]),
         "distinct_2": np.array([distinct(ids, 2) for ids in answers.ids]),
@@ -67,33 +99,32 @@ def answer_values(dspa: DSPA, rows: Sequence[DemoRow], answers: Answers) -> Valu
 
 def measure(
     dspa: DSPA,
+    shown: DemoSet,
     rows: Sequence[DemoRow],
-    methods: Sequence[tuple[SteeringMethod, int]],
+    methods: Sequence[SteeringMethod],
     max_new_tokens: int,
 ) -> list[Outcome]:
-    """Margins on all rows, and answers to the first of them, unsteered and under each method.
-
-    methods: each with the number of prompts to answer under it.
-    """
+    """Margins on all rows and answers to all of their prompts, unsteered and under each method."""
     triples = [row.triple for row in rows]
     with show_progress("margins", 2 * len(rows) * (1 + len(methods)), "responses") as advance:
-        measured = margins(dspa, triples, [method for method, _ in methods], advance=advance)
-    everyone: list[tuple[SteeringMethod | None, int]] = [(None, len(rows)), *methods]
+        measured = margins(dspa, triples, methods, advance=advance)
+    prompts = [dspa.render(row.triple.prompt) for row in rows]
     outcomes: list[Outcome] = []
-    with show_progress("answers", sum(number for _, number in everyone), "prompts") as advance:
-        for figures, (method, number) in zip(measured, everyone, strict=True):
+    everyone: list[SteeringMethod | None] = [None, *methods]
+    with show_progress("answers", len(rows) * len(everyone), "prompts") as advance:
+        for figures, method in zip(measured, everyone, strict=True):
             answers = answer(
                 dspa,
-                [dspa.render(row.triple.prompt) for row in rows[:number]],
+                prompts,
                 method,
                 max_new_tokens=max_new_tokens,
+                batch_size=_BATCH,
                 advance=advance,
             )
-            values = {**margin_values(figures), **answer_values(dspa, rows[:number], answers)}
-            if outcomes:
-                unsteered = outcomes[0].values
-                for name in ("style", "log_perplexity"):
-                    values[f"{name}_change"] = values[name] - unsteered[name][:number]
+            values = {**margin_values(figures), **answer_values(dspa, shown, rows, answers)}
+            unsteered = outcomes[0].values if outcomes else values
+            for name in ("score", "log_perplexity"):
+                values[f"{name}_change"] = values[name] - unsteered[name]
             name = "unsteered" if method is None else method.name
-            outcomes.append(Outcome(name, values, answers, figures.by_latent))
+            outcomes.append(Outcome(name, values, figures, answers))
     return outcomes

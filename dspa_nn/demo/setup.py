@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.demo.sets import DemoSet
 from dspa_nn.evaluation import (
     Codes,
     Match,
@@ -23,10 +24,12 @@ TUNED, PAPERS = "map, tuned", "map, paper's settings"
 PAPERS_STEERING = cast(SteeringOptions, {name: DEFAULTS[name] for name in PLAN_SETTINGS})
 
 
-def tuned_and_paper(dspa: DSPA, counts: ActivationCounts) -> tuple[DSPAMethod, DSPAMethod]:
-    """The map with the preset's settings, and the map of the same triples with the paper's."""
-    of_fit: dict[str, Any] = fill(dict.fromkeys(FIT_SETTINGS), dspa.defaults)
-    steering = fill(dict.fromkeys(PLAN_SETTINGS), dspa.defaults)
+def tuned_and_paper(
+    dspa: DSPA, counts: ActivationCounts, shown: DemoSet
+) -> tuple[DSPAMethod, DSPAMethod]:
+    """The map with the set's settings or the preset's, and the one with the paper's."""
+    of_fit: dict[str, Any] = fill(dict.fromkeys(FIT_SETTINGS), shown.fit, dspa.defaults)
+    steering = fill(dict.fromkeys(PLAN_SETTINGS), shown.steering, dspa.defaults)
     tuned = DSPAMethod(TUNED, dspa, counts.fit(**of_fit), cast(SteeringOptions, steering))
     # The paper counts every token of the prompt, markup included. Counts remember the preset, so
     # that the paper's values are named.

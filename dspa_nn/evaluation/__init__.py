@@ -29,9 +29,12 @@ from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.evaluation.strength import Match, calibrate
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
-from dspa_nn.evaluation.tokens import TokenChanges
+from dspa_nn.evaluation.tokens import BOLD, COLOURED, TokenChanges
+from dspa_nn.evaluation.words import promoted_tokens
 
 __all__ = [
+    "BOLD",
+    "COLOURED",
     "Answers",
     "Codes",
     "Effect",
@@ -58,6 +61,7 @@ __all__ = [
     "margins",
     "mean_difference",
     "permuted",
+    "promoted_tokens",
     "ranked",
     "scores",
     "selected",

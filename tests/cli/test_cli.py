@@ -184,10 +184,14 @@ def test_demo_hands_its_options_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
         given.update(options, out=out)
 
     monkeypatch.setattr("dspa_nn.demo.run_demo", run_demo)
-    result = dspa("demo", "--out", tmp_path, "--fit", 20, "--test", 5, "--seed", 3)
+    given_sets = ("--set", "register", "--set", "register")
+    result = dspa("demo", "--out", tmp_path, "--fit", 20, "--test", 5, "--seed", 3, *given_sets)
     assert result.exit_code == 0, result.output
     given.pop("console")
-    assert given == {"out": tmp_path, "n_fit": 20, "n_test": 5, "max_new_tokens": 32, "seed": 3}
+    assert given == {
+        "out": tmp_path, "sets": ["register", "register"], "n_fit": 20, "n_test": 5,
+        "max_new_tokens": 32, "seed": 3,
+    }  # fmt: skip
 
 
 def test_bench_prints_the_cost_table() -> None:

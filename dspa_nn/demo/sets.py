@@ -1,0 +1,101 @@
+"""What a demo can show: which triples, what they prefer, and how that is read off an answer.
+
+A new set is one `DemoSet` in `SETS`; `dspa demo --set NAME` then shows it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dspa_nn.checks import check_choice
+from dspa_nn.errors import DSPAError
+from dspa_nn.evaluation import warmth
+from dspa_nn.maps import FitOptions
+from dspa_nn.steering import SteeringOptions
+from dspa_nn.triples import DemoRow, read_demo_rows
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """A number that is read off a generated text, without a judge.
+
+    Attributes:
+        name: in a heading. about: a sentence on what it counts, and what more of it means.
+        unit: in sentences. digits: shown after the point.
+        measure: the score of one text.
+    """
+
+    name: str
+    about: str
+    unit: str
+    digits: int
+    measure: Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class DemoSet:
+    """One set of triples and what the demo needs to know of it.
+
+    Attributes:
+        name: what `--set` takes.
+        about: what is preferred when, in a sentence or two.
+        score: how much of a style an answer has.
+        signs: preferred style of a row -> +1 where more of the score is preferred, -1 where less.
+        read: the rows of all splits.
+        fit, steering: settings that were tuned on the development triples; those left out are the
+            preset's.
+    """
+
+    name: str
+    about: str
+    score: TextScore
+    signs: Mapping[str, Literal[1, -1]]
+    read: Callable[[], Sequence[DemoRow]] = read_demo_rows
+    fit: FitOptions = field(default_factory=FitOptions)
+    steering: SteeringOptions = field(default_factory=SteeringOptions)
+
+    def signed(self, row: DemoRow, text: str) -> float:
+        """The score of an answer to a row's prompt; higher is what is preferred there.
+
+        Example:
+            >>> row = read_demo_rows()[1]
+            >>> row.style, SETS["register"].signed(row, "Oh, how lovely!") < 0
+            ('formal', True)
+        """
+        return self.signs[row.style] * self.score.measure(text)
+
+
+SETS: dict[str, DemoSet] = {
+    made.name: made
+    for made in (
+        DemoSet(
+            name="register",
+            about="Personal messages should be answered warmly, factual questions formally.",
+            score=TextScore(
+                name="style",
+                about="Style: warm minus formal marks per word, with the sign turned where formal "
+                "is preferred.",
+                unit="marks a word",
+                digits=2,
+                measure=warmth,
+            ),
+            signs={"warm": 1, "formal": -1},
+        ),
+    )
+}
+# What `dspa demo` shows where it is not told.
+SHOWN: tuple[str, ...] = ("register",)
+
+
+def find_set(name: str) -> DemoSet:
+    """A set by its name.
+
+    Example:
+        >>> find_set("register").signs
+        {'warm': 1, 'formal': -1}
+
+    Raises:
+        DSPAError: no such set.
+    """
+    check_choice("set", name, tuple(SETS), DSPAError)
+    return SETS[name]
