@@ -28,7 +28,8 @@ help:
 	@echo "make clean   remove what the targets above made, .venv included"
 
 demo: $(INSTALLED)demo
-	@$(BIN)/dspa demo --out demo
+	@start=$$SECONDS; $(BIN)/dspa demo --out demo; \
+	echo "With all imports the demo took $$((SECONDS - start)) s."
 
 # Ray starts processes of its own, so its test runs after the parallel ones.
 RAY := tests/recipes/test_ray.py

@@ -96,6 +96,7 @@ def run_demo(
         by_set[shown.name]["words"] = {str(latent): text for latent, text in told.items()}
         picture = as_path(out) / f"{shown.name}.png"
         print_set(console, done, told, picture, seed)
+    memory = round(report.peak_memory(), 2)
     figures = {
         "schema": report.SCHEMA,
         "version": report.VERSION,
@@ -105,11 +106,11 @@ def run_demo(
         "seed": seed,
         "sets": by_set,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "peak_memory_gb": round(report.peak_memory(), 2),
+        "peak_memory_gb": memory,
     }
     path = as_path(out) / "report.json"
     write_atomically(path, json.dumps(figures, indent=1, allow_nan=False))
-    show.timings(console, seconds, figures["peak_memory_gb"])
+    show.timings(console, seconds, memory)
     console.print(f"Every figure is in {path}", highlight=False)
     return figures
 

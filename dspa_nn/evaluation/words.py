@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -59,7 +60,7 @@ def promoted_tokens(
     found: dict[int, list[str]] = {}
     for latent, row in zip(wanted, raised_logits(dspa, wanted), strict=True):
         words: dict[str, str] = {}
-        for token in torch.argsort(row, descending=True, stable=True).tolist():
+        for token in map(int, np.argsort(-row.numpy(), kind="stable")):
             if len(words) == most:
                 break
             text = "" if token in special else tokenizer.decode([token])

@@ -274,13 +274,11 @@ class EditLog(Shipped):
         lines = [
             f"EditLog: {total} edits on {tokens} tokens of {self.rows} row(s) ({settings})",
         ]
-        norms = self.norms()
         if total:
             often = ", ".join(f"{k} ({n})" for k, n in list(self.by_latent().items())[:10])
             lines.append(f"  most edited output latents (times): {often}")
-            edits, change = total / tokens, float(norms.mean())
-            lines.append(f"  {edits:.2f} edits and {change:.3f} change in norm per token")
             shares = self.shares()
+            lines.append(f"  {total / tokens:.2f} edits per token")
             lines.append(
                 f"  moved by {float(shares.mean()):.1%} of the residual stream's norm on average, "
                 f"at most {float(shares.max()):.1%}"

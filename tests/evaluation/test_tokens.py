@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import TokenChanges, margins, token_changes
-from dspa_nn.steering import DSPAMethod, SteeringOptions
+from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo, steer_zoo
 from tests.oracle import model as oracle
 
@@ -37,7 +37,7 @@ def changes(pieces: list[str] | list[bytes], values: list[float]) -> TokenChange
 @pytest.mark.parametrize("family", ["gemma2", "llama"])
 def test_changes_are_the_oracles(family: str, positions: Any) -> None:
     lab = steer_zoo.lab(family, "add")
-    given: SteeringOptions = {**steer_zoo.SETTINGS, "positions": positions}  # pyright: ignore
+    given: Any = {**steer_zoo.SETTINGS, "positions": positions}
     texts = list(zip(lab.prompts(3), ("sun moon", "a grey sea", "x"), strict=True))
     responses = [lab.dspa.render(prompt, text) for prompt, text in texts]
     method = DSPAMethod("", lab.dspa, lab.map, given)

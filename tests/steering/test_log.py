@@ -112,7 +112,7 @@ def test_it_reads_as_text_before_and_after(lab: Lab) -> None:
     )
     often = next(iter(log.by_latent().items()))
     assert lines[1].startswith(f"  most edited output latents (times): {often[0]} ({often[1]})")
-    assert lines[2].endswith("change in norm per token")
+    assert lines[2].endswith("edits per token")
     assert repr(log) == str(log)
 
 
