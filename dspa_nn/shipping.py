@@ -21,14 +21,8 @@ from torch import Tensor
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.adapter import replace_when_pickled
 from dspa_nn.graph.encode import Encoder
-from dspa_nn.graph.stand_ins import (
-    PortableDSPA,
-    PortableMap,
-    PortablePlan,
-    PortablePrompt,
-    Returned,
-    arrive,
-)
+from dspa_nn.graph.portable import PortableMap, PortablePlan, PortableSum
+from dspa_nn.graph.stand_ins import PortableDSPA, PortablePrompt, Returned, arrive
 
 # Classes and functions of this package are shipped as source, for want of it there.
 TRAVELS = "dspa_nn.graph"
@@ -139,8 +133,8 @@ class ShippableMap(Protocol):
         """The output latents that it can edit, ascending."""
         ...
 
-    def portable(self) -> PortableMap:
-        """The arrays that travel."""
+    def portable(self) -> PortableMap | PortableSum:
+        """The arrays that travel, of a map or of each map of a sum."""
         ...
 
 
@@ -236,6 +230,14 @@ def reduce_map(map: ShippableMap) -> Reduced:
     return _either(map, map.portable())
 
 
+def reduce_sum(total: ShippableMap, state: dict[str, Any]) -> Reduced:
+    """Reduce a sum of maps likewise; each of them is noted when its own turn comes.
+
+    state: its attributes, the maps among them.
+    """
+    return _either(total, total.portable(), state)
+
+
 def reduce_plan(plan: ShippablePlan) -> Reduced:
     """Reduce a `Plan` to itself where the toolkit is installed, elsewhere to its tensors."""
     _noted(plan, "plans")
@@ -271,9 +273,10 @@ def travels_by_value(module: str) -> None:
         register(module)
 
 
-def _either(item: object, portable: object) -> Reduced:
+def _either(item: object, portable: object, state: dict[str, Any] | None = None) -> Reduced:
     home = f"{type(item).__module__}.{type(item).__qualname__}"
-    return registered(arrive), (home, dict(vars(item)), type(portable), vars(portable))
+    state = dict(vars(item)) if state is None else state
+    return registered(arrive), (home, state, type(portable), vars(portable))
 
 
 def _noted(item: object, kind: str) -> Shipment | None:

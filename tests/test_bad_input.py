@@ -103,8 +103,8 @@ def test_two_at_the_same_layer(lab: Lab) -> None:
     text = sentence(twice)
     assert text.startswith("two apply calls would steer ")
     assert text.endswith(
-        "layers.2.output in the same rows; call it once, with one map, such as one fitted on the "
-        "triples of both"
+        "layers.2.output in the same rows; call it once, with one map, such as the sum map_a + "
+        "map_b"
     )
     assert generated(lab).shape[0] == 1  # the model works as before
 

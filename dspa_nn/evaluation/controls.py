@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.graph.select import select
-from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from dspa_nn.steering import Planner
 
 
@@ -23,8 +23,10 @@ def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDiffere
         tensor([0.5000, 0.2500])
 
     Kept are which output latents go together, and how often each is voted for over all prompts;
-    lost is which prompt they answer to.
+    lost is which prompt they answer to. Of a sum, the rows of each of its maps.
     """
+    if isinstance(map, MapSum):
+        return MapSum((coefficient, permuted(one, seed)) for coefficient, one in map.terms)
     order = torch.as_tensor(np.random.default_rng(seed).permutation(len(map.rows)))
     starts, lengths = map.indptr[:-1][order], map.indptr.diff()[order]
     indptr = torch.cat([torch.zeros(1, dtype=lengths.dtype), lengths.cumsum(0)])
@@ -41,6 +43,8 @@ def swapped(map: ConditionalDifferenceMap) -> ConditionalDifferenceMap:
         >>> swapped(ConditionalDifferenceMap.from_dense([[0.5, -0.25]])).to_dense()
         tensor([[-0.5000,  0.2500]])
     """
+    if isinstance(map, MapSum):
+        return MapSum((coefficient, swapped(one)) for coefficient, one in map.terms)
     return map.with_entries(
         map.rows, map.indptr, map.columns, -map.values, control="chosen and rejected swapped"
     )

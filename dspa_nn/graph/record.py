@@ -13,7 +13,7 @@ class Steerer:
         input_encoder, output_encoder: the two `Encoder`s; no input encoder where plans are made.
         decoder: [d_out, d_model], or the rows of the latents in `editable` alone.
         editable: int64, ascending: the output latents whose decoder rows are here; None for all.
-        map: the arrays of a `PortableMap`, or None where plans are made.
+        members: the map, or the maps of a sum, as `Member`s; None where plans are made.
         options: the settings in force.
         planner: planner(record, options) -> (augment, ablate), in place of `select`; or None.
         plans: plans that were made before, one per prompt, in place of input encoder and map.
@@ -23,13 +23,13 @@ class Steerer:
     """
 
     def __init__(
-        self, encoders: Any, decoder: Tensor, editable: Any, map_arrays: Any,
+        self, encoders: Any, decoder: Tensor, editable: Any, members: Any,
         options: dict[str, Any], planner: Any = None, plans: Any = None,
     ):  # fmt: skip
         self.input_encoder, self.output_encoder = encoders
         self.decoder = decoder
         self.editable = editable
-        self.map = map_arrays
+        self.members = members
         self.options = options
         self.planner = planner
         self.plans = plans
@@ -60,8 +60,11 @@ class Record:
         prompt_length: int64 [rows], in real tokens.
         counts: int32 [rows, d_in], prompt tokens on which each input latent is active.
         lengths: int64 [rows], counted prompt tokens.
-        weights: float64 [rows, d_in]. scores: float64 [rows, d_out].
+        weights: float64 [rows, d_in], or [rows, members, d_in] of a sum of maps.
+        scores: float64 [rows, d_out].
         augment, ablate: int64 [rows, k] each, padded with -1.
+        parts: for each row what each map of a sum adds to the planned scores, float64 [members, k],
+            raised latents first; None for a map alone.
         steps: a dict per pass of the model, or None where nothing was planned or steered: `start`,
             the first position that it tells of; `before` and `after`, the planned latents [rows,
             positions, k]; `strongest` and `norm` [rows, positions], the token's largest latent and
@@ -88,6 +91,7 @@ class Record:
         self.scores: Any = None
         self.augment: Any = None
         self.ablate: Any = None
+        self.parts: Any = None
         self.steps: list[Any] = []
         self.markup: Any = None
         self.generating = False

@@ -149,6 +149,8 @@ FIT_SETTINGS = names_of("fit")
 PLAN_SETTINGS = names_of("plan")
 APPLY_SETTINGS = names_of("apply")
 APPLY_PLAN_SETTINGS = names_of("apply a plan")
+# How a map votes. Each map of a sum has its own, unless one is given for all of them.
+VOTING_SETTINGS = ("prompt_rule", "k_prompt")
 # What a run was made with, the map's prompt_tokens included: shown by its log.
 LOGGED_SETTINGS = tuple(
     setting.name
@@ -184,10 +186,10 @@ def check_names(call: str, given, known) -> None:
         )
 
 
-def check_options(options) -> None:
-    """Refuse settings of a run that are out of range."""
+def check_options(options, names=APPLY_SETTINGS) -> None:
+    """Refuse settings of a run that are out of range; names: which of them are looked at."""
     for setting in SETTINGS:
-        if "apply" in setting.calls:
+        if setting.name in names:
             setting.check(options[setting.name])
 
 

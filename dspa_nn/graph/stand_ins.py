@@ -1,5 +1,5 @@
 # pyright: basic
-"""What a `DSPA`, a map, a plan and a rendered prompt become on the way to NDIF.
+"""What a `DSPA` and a rendered prompt become on the way to NDIF; `portable.py` has maps and plans.
 
 A block that calls `dspa.apply(map)` runs on the server with these in place of the user's objects:
 the same methods and keywords, plain tensors inside.
@@ -15,84 +15,25 @@ from dspa_nn.graph.adapters import active_adapters
 from dspa_nn.graph.apply import apply
 from dspa_nn.graph.calls import current_call
 from dspa_nn.graph.origin import check_map, check_origin
+from dspa_nn.graph.portable import as_portable, origins_of, terms_of
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.settings import (
     APPLY_PLAN_SETTINGS,
     APPLY_SETTINGS,
     DEFAULTS,
+    VOTING_SETTINGS,
     allowed_latents,
     check_names,
     check_options,
     fill,
 )
+from dspa_nn.graph.votes import Member
 
 RENDERED_AS_TEXT = (
     "the model was given what render returned where it takes text or ids; pass prompt.ids to it, "
     "and the prompt itself to apply"
 )
-
-
-class PortableMap:
-    """A conditional-difference map as its arrays: see `ConditionalDifferenceMap`.
-
-    Attributes:
-        arrays: rows, indptr, columns, values, tau, gate_mean (tensors or None), gate, d_in, d_out.
-        prompt_tokens: "content" or "all".
-        origin: the model and the SAEs that it was fitted with.
-        defaults: tuned settings of a run.
-    """
-
-    def __init__(self, arrays: dict, prompt_tokens: str, origin: dict, defaults: dict):
-        self.arrays = arrays
-        self.prompt_tokens = prompt_tokens
-        self.origin = origin
-        self.defaults = defaults
-
-
-class PortablePlan:
-    """What was counted, scored and chosen for one prompt, and with which settings: see `Plan`.
-
-    Attributes:
-        ids: int64 [tokens], the prompt's.
-        counts: int32 [d_in]. lengths: int64 [], counted tokens.
-        weights: float64 [d_in]. scores: float64 [d_out].
-        augment, ablate: int64 [k] each, padded with -1.
-        options: the settings, and the map's origin.
-    """
-
-    def __init__(
-        self, ids: Tensor, counts: Tensor, lengths: Tensor, weights: Tensor, scores: Tensor,
-        augment: Tensor, ablate: Tensor, options: dict,
-    ):  # fmt: skip
-        self.ids = ids
-        self.counts = counts
-        self.lengths = lengths
-        self.weights = weights
-        self.scores = scores
-        self.augment = augment
-        self.ablate = ablate
-        self.options = options
-
-
-def origins_of(map: Any) -> list[dict[str, Any]]:
-    """Where a `PortableMap`, or each of a list of `PortablePlan`, comes from."""
-    return [plan.options["origin"] for plan in map] if isinstance(map, list) else [map.origin]
-
-
-def as_portable(value: Any) -> Any:
-    """A map as a `PortableMap`, or plans (one, or one per row) as a list of `PortablePlan`."""
-    batch = value if isinstance(value, (list, tuple)) else [value]
-    batch = [item.portable() if hasattr(item, "portable") else item for item in batch]
-    if batch and all(isinstance(item, PortablePlan) for item in batch):
-        return batch
-    if isinstance(value, (list, tuple)) or not isinstance(batch[0], PortableMap):
-        raise refuse(
-            SteeringRefusal,
-            f"apply was given a {type(value).__name__} for its map; pass what fit or "
-            "ConditionalDifferenceMap.load returned, or what dspa.plan made",
-        )
-    return batch[0]
 
 
 class PortablePrompt:
@@ -134,28 +75,54 @@ class PortableDSPA:
     def steerer(self, map: Any, given: Any, only: Any, never: Any, planner: Any) -> Steerer:
         """What one `apply` needs, its settings filled in and checked.
 
-        map: a `PortableMap`, or a list of `PortablePlan`. given: the settings of a run, each None
-        where it was not given. only, never: output latents, or None.
+        map: a `PortableMap` or `PortableSum`, or a list of `PortablePlan`. given: the settings of a
+        run, each None where it was not given. only, never: output latents, or None.
         """
         if isinstance(map, list):
             chosen = {"only": only, "never": never, "planner": planner}
             return self.planned_steerer(map, {**given, **chosen})
-        check_origin(map.origin, self.identity, "it is used with")
+        for origin in origins_of(map):
+            check_origin(origin, self.identity, "it is used with")
         options = fill(given, map.defaults, self.defaults)
         check_options(options)
         widths = self.encoders[0].width, self.encoders[1].width
-        check_map(map.arrays, widths, options["prompt_rule"])
+        members = self.members(map, given)
+        for member in members:
+            check_map(member.arrays, widths, member.prompt_rule)
+        for name in VOTING_SETTINGS:
+            values = tuple(getattr(member, name) for member in members)
+            options[name] = values[0] if len(set(values)) == 1 else values
         options["allowed"] = allowed_latents(only, never, widths[1])
         options["prompt_tokens"] = map.prompt_tokens
         options["origin"] = map.origin
         options.update(self.tokens)
-        return Steerer(self.encoders, self.decoder, self.editable, map.arrays, options, planner)
+        return Steerer(self.encoders, self.decoder, self.editable, members, options, planner)
+
+    def members(self, map: Any, given: Any) -> list[Member]:
+        """The map, or the maps of a sum, each with the prompt rule that it votes by.
+
+        What was given holds for all of them; else each has its own, else the preset's.
+        """
+        members = []
+        for coefficient, term in terms_of(map):
+            asked = {name: given[name] for name in VOTING_SETTINGS}
+            rule = fill(asked, term.defaults, self.defaults)
+            check_options(rule, VOTING_SETTINGS)
+            members.append(Member(term.arrays, **rule, coefficient=coefficient))
+        return members
 
     def planned_steerer(self, plans: list, given: dict) -> Steerer:
         """The same for plans that are made; given: with only, never and planner among them."""
         options = dict(plans[0].options)
+        for origin in origins_of(plans):
+            check_origin(origin, self.identity, "it is used with")
         for plan in plans:
-            check_origin(plan.options["origin"], self.identity, "it is used with")
+            if plan.weights.shape != plans[0].weights.shape:
+                raise refuse(
+                    SteeringRefusal,
+                    "plans of one batch were made with sums of different numbers of maps; plan "
+                    "the batch with one map or one sum",
+                )
             for name in APPLY_SETTINGS:
                 if plan.options[name] != options[name]:
                     raise refuse(
@@ -174,7 +141,7 @@ class PortableDSPA:
             {name: given[name] for name in APPLY_PLAN_SETTINGS if given[name] is not None}
         )
         options["allowed"] = None
-        check_options(options)
+        check_options(options, APPLY_PLAN_SETTINGS)
         return Steerer(self.encoders, self.decoder, self.editable, None, options, plans=plans)
 
     def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):

@@ -15,7 +15,8 @@ from dspa_nn.graph.active import check_finite, planned_latents, read_counts
 from dspa_nn.graph.edit import add_change, edit_latents
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
-from dspa_nn.graph.select import choose, prompt_weights, scores, with_signs
+from dspa_nn.graph.select import choose, with_signs
+from dspa_nn.graph.votes import parts_of_planned, vote
 
 
 class Steering:
@@ -117,24 +118,11 @@ class Steering:
         with torch.no_grad():
             record.counts = counts
             record.lengths = self.counted.sum(-1).to(record.counts.device)
-            record.weights = prompt_weights(
-                record.counts,
-                record.lengths,
-                options["prompt_rule"],
-                options["k_prompt"],
-                steerer.map["tau"],
-                steerer.map["gate_mean"],
-                steerer.map["gate"],
-            )
-            record.scores = scores(
-                record.weights,
-                steerer.map["rows"],
-                steerer.map["indptr"],
-                steerer.map["columns"],
-                steerer.map["values"],
-                steerer.map["d_out"],
+            record.weights, record.scores, parts = vote(
+                steerer.members, record.counts, record.lengths
             )
             record.augment, record.ablate = choose(record, options, steerer.planner)
+            record.parts = parts_of_planned(parts, record.augment, record.ablate)
             self.prepare()
 
     def use_plans(self, hidden: Tensor) -> None:
@@ -150,6 +138,8 @@ class Steering:
             latents = [getattr(plan, name)[getattr(plan, name) >= 0] for plan in plans]
             latents = torch.nn.utils.rnn.pad_sequence(latents, True, -1).to(device)
             setattr(record, name, latents.repeat_interleave(times, 0))
+        if plans[0].parts is not None:
+            record.parts = [plan.parts for plan in plans for _ in range(times)]
         self.prepare()
 
     def prepare(self) -> None:

@@ -90,7 +90,7 @@ def start(call, steering, paths) -> None:
             raise refuse(
                 SteeringRefusal,
                 f"two apply calls would steer {locations[1]} in the same rows; call it once, with "
-                "one map, such as one fitted on the triples of both",
+                "one map, such as the sum map_a + map_b",
             )
     workers: list[Worker] = [StepWorker(steering, locations, call.module, call.submodule(paths[1]))]
     if call.generating:

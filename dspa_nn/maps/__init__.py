@@ -4,6 +4,7 @@ from dspa_nn.maps.fit import FittableCounts, fit_map
 from dspa_nn.maps.fit import checked as check_fit
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
 from dspa_nn.maps.map import ConditionalDifferenceMap
+from dspa_nn.maps.map_sum import MapSum
 from dspa_nn.maps.options import (
     FIT_OPTIONS,
     FitOptions,
@@ -25,6 +26,7 @@ __all__ = [
     "FittableCounts",
     "Gate",
     "MapRows",
+    "MapSum",
     "PromptTokens",
     "Sparsification",
     "check_fit",

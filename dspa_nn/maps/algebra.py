@@ -1,4 +1,4 @@
-"""Entries of new maps from those of others: some latents alone, or the difference of two maps."""
+"""Entries of new maps from those of others: some latents alone, or several maps added up."""
 
 import reprlib
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dspa_nn.errors import MapError
 from dspa_nn.graph.origin import check_origin
+from dspa_nn.imports import late
 from dspa_nn.maps.options import Gate, PromptTokens
 from dspa_nn.maps.rows import Array, Compressed, MapRows, compressed
 from dspa_nn.shapes import SparseTable
@@ -20,7 +21,7 @@ Latents = Iterable[int] | Array
 
 @runtime_checkable
 class FittedMap(Protocol):
-    """What two maps must agree on before one is taken from the other."""
+    """What two maps must agree on before they are added."""
 
     shape: tuple[int, int]
     provenance: dict[str, Any]
@@ -77,11 +78,13 @@ def _latents(name: str, wanted: Latents, width: int) -> Integer[np.ndarray, " la
     return numbers
 
 
-def difference(one: FittedMap, other: FittedMap) -> tuple[Compressed, dict[str, Any]]:
-    """The entries of one map less another, and the keywords of a map that has them.
+def check_summable(one: FittedMap, other: FittedMap) -> None:
+    """Refuse two maps whose scores mean nothing together, in a sentence that names both.
+
+    >>> check_summable(map, map)
 
     Raises:
-        MapError: maps of other SAEs, models or layers, or that count prompt tokens differently.
+        MapError: maps of other SAEs, weights or layers, or that count prompt tokens differently.
     """
     if one.shape != other.shape:
         raise MapError(
@@ -92,27 +95,55 @@ def difference(one: FittedMap, other: FittedMap) -> tuple[Compressed, dict[str, 
     if one.prompt_tokens != other.prompt_tokens:
         raise MapError(
             f"one map counts prompt tokens as {one.prompt_tokens!r} and the other as "
-            f"{other.prompt_tokens!r}, and their difference can steer by one alone; fit both alike."
+            f"{other.prompt_tokens!r}, and a run counts in one way alone; fit both alike."
         )
-    table = (one.to_scipy() - other.to_scipy()).astype(np.float32).tocsr()
-    table.eliminate_zeros()
-    table.sort_indices()
-    row, column = table.tocoo().coords
-    agreed = {
-        key: value for key, value in one.provenance.items() if other.provenance.get(key) == value
-    }
-    return compressed(row, column, table.data), {
-        "tau": _common(one.tau, other.tau),
-        "gate_mean": _common(one.gate_mean, other.gate_mean),
-        "gate": one.gate,
-        "percentile": one.percentile,
-        "k_diff": one.k_diff,
-        "prompt_tokens": one.prompt_tokens,
-        "defaults": one.defaults,
-        "provenance": agreed | {"difference": [one.provenance, other.provenance]},
-    }
 
 
-def _common(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """A vector that both maps hold alike, else None."""
-    return one if one is not None and other is not None and torch.equal(one, other) else None
+def alike(one: FittedMap, other: FittedMap) -> bool:
+    """Whether two maps hold the same and come from the same, so that they count as one in a sum.
+
+    >>> alike(map, map), alike(map, map.restrict(rows=[]))
+    (True, False)
+    """
+    if one is other:
+        return True
+    plain = ("shape", "provenance", "prompt_tokens", "gate", "percentile", "k_diff", "defaults")
+    if any(getattr(one, name) != getattr(other, name) for name in plain):
+        return False
+    arrays = ("rows", "indptr", "columns", "values", "tau", "gate_mean")
+    pairs = [(getattr(one, name), getattr(other, name)) for name in arrays]
+    return all(
+        first is second or (first is not None and second is not None and torch.equal(first, second))
+        for first, second in pairs
+    )
+
+
+def added(terms: Iterable[tuple[float, FittedMap]], shape: tuple[int, int]) -> Compressed:
+    """The entries of maps, each times its coefficient, added up in float64 and stored as float32.
+
+    >>> rows, _, columns, values = added([(1.0, map), (-0.5, map)], map.shape)
+    >>> bool((values == 0.5 * map.values.numpy()).all())
+    True
+    """
+    total: Any = late("scipy.sparse").csr_array(shape, dtype=np.float64)
+    for coefficient, map in terms:
+        total = total + coefficient * cast(Any, map.to_scipy())
+    total = total.astype(np.float32).tocsr()
+    total.eliminate_zeros()
+    total.sort_indices()
+    row, column = total.tocoo().coords
+    return compressed(row, column, total.data)
+
+
+def in_common(values: Iterable[Any]) -> Any:
+    """A value that all of these are, or vector that all hold alike; else None.
+
+    >>> in_common([90, 90]), in_common([90, 75])
+    (90, None)
+    """
+    first, *others = values
+    if isinstance(first, Tensor):
+        same = all(other is not None and torch.equal(first, other) for other in others)
+    else:
+        same = all(other == first for other in others)
+    return first if same else None

@@ -13,9 +13,11 @@ from dspa_nn.checks import check_choice, check_names
 from dspa_nn.errors import MapError
 from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
+from dspa_nn.graph.portable import PortableMap, PortableSum
 from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
-from dspa_nn.graph.stand_ins import PortableMap
-from dspa_nn.maps.algebra import Latents, difference, restricted
+from dspa_nn.maps.algebra import Latents, restricted
+from dspa_nn.maps.files import contents, keywords
+from dspa_nn.maps.operators import Summable
 from dspa_nn.maps.options import (
     FITTED_WITH,
     FittedWith,
@@ -28,8 +30,7 @@ from dspa_nn.maps.rows import Array, compressed
 from dspa_nn.shipping import Reduced, Shipped, reduce_map
 
 SCHEMA_VERSION = 1
-
-_TENSORS = ("rows", "indptr", "columns", "values", "tau", "gate_mean")
+SCHEMA_VERSION_OF_SUMS = 2
 
 
 class MapOptions(FittedWith, total=False):
@@ -42,7 +43,7 @@ class MapOptions(FittedWith, total=False):
     check_entries: bool
 
 
-class ConditionalDifferenceMap(ScoringRows, Shipped):
+class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
     """A [d_in, d_out]: what chosen responses fire more than rejected ones, given the prompt.
 
     >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.0, -0.25]]))
@@ -53,8 +54,8 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
     `values` are those of `MapRows`. `tau` and `gate_mean` (float64 [d_in], or None where a map was
     made without) serve the prompt rules "gated" and "centred"; `defaults` holds tuned values of
     alpha, k_prompt, k_diff, mode and prompt_rule that steering falls back to; `fitted` are the
-    keywords of `FittedWith`. Treat a map as immutable: `restrict` and `-` make new ones. Raises
-    `MapError` where the arrays contradict each other.
+    keywords of `FittedWith`. Treat a map as immutable: `restrict` makes a new one, and
+    `map_a + 0.5 * map_b` a `MapSum`. Raises `MapError` where the arrays contradict each other.
     """
 
     def __init__(
@@ -167,18 +168,6 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
             *entries, restricted={**self.provenance.get("restricted", {}), **named}
         )
 
-    def __sub__(self, other: object) -> "ConditionalDifferenceMap":
-        """Entry by entry, this map less another one of the same model, layers and SAEs.
-
-        >>> one = ConditionalDifferenceMap.from_dense([[0.5, 0.25]])
-        >>> (one - ConditionalDifferenceMap.from_dense([[0.5, 0.0]])).to_dense()
-        tensor([[0.0000, 0.2500]])
-        """
-        if not isinstance(other, ConditionalDifferenceMap):
-            return NotImplemented
-        entries, about = difference(self, other)
-        return ConditionalDifferenceMap(*entries, self.shape, **about)
-
     # Identity, files
 
     def check(
@@ -209,7 +198,7 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
         }
         check_origin(self.provenance, here, "it is used with")
 
-    def portable(self) -> PortableMap:
+    def portable(self) -> PortableMap | PortableSum:
         """What travels to NDIF in the map's place: its sparse arrays and what they are of."""
         arrays = {
             "rows": self.rows,
@@ -235,24 +224,14 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
 
         Raises `FileError` on a full disk or a read-only folder; what was there stays.
         """
-        arrays = {
-            name: getattr(self, name).numpy()
-            for name in _TENSORS
-            if getattr(self, name) is not None
-        }
-        about = {
-            "shape": list(self.shape),
-            "options": self.fitted,
-            "provenance": self.provenance,
-            "defaults": self.defaults,
-        }
+        arrays, about = contents(self)
         write_pair(folder, "map", arrays, about, version=SCHEMA_VERSION)
 
     @classmethod
     def load(
         cls, folder: str | os.PathLike[str], *, verify: bool = True
     ) -> "ConditionalDifferenceMap":
-        """Read a map from a folder that `save` wrote, or from a hub repository ("owner/name").
+        """Read what `save` wrote, a map or a sum, from a folder or a hub repository ("owner/name").
 
         >>> map.save("map")
         >>> ConditionalDifferenceMap.load("map").shape == map.shape
@@ -263,28 +242,36 @@ class ConditionalDifferenceMap(ScoringRows, Shipped):
         bytes go unnoticed. Raises `FileError` for files that are missing, cut short, changed or of
         a newer schema.
         """
-        arrays, about = read_pair(on_disk(folder), "map", version=SCHEMA_VERSION, verify=verify)
-        return cls(
-            arrays["rows"], arrays["indptr"], arrays["columns"], arrays["values"], about["shape"],
-            tau=arrays.get("tau"), gate_mean=arrays.get("gate_mean"),
-            provenance=about["provenance"], defaults=about["defaults"], check_entries=verify,
-            **about["options"],
-        )  # fmt: skip
+        path = on_disk(folder)
+        arrays, about = read_pair(path, "map", version=SCHEMA_VERSION_OF_SUMS, verify=verify)
+        if "sum" in about:
+            from dspa_nn.maps.map_sum import sum_from_files
 
-    def __repr__(self) -> str:
-        d_in, d_out = self.shape
-        nnz, known = len(self.values), self.provenance
+            return sum_from_files(arrays, about, verify)
+        return ConditionalDifferenceMap(check_entries=verify, **keywords(arrays, about))
+
+    def origin_in_words(self) -> str:
+        """What the map was fitted from, as its `repr` says it.
+
+        >>> ConditionalDifferenceMap.from_dense([[0.5]], n_triples=250).origin_in_words()
+        'fitted from 250 triples'
+        """
+        known = self.provenance
         of = f"{self.n_triples} triples" if self.n_triples is not None else "no known triples"
         layers = (known.get("input_layer"), known.get("output_layer"))
         model = f" of {known['model_id']}" if known.get("model_id") else ""
         where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
+        return f"fitted from {of}{model}{where}"
+
+    def __repr__(self) -> str:
+        d_in, d_out = self.shape
+        nnz = len(self.values)
         budget = "" if self.max_entries is None else f", at most {self.max_entries:,} entries"
-        origin = "the difference of two maps" if "difference" in known else f"fitted from {of}"
         return (
             f"ConditionalDifferenceMap: {d_in:,} x {d_out:,}, {len(self.rows):,} rows, "
             f"{nnz:,} entries ({100 * nnz / max(1, d_in * d_out):.3g} %) in "
             f"{len(self.columns_used()):,} columns\n"
-            f"  {origin}{model}{where}\n"
+            f"  {self.origin_in_words()}\n"
             f"  percentile {self.percentile}, gate {self.gate!r}, prompt tokens "
             f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
             f"(|value| >= {self.threshold:.3g}{budget})"

@@ -7,7 +7,7 @@ import torch
 
 from dspa_nn.errors import MapError, SteeringError
 from dspa_nn.graph import origin as origins_of_maps
-from dspa_nn.graph import stand_ins
+from dspa_nn.graph import portable
 from dspa_nn.ndif.sizes import (
     LEVEL,
     MAX_REQUEST_BYTES,
@@ -29,7 +29,9 @@ from dspa_nn.shipping import (
 def check_fits(load: Shipment) -> None:
     """Refuse, before anything is sent, a map or plan that fits none of the block's `DSPA`s."""
     origins: list[Mapping[str, Any]] = [map.provenance for map in load.maps]
-    origins += [vars(plan.made)["options"]["origin"] for plan in load.plans]
+    origins += [
+        origin for plan in load.plans for origin in cast(Any, portable).origins_of_plan(plan.made)
+    ]
     for origin in origins:
         refusals = [error for dspa in load.dspas if (error := _refusal(dspa, origin))]
         if refusals and len(refusals) == len(load.dspas):
@@ -93,7 +95,7 @@ def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
 
 
 def plans_and_maps(map: Any) -> tuple[list[ShippablePlan], list[ShippableMap]]:
-    """Tell plans (one, or one per row) from a map.
+    """Tell plans (one, or one per row) from a map, or from the maps of a sum.
 
     >>> [len(kind) for kind in plans_and_maps(map)]
     [0, 1]
@@ -102,11 +104,11 @@ def plans_and_maps(map: Any) -> tuple[list[ShippablePlan], list[ShippableMap]]:
         MapError: it is neither.
     """
     try:
-        planned = isinstance(cast(Any, stand_ins).as_portable(map), list)
+        planned = isinstance(cast(Any, portable).as_portable(map), list)
     except SteeringError as error:
         raise MapError(str(error)) from None
     if not planned:
-        return [], [map]
+        return [], [member for _, member in getattr(map, "terms", [(None, map)])]
     plans: list[ShippablePlan] = [*cast(Any, map)] if isinstance(map, (list, tuple)) else [map]
     return plans, []
 

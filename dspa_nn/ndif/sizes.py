@@ -120,7 +120,11 @@ def parts(load: Shipment) -> list[Part]:
         decoder = dspa.output_sae.decoder
         rows = len(decoder) if load.columns is None else len(load.columns)
         lines.append(Part(PartKind.DECODER, rows * decoder[:1].nbytes, rows))
-    lines += [Part(PartKind.MAP, _bytes(_arrays(map)), len(map.rows)) for map in load.maps]
+    sent: set[int] = set()  # maps of one source share vectors, which travel once
+    for map in load.maps:
+        arrays = [array for array in _arrays(map) if array.data_ptr() not in sent]
+        sent.update(array.data_ptr() for array in arrays if array.nbytes)
+        lines.append(Part(PartKind.MAP, _bytes(arrays), len(map.rows)))
     for plan in load.plans:
         tensors = _values(vars(plan.made))
         lines += [Part(PartKind.PLAN, _bytes(tensors), len(plan.latents))]

@@ -1,7 +1,7 @@
 """One edit, and one pass of the model through the output layer, as a log tells of them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -47,3 +47,14 @@ class SteeredPass(NamedTuple):
         """Norm of the change over that of the stream; 0 where the stream itself is 0."""
         norm, stream = self.norm.double().cpu(), self.stream.double().cpu()
         return torch.where(stream > 0, norm / stream, 0.0)
+
+
+def told(setting: Any) -> str:
+    """A setting as a log prints it; the maps of a sum may each have another.
+
+    Example:
+        >>> told(0.2), told(("density", "centred"))
+        ('0.2', 'density/centred')
+    """
+    each: Any = setting if isinstance(setting, tuple) else (setting,)
+    return "/".join(map(str, each))

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.blocks import hidden_states, with_hidden_states
 from dspa_nn.graph.calls import (
-    attached,
     check_compiled,
     check_outside_blocks,
     check_padding,
@@ -97,6 +97,7 @@ class Attachment(EditLog):
         super().__init__(Record(self._steerer.options), dspa.facts.tokenizer)
         self._blocks = [model.get_submodule(path) for path in self._paths]
         self._handles: list[Any] = []
+        self._before_us: Any = None
         self._state = CallState()
 
     @property
@@ -129,12 +130,14 @@ class Attachment(EditLog):
 
     def __enter__(self) -> "Attachment":
         check_outside_blocks("attach")
-        if any(attached(module) for module in [self._model, *self._model.modules()]):
-            raise SteeringError(
-                "this model is steered by another attach already; leave that context first"
-            )
         check_compiled(self._model, self._paths)
         read, write = self._blocks
+        if any(other._blocks[1] is write for other in attachments_on(write)):
+            raise SteeringError(
+                "this model is steered by another attach already; leave that context first, or "
+                "add the maps (map_a + map_b) and attach once: two may steer one model where their "
+                "output layers differ"
+            )
         self._handles = [
             self._model.register_forward_pre_hook(self._before, with_kwargs=True),
             # Whatever else hooks the layers sees what the block itself put out.
@@ -142,6 +145,8 @@ class Attachment(EditLog):
             write.register_forward_hook(self._edit),
             self._model.register_forward_hook(self._after),
         ]
+        # Another attachment, at another layer, may have put its own there.
+        self._before_us = vars(self._model).get("generate")
         self._model.generate = self._generate
         return self
 
@@ -149,7 +154,14 @@ class Attachment(EditLog):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        del self._model.generate
+        if vars(self._model).get("generate") == self._generate:
+            del self._model.generate
+            before = self._before_us
+            while isinstance(owner := getattr(before, "__self__", None), Attachment):
+                if owner._handles:
+                    self._model.generate = before
+                    break
+                before = owner._before_us  # it was left already
         if kind is None and compiled_parts(self._model, self._paths):
             warn(
                 "the model was compiled while attach steered it, so that some runs may have gone "
@@ -179,7 +191,16 @@ class Attachment(EditLog):
         self.runs += 1
         self.logs.append(EditLog(run.record, self._dspa.facts.tokenizer))
 
+    def _go_on(self, *args: Any, **kwargs: Any) -> Any:
+        """`generate` as it was before this attachment."""
+        if self._before_us is not None:
+            return self._before_us(*args, **kwargs)
+        kind: Any = self._model.__class__
+        return kind.generate(self._model, *args, **kwargs)
+
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._handles:  # left before an attachment that was begun later
+            return self._go_on(*args, **kwargs)
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
         if ids is None:
             raise SteeringError(
@@ -209,8 +230,7 @@ class Attachment(EditLog):
                 kwargs = {**kwargs, "disable_compile": True}
         state.generating = True
         try:
-            kind: Any = self._model.__class__
-            result = kind.generate(self._model, *args, **kwargs)
+            result = self._go_on(*args, **kwargs)
         finally:
             state.run, state.generating = before if before[1] else (None, False)
         run.finish(getattr(result, "sequences", result))
@@ -250,3 +270,16 @@ class Attachment(EditLog):
             run, state.run = state.run, None
             run.record.made = 1
             run.finish()
+
+
+def attachments_on(block: nn.Module) -> list[Attachment]:
+    """The attachments that have a hook on a decoder block.
+
+    Example:
+        >>> with dspa.attach(hf_model, map) as edits:
+        ...     attachments_on(hf_model.get_submodule(dspa.paths[1])) == [edits]
+        True
+    """
+    hooks: Any = vars(block)["_forward_hooks"].values()
+    owners = [getattr(hook, "__self__", None) for hook in hooks]
+    return [owner for owner in owners if isinstance(owner, Attachment)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.settings import LOGGED_SETTINGS
 from dspa_nn.shipping import Reduced, Shipped, reduce_log
-from dspa_nn.steering.edits import Edit, SteeredPass
+from dspa_nn.steering.edits import Edit, SteeredPass, told
 from dspa_nn.steering.plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class EditLog(Shipped):
         if self._record.augment is None:
             return "EditLog: the model has not run yet"
         tokens, total = self.tokens, self.total
-        settings = ", ".join(f"{name} {value}" for name, value in self.options.items())
+        settings = ", ".join(f"{name} {told(value)}" for name, value in self.options.items())
         lines = [
             f"EditLog: {total} edits on {tokens} tokens of {self.rows} row(s) ({settings})",
         ]

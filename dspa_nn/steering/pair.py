@@ -15,8 +15,9 @@ from dspa_nn.checks import check_type
 from dspa_nn.counts import Reader
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.encode import Encoder
+from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.record import Steerer
-from dspa_nn.graph.stand_ins import PortableDSPA, as_portable
+from dspa_nn.graph.stand_ins import PortableDSPA
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Fingerprint, ModelFacts, read_facts
 from dspa_nn.ndif import Payload, adopt, payload_of

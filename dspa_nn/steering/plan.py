@@ -1,13 +1,13 @@
 """Plan: what would be steered for one prompt, as a person reads it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from dspa_nn.graph.portable import PortablePlan
 from dspa_nn.graph.record import Record
-from dspa_nn.graph.stand_ins import PortablePlan
 from dspa_nn.shipping import Reduced, Shipped, reduce_plan
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ class Plan(Shipped):
     def prompt_latents(self) -> list[tuple[int, int, float]]:
         """`(input latent, counted tokens on which it is active, weight of its vote)`.
 
-        Every latent that votes, strongest first.
+        Every latent that votes, strongest first. Of a sum of maps, every latent that votes in any,
+        with its weights there times the maps' coefficients, added up.
         """
         weights, counts = self.made.weights, self.made.counts
-        votes = torch.nonzero(weights).squeeze(-1)
+        votes = torch.nonzero(weights.reshape(-1, len(counts)).any(0)).squeeze(-1)
+        if weights.dim() > 1:
+            weights = torch.tensor(self.coefficients, dtype=weights.dtype) @ weights
         order = torch.sort(counts[votes], descending=True, stable=True).indices
         return [(int(i), int(counts[i]), float(weights[i])) for i in votes[order]]
 
@@ -65,6 +68,26 @@ class Plan(Shipped):
         """s(x) before any selection (docs/method.md 4.2)."""
         return self.made.scores
 
+    @property
+    def coefficients(self) -> list[float]:
+        """What each map of a sum was multiplied by; of a map alone, 1."""
+        if self.made.parts is None:
+            return [1.0]
+        terms: Any = vars(self.made)["options"]["origin"]["sum"]
+        return [float(term["coefficient"]) for term in terms]
+
+    @property
+    def contributions(self) -> dict[int, list[float]]:
+        """What each map of a sum adds to the score of each planned latent, coefficients included.
+
+        The latents are those of `latents`, the maps those of the sum's `terms`, in their order. A
+        map alone adds the whole score.
+        """
+        parts = self.made.parts
+        if parts is None:
+            return {latent: [score] for latent, score in [*self.augment, *self.ablate]}
+        return dict(zip(self.latents, parts.T.tolist(), strict=True))
+
     def to_pandas(self) -> "pandas.DataFrame":
         """Return one line per planned output latent: its number, direction and score.
 
@@ -73,13 +96,18 @@ class Plan(Shipped):
             >>> plan.to_pandas().columns.tolist()
             ['latent', 'direction', 'score']
 
-        Augmented ones come first, each direction strongest first, as in `latents`.
+        Augmented ones come first, each direction strongest first, as in `latents`. For a sum of
+        maps, the columns "map 1", "map 2" and so on hold their `contributions`.
         """
         import pandas
 
         lines = [(latent, "augment", score) for latent, score in self.augment]
         lines += [(latent, "ablate", score) for latent, score in self.ablate]
-        return pandas.DataFrame(lines, columns=["latent", "direction", "score"])
+        frame = pandas.DataFrame(lines, columns=["latent", "direction", "score"])
+        if self.made.parts is not None:
+            for number, values in enumerate(self.made.parts.tolist(), 1):
+                frame[f"map {number}"] = values
+        return frame
 
     def portable(self) -> PortablePlan:
         """Return what travels in this plan's place."""
@@ -107,11 +135,23 @@ class Plan(Shipped):
             if chosen:
                 text = ", ".join(f"{latent} ({score:+.3f})" for latent, score in chosen)
                 lines.append(f"  {name} output latents (score): {text}")
+                lines += self._told_by_map([latent for latent, _ in chosen])
         if not self.latents:
             lines.append("  nothing would be steered")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _told_by_map(self, latents: list[int]) -> list[str]:
+        """A line for each map of a sum: what it adds to the scores of these latents."""
+        if self.made.parts is None:
+            return []
+        contributions = self.contributions
+        return [
+            f"    of which {coefficient:+g} x map {number + 1}: "
+            + ", ".join(f"{contributions[latent][number]:+.3f}" for latent in latents)
+            for number, coefficient in enumerate(self.coefficients)
+        ]
 
 
 def plan_of(record: Record, row: int) -> Plan:
@@ -119,6 +159,6 @@ def plan_of(record: Record, row: int) -> Plan:
     ids = record.ids[row, : record.mask.shape[1]][record.mask[row]]
     planned = {name: getattr(record, name)[row].detach().cpu().clone() for name in _PLANNED}
     options = {name: value for name, value in record.options.items() if name != "allowed"}
-    return Plan(
-        PortablePlan(ids[: int(record.prompt_length[row])].cpu(), **planned, options=options)
-    )
+    parts = None if record.parts is None else record.parts[row].detach().cpu().clone()
+    prompt = ids[: int(record.prompt_length[row])].cpu()
+    return Plan(PortablePlan(prompt, **planned, options=options, parts=parts))

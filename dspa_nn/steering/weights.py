@@ -1,7 +1,7 @@
 """Whether a map belongs to the weights of a model that is steered in place of `dspa.model`."""
 
 from dspa_nn.graph.origin import check_origin
-from dspa_nn.graph.stand_ins import as_portable, origins_of
+from dspa_nn.graph.portable import as_portable, origins_of
 from dspa_nn.steering.pair import ModelAndSAEs
 
 

@@ -248,7 +248,10 @@ def test_the_difference_of_two_maps() -> None:
     )
     difference = one - other
     assert torch.equal(difference.to_dense(), DENSE - 0.5)
-    assert difference.provenance["difference"] == [one.provenance, other.provenance]
+    assert difference.provenance["sum"] == [
+        {"coefficient": 1.0, "provenance": one.provenance},
+        {"coefficient": -1.0, "provenance": other.provenance},
+    ]
     assert difference.provenance["model_id"] == "tiny"
     assert "data_sha256" not in difference.provenance
     assert difference.tau is not None
@@ -256,7 +259,7 @@ def test_the_difference_of_two_maps() -> None:
     assert torch.equal(difference.tau, one.tau)
     assert difference.gate_mean is None
     assert len((one - one).values) == 0
-    assert "the difference of two maps" in repr(difference)
+    assert "-1 x a map fitted from no known triples of tiny" in repr(difference)
 
 
 def test_saved_maps_are_loaded_whole(tmp_path: Path) -> None:
@@ -280,8 +283,8 @@ def test_saved_maps_are_loaded_whole(tmp_path: Path) -> None:
 def test_damaged_maps(tmp_path: Path) -> None:
     small().save(tmp_path)
     about = json.loads((tmp_path / "map.json").read_text())
-    (tmp_path / "map.json").write_text(json.dumps(about | {"version": 2}))
-    with pytest.raises(FileError, match=r"schema version 2, newer than 1, the newest that this"):
+    (tmp_path / "map.json").write_text(json.dumps(about | {"version": 3}))
+    with pytest.raises(FileError, match=r"schema version 3, newer than 2, the newest that this"):
         ConditionalDifferenceMap.load(tmp_path)
     (tmp_path / "map.json").write_text(json.dumps(about)[:-9])
     with pytest.raises(FileError, match="was cut short or changed since it was saved"):
