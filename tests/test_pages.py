@@ -1,5 +1,6 @@
 """The code in README and in the pages runs as it is printed, on the embedded model."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -14,8 +15,8 @@ pytestmark = pytest.mark.slow
 # Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
 PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/api/costs.md",
-    *(f"docs/howto/{name}.md" for name in ("batches", "chat", "files", "hooks", "shards", "trace",
-                                           "triples")),
+    *(f"docs/howto/{name}.md" for name in ("batches", "chat", "files", "hooks", "shards", "sums",
+                                           "trace", "triples")),
 )  # fmt: skip
 # Fewer triples than a user would fit on, and fewer tokens.
 SHORTER = (
@@ -35,9 +36,15 @@ def scene(embedded: str) -> dict[str, Any]:
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
     triples = dn.load_triples(REPOSITORY / "dspa_nn/assets/demo_triples.jsonl", limit=6)
     counts = dspa.count(triples, progress=False)
+    late = copy.copy(dspa)
+    late.output_layer = 26  # the SAE is of another layer, but it is as wide
     return {
         "dn": dn,
         "dspa": dspa,
+        "early": dspa,
+        "late": late,
+        "early_map": counts.fit(percentile=50),
+        "late_map": dn.ConditionalDifferenceMap.from_dense(counts.fit(percentile=50).to_dense()),
         "triples": triples,
         "counts": counts,
         "map": counts.fit(percentile=50),

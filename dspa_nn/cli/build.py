@@ -4,7 +4,7 @@ from typing import Any
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import as_path
-from dspa_nn.models import get_preset, load_model, load_named
+from dspa_nn.models import Weights, get_preset, load_model, load_named
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering import DSPA
 
@@ -15,6 +15,7 @@ def build(
     input_sae: str | None,
     output_sae: str | None,
     layers: str | None,
+    weights: Weights | None = None,
 ) -> DSPA:
     """Build from a preset, or from --model, --input-sae, --output-sae and --layers.
 
@@ -28,7 +29,11 @@ def build(
     given = {"--model": model, "--input-sae": input_sae, "--output-sae": output_sae}
     if not any(given.values()) and layers is None:
         with quiet_loaders():
-            return DSPA.from_preset(preset)
+            return DSPA.from_preset(preset, weights=weights)
+    if weights is not None and model is not None:
+        raise SteeringError(
+            f"--weights {weights} came with --model, which has its own; leave one of them out"
+        )
     missing = [name for name in ("--input-sae", "--output-sae") if given[name] is None]
     if missing:
         raise SteeringError(
@@ -38,7 +43,7 @@ def build(
     settings: dict[str, Any] = {"input_sae": input_sae, "output_sae": output_sae}
     with quiet_loaders():
         if model is None:
-            loaded = load_model(get_preset(preset))
+            loaded = load_model(get_preset(preset), weights=weights)
         else:
             loaded = load_named(str(as_path(model)) if model.startswith("~") else model)
         return DSPA(loaded, input_layer=pair[0], output_layer=pair[1], **settings)

@@ -22,6 +22,7 @@ from dspa_nn.cli.options import (
     Preset,
     PromptTokens,
     Sparsify,
+    Weights,
 )
 from dspa_nn.counts import CountRun, check_shard, kept_date, shard_folder
 from dspa_nn.errors import CountsError
@@ -35,6 +36,7 @@ def fit(
     source: Annotated[str, typer.Argument(help="JSON Lines, CSV, Parquet, or a datasets name.")],
     out: Annotated[Path, typer.Option(help="Folder for the map; with --shards, for all shards.")],
     preset: Preset = DEFAULT_PRESET,
+    weights: Weights = None,
     model: Model = None,
     input_sae: InputSAE = None,
     output_sae: OutputSAE = None,
@@ -68,7 +70,7 @@ def fit(
     _require_folders(out, checkpoint)
     check_fit(options)
     triples = load_triples(source, chat=chat, split=split, limit=limit)
-    dspa = build(preset, model, input_sae, output_sae, layers)
+    dspa = build(preset, model, input_sae, output_sae, layers, weights)
     with _resumable(checkpoint):
         if part is None:
             _save(dspa.fit(triples, checkpoint=checkpoint, refused=refused, **options), out)

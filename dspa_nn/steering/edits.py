@@ -1,7 +1,7 @@
 """One edit, and one pass of the model through the output layer, as a log tells of them."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -49,12 +49,13 @@ class SteeredPass(NamedTuple):
         return torch.where(stream > 0, norm / stream, 0.0)
 
 
-def told(setting: Any) -> str:
+def told(setting: object) -> str:
     """A setting as a log prints it; the maps of a sum may each have another.
 
     Example:
         >>> told(0.2), told(("density", "centred"))
         ('0.2', 'density/centred')
     """
-    each: Any = setting if isinstance(setting, tuple) else (setting,)
-    return "/".join(map(str, each))
+    if not isinstance(setting, tuple):
+        return str(setting)
+    return "/".join(map(str, cast(tuple[object, ...], setting)))

