@@ -28,6 +28,10 @@ COMMANDS = {
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",
     ),
+    "alpaca-eval": (
+        "alpaca_eval",
+        "Answer AlpacaEval's instructions, and print how often a judge prefers the answers.",
+    ),
     "lm-eval": (
         "lm_eval",
         "Run lm-evaluation-harness with the model class `dspa`, a steered model.",

@@ -1,0 +1,102 @@
+"""AlpacaEval: outputs in its format, and its own win rate with a judge on loopback."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspa_nn.errors import EvaluationError
+from dspa_nn.harness import alpaca_win_rate, write_outputs
+from dspa_nn.judges import Endpoint, Judge, ReplyCache
+from tests import eval_zoo
+from tests.judges.server import Behaviour, judge_stub
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ASKED = [
+    {"instruction": f"Say {word}.", "output": f"no {word}", "dataset": "own", "generator": "ref"}
+    for word in ("one", "two", "three", "four", "five")
+]
+
+
+def file(path: Path, rows: Any) -> Path:
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def outputs(path: Path) -> Path:
+    """Answers that hold `better` where they are to win."""
+    rows = [
+        row | {"output": f"{'better' if n < 3 else 'worse'} {n}", "generator": "m"}
+        for n, row in enumerate(ASKED)
+    ]
+    return file(path, rows)
+
+
+def prefers_better(number: int, body: dict[str, Any]) -> Behaviour:
+    """A judge that ranks the answer with `better` first, wherever it stands in the prompt."""
+    text = body["messages"][-1]["content"]
+    first, second = re.findall(r'"answer": """(.*?)"""', text, flags=re.DOTALL)
+    won = "model_1" if "better" in first or "worse" in second else "model_2"
+    lost = "model_2" if won == "model_1" else "model_1"
+    return Behaviour(f"[{{'model': '{won}', 'rank': 1}}, {{'model': '{lost}', 'rank': 2}}]")
+
+
+def test_outputs_are_in_alpaca_evals_format_and_go_on_where_they_were(tmp_path: Path) -> None:
+    asked, out = file(tmp_path / "asked.json", ASKED), tmp_path / "said.json"
+    options: dict[str, Any] = {"name": "plain", "max_new_tokens": 3, "batch_size": 2}
+    write_outputs(eval_zoo.dspa(), asked, out, limit=2, **options)
+    first = json.loads(out.read_text())
+    assert [row["instruction"] for row in first] == ["Say one.", "Say two."]
+    assert set(first[0]) == {"dataset", "instruction", "output", "generator"}
+    done: list[int] = []
+    write_outputs(eval_zoo.dspa(), asked, out, advance=done.append, **options)
+    assert json.loads(out.read_text())[:2] == first
+    assert done == [2, 2, 1]
+    whole = write_outputs(eval_zoo.dspa(), asked, tmp_path / "whole.json", **options)
+    assert whole.read_text() == out.read_text()
+    with pytest.raises(EvaluationError, match="answers other instructions"):
+        write_outputs(eval_zoo.dspa(), file(tmp_path / "b.json", ASKED[1:]), out, **options)
+
+
+def test_the_win_rate_is_alpaca_evals_and_a_second_run_asks_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")
+    cache = ReplyCache(tmp_path / "replies.jsonl")
+    with judge_stub(prefers_better) as stub:
+        judge = Judge(Endpoint(stub.url, "stub"), cache)
+        figures = alpaca_win_rate(mine, reference, judge)
+        again = alpaca_win_rate(mine, reference, judge)
+    assert figures["win_rate"] == pytest.approx(60)
+    assert figures["n_total"] == 5
+    assert figures == again
+    assert len(stub.requests) == 5
+
+
+def test_a_reply_that_cannot_be_parsed_is_asked_for_again_and_then_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")
+
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if "Say two." in str(body):
+            return Behaviour("I like both.")
+        return prefers_better(number, body)
+
+    with judge_stub(script) as stub:
+        figures = alpaca_win_rate(mine, reference, Judge(Endpoint(stub.url, "stub"), attempts=3))
+    assert len(stub.requests) == 4 + 3
+    assert figures["n_total"] == 4
+    assert figures["win_rate"] == pytest.approx(50)
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
+    reference = file(tmp_path / "ref.json", ASKED[:3])
+    with pytest.raises(EvaluationError, match=r"has no answer to 'Say four.' and 1 more"):
+        alpaca_win_rate(outputs(tmp_path / "m.json"), reference, judge)
+    for rows in ({}, [], [{"output": "x"}], ["x"]):
+        with pytest.raises(EvaluationError, match="is no list of objects with an instruction"):
+            alpaca_win_rate(file(tmp_path / "bad.json", rows), reference, judge)
+    with pytest.raises(EvaluationError, match="cannot be read as JSON"):
+        alpaca_win_rate(tmp_path / "none.json", reference, judge)
