@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import sysconfig
+import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,25 @@ def quiet_loaders() -> Generator[None]:
             disable_progress_bars()
 
 
+_held = threading.local()
+
+
+@contextmanager
+def warnings_held() -> Generator[list[str]]:
+    """Keep what this thread would warn of in a list, for the thread of the user's to say.
+
+    >>> with warnings_held() as texts:
+    ...     warn("the prompt is empty")
+    >>> texts
+    ['the prompt is empty']
+    """
+    before, _held.texts = getattr(_held, "texts", None), list[str]()
+    try:
+        yield _held.texts
+    finally:
+        _held.texts = before
+
+
 def warn(text: str) -> None:
     """Warn, and point at the line of the user's that led here.
 
@@ -121,6 +141,9 @@ def warn(text: str) -> None:
     else is installed. nnsight runs blocks in greenlets, whose stacks do not reach down to the
     `with` statement, so the stacks of those that wait for it are looked through as well.
     """
+    if getattr(_held, "texts", None) is not None:
+        _held.texts.append(text)
+        return
     frames = list(_frames())
     caller = next((frame for frame in frames if _is_users(frame.f_code.co_filename)), frames[-1])
     names: dict[str, Any] = caller.f_globals

@@ -3,7 +3,7 @@
 from dspa_nn.counts.batches import TOKEN_BUDGET, plan_batches, to_tensors
 from dspa_nn.counts.dates import kept_date
 from dspa_nn.counts.layers import layers_of, pair_of, pairs_of, side_by_side
-from dspa_nn.counts.passes import run_batch, run_traces, takes_positions
+from dspa_nn.counts.passes import run_batch, run_traces, shares_prompts, takes_positions
 from dspa_nn.counts.rows import LENGTHS, TABLES, CountRows, sparse_rows
 from dspa_nn.counts.run import CountedModel, CountingOptions, CountOptions, CountRun, Reader
 from dspa_nn.counts.shards import check_shard, merge_shards, shard_folder
@@ -34,6 +34,7 @@ __all__ = [
     "run_batch",
     "run_traces",
     "shard_folder",
+    "shares_prompts",
     "side_by_side",
     "sparse_rows",
     "takes_positions",

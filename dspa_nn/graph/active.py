@@ -63,6 +63,23 @@ def count_active(encoder: Any, hidden: Tensor, target: Tensor, size: int) -> Ten
     return total
 
 
+def active_pairs(encoder: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Which latents are active on which tokens: two int64 [pairs], tokens ascending.
+
+    tokens: [tokens, d_model].
+    """
+    block = max(1, BLOCK // encoder.width)
+    pairs = [torch.zeros((0, 2), dtype=torch.int64, device=encoder.device)]
+    with torch.no_grad():
+        for first in range(0, len(tokens), block):
+            latents, _ = encoder.encode(tokens[first : first + block])
+            active = torch.nonzero(latents > 0)
+            active[:, 0] += first
+            pairs.append(active)
+    token, latent = torch.cat(pairs).unbind(-1)
+    return token, latent
+
+
 def planned_latents(encoder, hidden: Tensor, planned: Tensor):
     """Planned latents, each token's strongest latent M_t, and the scale of a decoded change.
 

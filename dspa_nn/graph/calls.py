@@ -93,7 +93,7 @@ def check_compiled(module: Any, paths: Any) -> None:
         )
 
 
-def check_carriers(module, paths) -> None:
+def check_carriers(module: Any, paths: Any) -> None:
     """Refuse a run of `apply` in a model that `attach` steers already: it would be edited twice."""
     for path in paths:
         if attached(module.get_submodule(path)):

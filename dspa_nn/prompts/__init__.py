@@ -4,7 +4,8 @@ from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.padding import padded
 from dspa_nn.prompts.recognition import content_of, recognised
 from dspa_nn.prompts.rendered import Rendered, is_batch
-from dspa_nn.prompts.rendering import Renderable, markup_of, render
+from dspa_nn.prompts.rendering import Renderable, markup_of, render, warn_of_markup
+from dspa_nn.prompts.rewritten import as_written
 from dspa_nn.prompts.templates import (
     PLAIN_TEMPLATE,
     asks_for_date,
@@ -30,6 +31,7 @@ __all__ = [
     "Renderable",
     "Rendered",
     "TooLongError",
+    "as_written",
     "asks_for_date",
     "chat_template",
     "content_of",
@@ -43,4 +45,5 @@ __all__ = [
     "render",
     "render_to_fit",
     "rendered_on",
+    "warn_of_markup",
 ]

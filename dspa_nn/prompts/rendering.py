@@ -77,7 +77,7 @@ def render(
         prompt = rendered if response is None else _join(tokenizer, rendered, response)
         response = None
     rendered = render_quietly(tokenizer, prompt, response)
-    _warn_of_markup(tokenizer, prompt, response)
+    warn_of_markup(tokenizer, prompt, response)
     return rendered
 
 
@@ -109,7 +109,11 @@ def markup_of(tokenizer: Any, prompt: Renderable) -> tuple[str, ...]:
     return markup_in(tokenizer, *(message["content"] for message in prompt))
 
 
-def _warn_of_markup(tokenizer: Any, prompt: Renderable, response: str | None) -> None:
+def warn_of_markup(tokenizer: Any, prompt: Renderable, response: str | None = None) -> None:
+    """Warn of markup that stands in the texts of a prompt or in a response.
+
+    >>> warn_of_markup(tokenizer, [{"role": "user", "content": "Hello"}])
+    """
     of_prompt = markup_of(tokenizer, prompt)
     if of_prompt and isinstance(prompt, str):
         text = (

@@ -1,5 +1,6 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply, attach; and other ways to steer."""
 
+from dspa_nn.steering.conversation import Conversation
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.edits import Edit, SteeredPass
 from dspa_nn.steering.fit import fit_merged
@@ -27,6 +28,7 @@ from dspa_nn.steering.warnings import received
 __all__ = [
     "DSPA",
     "Attachment",
+    "Conversation",
     "CountOptions",
     "DSPAMethod",
     "Edit",

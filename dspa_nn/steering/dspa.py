@@ -1,6 +1,6 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 import torch
@@ -15,6 +15,7 @@ from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Weights, get_preset, model_of
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.attaching import attach
+from dspa_nn.steering.conversation import Conversation, Way
 from dspa_nn.steering.fit import fit_triples
 from dspa_nn.steering.hooks import Attachment
 from dspa_nn.steering.log import EditLog
@@ -299,3 +300,43 @@ class DSPA(ModelAndSAEs):
             MapError: a map of another model or SAE.
         """
         return attach(self, hf_model, map, options)
+
+    def conversation(
+        self,
+        map: ConditionalDifferenceMap,
+        *,
+        system: str | None = None,
+        messages: Iterable[Mapping[str, Any]] = (),
+        through: Way = "attach",
+        seed: int | None = None,
+        **options: Any,
+    ) -> Conversation:
+        """Begin a conversation in which every turn is planned from all that was said.
+
+        Example:
+            >>> conversation = dspa.conversation(map, system="be kind", max_new_tokens=8)
+            >>> answer = conversation.say("tell me of the sea")
+            >>> conversation.plan.ablate
+            [...]
+
+        The model's cache is kept from turn to turn, so that one answer and one message pass
+        through it, and each turn equals a run that encodes everything again (docs/method.md 5.1).
+
+        Args:
+            map: what `fit` returned.
+            system: a system message.
+            messages: what was said before, as chat messages.
+            through: run turns with plain PyTorch hooks ("attach") or in nnsight ("apply"): the same
+                tokens.
+            seed: of sampling, the same in each turn; `say` takes one for a turn.
+            options: keywords of `apply` (alpha, k_prompt, k_diff, mode, prompt_rule, positions,
+                only, never, planner) and of transformers' `generate` (max_new_tokens, do_sample,
+                temperature, stop_strings, ...), for every turn.
+
+        Raises:
+            SteeringError: settings out of range, or a keyword of neither.
+            MapError: a map of another model or SAE.
+        """
+        return Conversation(
+            self, map, system=system, messages=messages, through=through, seed=seed, **options
+        )
