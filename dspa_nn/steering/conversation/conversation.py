@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import SteeringError
-from dspa_nn.graph.stand_ins import as_portable
+from dspa_nn.graph.portable import as_portable
 from dspa_nn.imports import late
 from dspa_nn.progress import warn, warnings_held
 from dspa_nn.prompts import warn_of_markup

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import torch
 
 from dspa_nn.errors import FileError, SteeringError
 from dspa_nn.files import read_pair, write_pair
-from dspa_nn.graph.stand_ins import PortablePlan
+from dspa_nn.graph.portable import PortablePlan
 from dspa_nn.models import ModelFacts
 from dspa_nn.progress import warn
 from dspa_nn.steering.conversation.answering import Way
@@ -15,7 +17,6 @@ from dspa_nn.triples import Message, as_messages
 
 VERSION = 1
 _NAME = "conversation"
-_ARRAYS = ("ids", "counts", "lengths", "weights", "scores", "augment", "ablate")
 
 
 class Saved(NamedTuple):
@@ -51,7 +52,8 @@ def write(folder: str | Path, saved: Saved, facts: ModelFacts) -> None:
     if left:
         warn(f"{', '.join(left)} cannot be saved with the conversation; give it to load(...) again")
     plan: Any = None if saved.plan is None else saved.plan.portable()
-    arrays = {} if plan is None else {name: getattr(plan, name).numpy() for name in _ARRAYS}
+    named = cast(dict[str, Any], {} if plan is None else vars(plan))
+    arrays = {name: tensor.numpy() for name, tensor in named.items() if torch.is_tensor(tensor)}
     about = {
         "messages": [dict(message) for message in saved.messages],
         "options": options,
@@ -83,14 +85,14 @@ def read(folder: str | Path, facts: ModelFacts) -> Saved:
     try:
         plan = None
         if about["plan"] is not None:
-            plan = Plan(
-                PortablePlan(**{name: arrays[name] for name in _ARRAYS}, options=about["plan"])
-            )
+            tensors: dict[str, Any] = arrays
+            plan = Plan(PortablePlan(**tensors, options=about["plan"]))
         said = as_messages(about["messages"]) if about["messages"] else ()
         return Saved(said, about["options"], about["seed"], about["through"], plan)
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise FileError(
-            f"the conversation in {folder} lacks {error}; save it again with this version"
+            f"the conversation in {folder} is not written as this version does it ({error}); save "
+            "it again"
         ) from None
 
 

@@ -7,9 +7,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from dspa_nn.errors import SteeringError, TripleError
-from dspa_nn.graph.calls import check_carriers, check_compiled, check_outside_blocks, setting_of
+from dspa_nn.graph.calls import attached, check_compiled, check_outside_blocks, setting_of
+from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.record import Earlier
-from dspa_nn.graph.stand_ins import as_portable
 from dspa_nn.models import as_local, evaluating, for_ndif, read_facts
 from dspa_nn.progress import warn
 from dspa_nn.prompts import TRUNCATED, Fitted, Rendered, as_written, render_to_fit
@@ -71,7 +71,11 @@ class Turns:
         model = as_local(dspa.model)
         model = getattr(model, "get_base_model", lambda: model)()
         facts = read_facts(model, dspa.facts.tokenizer)
-        check_carriers(model, dspa.paths)
+        if attached(model):
+            raise SteeringError(
+                "the model is steered by attach already, and a conversation reads plain text with "
+                "it; leave the context of attach before say"
+            )
         check_compiled(model, dspa.paths)
         generation = {**asked.generation, **more}
         prompt = self._fitted(model, messages, generation)
