@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dspa_nn as dn
@@ -315,7 +315,7 @@ def test_saes_in_a_list_are_refused(scene: Scene) -> None:
         dn.LayerSweep(scene.model, input_saes=given, output_saes=scene.outputs)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_a_subset_of_a_sweep_is_the_sweep_of_a_subset(scene: Scene, data: st.DataObject) -> None:
     if not _swept:
