@@ -72,12 +72,13 @@ class Besides:
             self.passes += [(encoder, self.hidden(tokens)) for encoder in self.encoders[2:]]
 
     def hidden(self, tokens: int) -> torch.Tensor:
+        """Random hidden states, [1, tokens, d_model]."""
         return torch.randn(1, tokens, self.encoders[0].d_model)
 
     def multiply(self) -> None:
         """The products alone."""
         for encoder, hidden in self.passes:
-            hidden[0] @ encoder.tensors["W_enc"]
+            torch.mm(hidden[0], encoder.tensors["W_enc"])
 
     def count(self) -> None:
         """Encode, and count what is active."""
@@ -87,6 +88,7 @@ class Besides:
 
     @property
     def flops(self) -> int:
+        """FLOPs of their products."""
         return sum(
             encode_flops(hidden.shape[2], encoder.width) * hidden.shape[1]
             for encoder, hidden in self.passes
@@ -99,8 +101,10 @@ def flops_of_pair(dspa: dn.DSPA, config: Any, triples: Any) -> int:
         (one.prompt.prompt_length, *(len(end.response_ids) for end in one.ends))
         for one in tokenised
     ]
-    layers = {"input_layer": dspa.input_layer, "output_layer": dspa.output_layer}
-    return fit_flops(config, lengths, **layers, d_in=WIDTH, d_out=WIDTH).total
+    return fit_flops(
+        config, lengths, input_layer=dspa.input_layer, output_layer=dspa.output_layer,
+        d_in=WIDTH, d_out=WIDTH,
+    ).total  # fmt: skip
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
@@ -140,16 +144,16 @@ def main() -> None:
             times.setdefault(name, []).extend(seconds[name])
         for pair in ((INPUTS[0], OUTPUTS[0]), DEEPEST) if group == 1 else ():
             alone = sweep.dspa(*pair).count(members, progress=False)
-            same = (alone.content != sweep.counts(*pair).content).nnz == 0
-            assert same, f"counts of {pair} differ"
-    alone, swept, products, others = (np.array(times[name]) for name in times)
+            for name in ("content", "chosen", "rejected"):
+                of_sweep: Any = getattr(sweep.counts(*pair), name)
+                assert (getattr(alone, name) != of_sweep).nnz == 0, f"counts of {pair} differ"
+    alone, swept, products, others = times.values()
+    for name, besides_it in (("products", products), ("encoders", others)):
+        less = [all_of_it - part for all_of_it, part in zip(swept, besides_it, strict=True)]
+        times[f"the sweep less those {name}"] = less
     rows = [
-        {"": name, "CPU seconds": float(sum(taken)), "over the deepest pair": ratio(taken, alone)}
-        for name, taken in (
-            *times.items(),
-            ("the sweep less those products", swept - products),
-            ("the sweep less those encoders", swept - others),
-        )
+        {"": name, "CPU seconds": sum(taken), "over the deepest pair": ratio(taken, alone)}
+        for name, taken in times.items()
     ]
     notes = [
         f"{groups} groups of {size} triples; input layers {INPUTS}, output layers {OUTPUTS}, "

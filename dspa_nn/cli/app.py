@@ -23,6 +23,10 @@ COMMANDS = {
     ),
     "fit": ("fit", "Fit a conditional-difference map on preference triples and save it."),
     "merge": ("fit", "Merge the shards that `dspa fit --shards` counted, fit a map and save it."),
+    "sweep": (
+        "sweep",
+        "Count SAEs at several layers in one run, and print which pair of layers does best.",
+    ),
     "steer": ("steer", "Answer a prompt twice, unsteered and steered, and say what was edited."),
     "mt-bench": (
         "mt_bench",

@@ -1,12 +1,14 @@
 """The model and SAEs that a command's options name: a preset's, or any others."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from dspa_nn.errors import SteeringError
+from dspa_nn.errors import SAEError, SteeringError
 from dspa_nn.files import as_path
 from dspa_nn.models import Weights, get_preset, load_model, load_named
 from dspa_nn.progress import quiet_loaders
-from dspa_nn.steering import DSPA
+from dspa_nn.saes import load_sae
+from dspa_nn.steering import DSPA, LayerSweep
 
 
 def build(
@@ -45,8 +47,87 @@ def build(
         if model is None:
             loaded = load_model(get_preset(preset), weights=weights)
         else:
-            loaded = load_named(str(as_path(model)) if model.startswith("~") else model)
+            loaded = load_named(path_or_id(model))
         return DSPA(loaded, input_layer=pair[0], output_layer=pair[1], **settings)
+
+
+def build_sweep(
+    preset: str,
+    model: str | None,
+    input_saes: Sequence[str],
+    output_saes: Sequence[str],
+    weights: Weights | None = None,
+) -> LayerSweep:
+    """Build a sweep from repeated --input-sae and --output-sae, each "LAYER=SOURCE" or a source.
+
+    Example:
+        >>> build_sweep("smollm2-135m-instruct", None, ["9=early", "12=later"], [])
+        ... # doctest: +SKIP
+
+    A side that is left out takes the preset's SAE, beside the preset's model alone.
+
+    Raises:
+        DSPAError: SAEs left out beside --model, two at one layer, or what `LayerSweep` refuses.
+    """
+    known = get_preset(preset)
+    sides: list[dict[int, object]] = []
+    for role, sources in (("input", input_saes), ("output", output_saes)):
+        if not sources and model is not None:
+            raise SteeringError(
+                f"--{role}-sae must be given with --model, since SAEs and layers of a preset go "
+                "with its model; name a folder or release/sae_id, as often as there are layers"
+            )
+        own: list[tuple[int, object]] = [read_sae(role, source) for source in sources]
+        if not sources:
+            own = [(getattr(known, f"{role}_layer"), getattr(known, f"{role}_sae"))]
+        twice = [layer for layer, _ in own if [at for at, _ in own].count(layer) > 1]
+        if twice:
+            raise SteeringError(f"--{role}-sae came twice for layer {twice[0]}; give one a layer")
+        sides.append(dict(own))
+    preset_alone = not (input_saes or output_saes)
+    with quiet_loaders():
+        if model is None:
+            loaded = load_model(known, weights=weights)
+        else:
+            loaded = load_named(path_or_id(model))
+        return LayerSweep(
+            loaded,
+            input_saes=sides[0],
+            output_saes=sides[1],
+            defaults=known.settings()["defaults"] if preset_alone else None,
+        )
+
+
+def read_sae(role: str, source: str) -> tuple[int, object]:
+    """The layer and the source that "9=folder" names; without a layer, that of the SAE itself.
+
+    Example:
+        >>> read_sae("input", "9=saes/early")
+        (9, 'saes/early')
+
+    Raises:
+        SAEError: an SAE that cannot be read, or that does not name its layer.
+    """
+    layer, equals, rest = source.partition("=")
+    if equals and layer.strip().isdecimal():
+        return int(layer), rest.strip()
+    with quiet_loaders():
+        sae = load_sae(source)
+    if sae.layer is None:
+        raise SAEError(
+            f"the SAE {source} does not say which layer it reads; write --{role}-sae LAYER={source}"
+        )
+    return sae.layer, sae
+
+
+def path_or_id(model: str) -> str:
+    """A model's name with ~ as the home folder.
+
+    Example:
+        >>> path_or_id("google/gemma-2-2b")
+        'google/gemma-2-2b'
+    """
+    return str(as_path(model)) if model.startswith("~") else model
 
 
 def read_layers(layers: str | None) -> tuple[int | None, int | None]:

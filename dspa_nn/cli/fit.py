@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,7 @@ from dspa_nn.cli.options import (
     PromptTokens,
     Sparsify,
     Weights,
+    asked,
 )
 from dspa_nn.counts import CountRun, check_shard, kept_date, shard_folder
 from dspa_nn.errors import CountsError
@@ -62,7 +63,7 @@ def fit(
 
     With --shards and --shard only that part is counted; `dspa merge` fits when all are there.
     """
-    options = _asked(
+    options = asked(
         percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
         max_entries=max_entries, prompt_tokens=prompt_tokens,
     )  # fmt: skip
@@ -112,19 +113,13 @@ def merge(
 
     No model is loaded; the map is the one of a single run, byte for byte.
     """
-    options = _asked(
+    options = asked(
         percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
         max_entries=max_entries, prompt_tokens=prompt_tokens,
     )  # fmt: skip
     _require_folders(out, None)
     check_fit(options)
     _save(fit_merged(folder, options), out)
-
-
-def _asked(**options: object) -> FitOptions:
-    """The options that were given; what is left out takes the preset's value, or the default."""
-    asked = {name: value for name, value in options.items() if value is not None}
-    return cast(FitOptions, asked)
 
 
 def _part(shards: int | None, shard: int | None, options: FitOptions) -> tuple[int, int] | None:

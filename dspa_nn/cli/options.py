@@ -1,10 +1,11 @@
 """Options that several subcommands take; settings are those of the one table, help and all."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
 from dspa_nn.graph.settings import SETTINGS
+from dspa_nn.maps import FitOptions
 
 DEFAULT_PRESET = "smollm2-135m-instruct"
 
@@ -27,6 +28,16 @@ def option(name: str) -> Any:
     return typer.Option(
         f"--{name.replace('_', '-')}", help=setting.text, show_default=shown, **limits
     )
+
+
+def asked(**options: object) -> FitOptions:
+    """The options that were given; what is left out takes the preset's value, or the default.
+
+    Example:
+        >>> asked(percentile=75.0, k_diff=None)
+        {'percentile': 75.0}
+    """
+    return cast(FitOptions, {name: value for name, value in options.items() if value is not None})
 
 
 Preset = Annotated[str, typer.Option(help="Model, layers and SAEs.")]

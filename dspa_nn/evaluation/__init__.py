@@ -15,6 +15,7 @@ from dspa_nn.evaluation.controls import (
 from dspa_nn.evaluation.effects import Effect, effect
 from dspa_nn.evaluation.latents import Codes, encode
 from dspa_nn.evaluation.margin import MarginPart, Margins, margins
+from dspa_nn.evaluation.pairs import LayerPair, rank_pairs, steer_pairs
 from dspa_nn.evaluation.ranking import (
     accuracy,
     alike_in_length,
@@ -40,6 +41,7 @@ __all__ = [
     "Effect",
     "Forced",
     "Interval",
+    "LayerPair",
     "MarginPart",
     "Margins",
     "Match",
@@ -62,9 +64,11 @@ __all__ = [
     "mean_difference",
     "permuted",
     "promoted_tokens",
+    "rank_pairs",
     "ranked",
     "scores",
     "selected",
+    "steer_pairs",
     "surprise",
     "swapped",
     "token_changes",
