@@ -47,7 +47,7 @@ def examples(
     for name, index in picked(steered.values).items():
         row, values = rows[index], steered.values
         console.print()
-        title = f"{name}: margin {values['change'][index]:+.2f} nats a token"
+        title = f"{name.capitalize()}: margin {values['change'][index]:+.2f} nats a token"
         console.print(Text.assemble((title, "bold"), f"  ({row.kind}: {row.style} is preferred)"))
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
@@ -65,7 +65,8 @@ def _texts(part: MarginPart, index: int) -> Text:
     """A response with its changes, then its mean change and edits."""
     text = part.tokens[index].marked()
     text.append(
-        f"  ({part.change[index]:+.2f} a token, {part.edits[index]:.1f} edits)", style="dim"
+        f"  ({part.change[index]:+.2f} nats and {part.edits[index]:.1f} edits a token)",
+        style="dim",
     )
     return text
 

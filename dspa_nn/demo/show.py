@@ -12,7 +12,7 @@ from dspa_nn.evaluation import Interval
 
 # Columns of a console: every table fits in the fewest, and prose is no wider than the most.
 NARROWEST, WIDEST = 80, 100
-_NAME = 21  # columns of a method's name
+NAME = 21  # columns of a method's name
 
 
 def terminal() -> Console:
@@ -45,7 +45,7 @@ def grid(*headers: str, name: str = "") -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True
     )
-    table.add_column(name, min_width=_NAME, max_width=_NAME)
+    table.add_column(name, min_width=NAME, max_width=NAME)
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True, overflow="fold")
     return table

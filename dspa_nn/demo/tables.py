@@ -29,7 +29,8 @@ def margins(
             found = outcome.effect(seed, rows, kind)
             table.add_row(outcome.name, *map(cell, (found.margin, found.chosen, found.rejected)))
         console.print(table)
-        console.print()
+        if kind != kinds_of(rows)[-1]:
+            console.print()
 
 
 def strength(
@@ -44,7 +45,7 @@ def strength(
         "steered) in nats.",
     )
     table = grid(
-        "edits,\nchosen", "edits,\nrejected", "moved by\n%, chosen", "moved by\n%, rej.", "KL"
+        "edits,\nchosen", "edits,\nrejected", "moved %,\nchosen", "moved %,\nrejected", "KL"
     )
     for outcome in outcomes[1:]:
         edits = [

@@ -1,7 +1,8 @@
 """What the figures say of every row of the tables, in sentences that turn out either way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +10,7 @@ from rich.text import Text
 
 from dspa_nn.demo.measure import Outcome, kinds_of
 from dspa_nn.demo.sets import DemoSet, TextScore
-from dspa_nn.demo.show import section
+from dspa_nn.demo.show import NAME, section
 from dspa_nn.evaluation import Effect, Interval
 from dspa_nn.triples import DemoRow
 
@@ -26,6 +27,7 @@ class Verdict:
         kind: of prompts; all where it is empty.
         holds: whether the claim does.
         text: a sentence that says so, with the figures.
+        figures: these alone.
     """
 
     about: str
@@ -34,6 +36,7 @@ class Verdict:
     kind: str
     holds: bool
     text: str
+    figures: str
 
 
 def verdicts(
@@ -56,49 +59,51 @@ def _of_method(
     outcome: Outcome, rows: Sequence[DemoRow], score: TextScore, seed: int
 ) -> Iterator[Verdict]:
     """What one method did to the margin, over all prompts and each kind, and to its answers."""
-    make = _maker(outcome.name)
+    make = partial(Verdict, outcome.name, "")
     for kind in ("", *kinds_of(rows)):
         found = outcome.effect(seed, rows, kind)
-        where = f"On {kind} prompts the" if kind else "The"
-        clause = found.moved().removeprefix("the")
-        text = f"{where}{clause} ({_parts(found)})."
-        yield make("margin", kind, found.margin.above_zero, text)
+        where = f"On {kind} prompts " if kind else ""
+        sentence = f"{where}{found.moved()}: {_parts(found, ';')}."
+        text = sentence[0].upper() + sentence[1:]
+        yield make("margin", kind, found.margin.above_zero, text, _parts(found, ";"))
     change = outcome.interval("score_change", seed, rows)
     does = "move" if change.above_zero else "do not move"
-    text = f"Its answers {does} towards what is preferred: {score.name} {_in(score, change)}."
-    yield make("score", "", change.above_zero, text)
+    told = _in(score, change)
+    text = f"Its answers {does} towards what is preferred: {score.name} {told}."
+    yield make("score", "", change.above_zero, text, told)
     ratio = outcome.interval("log_perplexity_change", seed, rows).exp()
     fluent = ratio.mean <= HIGHEST_PERPLEXITY_RATIO
+    told = f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
     text = (
-        f"Its answers {'stay' if fluent else 'do not stay'} fluent: perplexity under the unsteered "
-        f"model {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times that of the unsteered "
-        f"answers, where {HIGHEST_PERPLEXITY_RATIO} is the limit."
+        f"They {'stay' if fluent else 'do not stay'} fluent: perplexity under the unsteered model "
+        f"{told} times that of its own answers, where {HIGHEST_PERPLEXITY_RATIO} is the limit."
     )
-    yield make("fluent", "", fluent, text)
+    yield make("fluent", "", fluent, text, told)
+
+
+# The map against another method, by claim: where it holds and where it does not.
+_CLAIMS = {
+    ("beats", True): "The map's change of the margin is above that of",
+    ("beats", False): "The map's change of the margin is not above that of",
+    ("better score", True): "Its answers move further than those of",
+    ("better score", False): "Its answers do not move further than those of",
+}
 
 
 def _against(map: Outcome, other: Outcome, score: TextScore, seed: int) -> Iterator[Verdict]:
     """Whether the map does better than another method on the same triples."""
-    make = _maker(map.name, other.name)
-    gap = map.less(other, seed)
-    beats = "beats" if gap.margin.above_zero else "does not beat"
-    text = f"The map {beats} {other.name} in the margin ({_parts(gap)})."
-    yield make("beats", "", gap.margin.above_zero, text)
-    change = map.gap("score_change", other, seed)
-    more = "move" if change.above_zero else "do not move"
-    text = f"Its answers {more} further than those of {other.name}: {_in(score, change)}."
-    yield make("better score", "", change.above_zero, text)
+    gap, change = map.less(other, seed), map.gap("score_change", other, seed)
+    for claim, holds, told in (
+        ("beats", gap.margin.above_zero, _parts(gap, "")),
+        ("better score", change.above_zero, _in(score, change)),
+    ):
+        text = f"{_CLAIMS[claim, holds]} {other.name}: {told}."
+        yield Verdict(map.name, other.name, claim, "", holds, text, told)
 
 
-def _maker(about: str, against: str = "") -> Callable[[str, str, bool, str], Verdict]:
-    def make(claim: str, kind: str, holds: bool, text: str) -> Verdict:
-        return Verdict(about, against, claim, kind, holds, text)
-
-    return make
-
-
-def _parts(found: Effect) -> str:
-    return f"{found.margin}; chosen {found.chosen.mean:+.3f}, rejected {found.rejected.mean:+.3f}"
+def _parts(found: Effect, mark: str) -> str:
+    chosen, rejected = found.chosen.mean, found.rejected.mean
+    return f"{found.margin}{mark} chosen {chosen:+.3f}, rejected {rejected:+.3f}"
 
 
 def _in(score: TextScore, change: Interval) -> str:
@@ -113,15 +118,25 @@ def judged(console: Console, verdicts: Sequence[Verdict]) -> None:
     section(
         console,
         "What this says",
-        '"Did not change" means that the 95 % interval holds 0.',
+        'Nats per token of the margin, and of its two parts; "did not change" means that the 95 % '
+        "interval holds 0.",
     )
-    heading = ""
+    table = Table.grid(padding=(0, 1))
+    map = verdicts[0].about
     for verdict in verdicts:
-        title = f"{verdict.about}, against the others" if verdict.against else verdict.about
-        if title != heading:
-            heading = title
-            console.print(Text(f"\n{heading}", style="bold"))
-        mark = Text("yes", style="bold green") if verdict.holds else Text(" no", style="bold red")
-        line = Table.grid(padding=(0, 1))
-        line.add_row(mark, Text(verdict.text))
-        console.print(line)
+        if verdict.about == map and not verdict.against:
+            _line(table, verdict.holds, verdict.text)
+    for (claim, holds), lead in _CLAIMS.items():
+        told = [v for v in verdicts if (v.claim, v.holds) == (claim, holds)]
+        if told:
+            listed = "\n".join(f"{v.against:<{NAME}} {v.figures}" for v in told)
+            _line(table, holds, f"{lead}\n{listed}")
+    console.print(table)
+    for name in dict.fromkeys(verdict.about for verdict in verdicts if verdict.about != map):
+        texts = (verdict.text for verdict in verdicts if verdict.about == name)
+        console.print(Text.assemble("\n", (name, "bold"), ". ", " ".join(texts)))
+
+
+def _line(table: Table, holds: bool, text: str) -> None:
+    mark = Text("yes", style="bold green") if holds else Text(" no", style="bold red")
+    table.add_row(mark, Text(text))

@@ -50,7 +50,7 @@ class Effect:
         way = -1 if sinks else 1
         chosen, rejected = way * _sign(self.chosen), -way * _sign(self.rejected)
         if not (rises or sinks):
-            return f"the margin did not change: {_both(self.chosen, self.rejected)}"
+            return f"the margin did not change ({_both(self.chosen, self.rejected)})"
         start = "the margin rose" if rises else "the margin fell"
         if chosen > 0 and rejected > 0:
             return f"{start} because the chosen text became {up} likely and the rejected one {down}"

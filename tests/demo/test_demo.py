@@ -127,7 +127,7 @@ def test_what_is_printed_fits_80_columns_and_names_every_condition(demo, own):
     assert re.search(r"\w\[[+-]\d\.\d\]", text)  # a word with its change
     flat = " ".join(text.split())
     for verdict in own["verdicts"]:
-        assert verdict["text"] in flat
+        assert (verdict["figures"] if verdict["against"] else verdict["text"]) in flat
     assert own["words"] == {"3": "what it means"}
 
 

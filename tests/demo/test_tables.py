@@ -1,6 +1,7 @@
 """Tables and the plot: whole in 80 columns, with figures made up to be wide."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def rows():
 def printed(width, rows):
     """Every table of figures, with wide ones in every column."""
     console = Console(width=width, record=True, file=io.StringIO())
-    values = dict.fromkeys(FIGURES, np.linspace(-9.5, -1.25, len(rows)))
+    values: dict[str, Any] = dict.fromkeys(FIGURES, np.linspace(-9.5, -1.25, len(rows)))
     values |= dict.fromkeys(("chosen_share", "rejected_share"), np.linspace(0.1, 0.3, len(rows)))
     values |= dict.fromkeys(("chosen_edits", "rejected_edits"), np.linspace(9, 16, len(rows)))
     values |= dict.fromkeys(("kl", "log_perplexity_change"), np.linspace(0.1, 4, len(rows)))

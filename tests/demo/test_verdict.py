@@ -1,9 +1,12 @@
 """Verdicts turn out either way, say which part moved, and are there for every row of the tables."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
-from dspa_nn.demo import SETS
+from dspa_nn.demo import SETS, verdict
 from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.verdict import verdicts
 from dspa_nn.triples import take_demo_rows
@@ -43,14 +46,20 @@ def test_verdicts_say_what_holds_and_which_part_moved(rows):
     texts = [one.text for one in about_map]
     assert texts[0] == (
         "The margin rose because the rejected text became less likely; the chosen one did not "
-        "change (+0.050 [+0.050, +0.050]; chosen +0.000, rejected -0.050)."
+        "change: +0.050 [+0.050, +0.050]; chosen +0.000, rejected -0.050."
     )
     assert texts[1].startswith("On factual prompts the margin rose because")
     assert "move towards what is preferred: style +0.100 [+0.100, +0.100] marks a word" in texts[3]
     assert "stay fluent" in texts[4]
     assert "1.00 [1.00, 1.00] times" in texts[4]
-    assert texts[5].startswith("The map beats (a) in the margin (+0.050")
-    assert texts[6].startswith("Its answers move further than those of (a): +0.100")
+    assert texts[5] == (
+        "The map's change of the margin is above that of (a): "
+        "+0.050 [+0.050, +0.050] chosen +0.000, rejected -0.050."
+    )
+    assert texts[6] == (
+        "Its answers move further than those of (a): +0.100 [+0.100, +0.100] marks a word."
+    )
+    assert about_map[6].figures == "+0.100 [+0.100, +0.100] marks a word"
 
 
 def test_every_row_is_judged_the_unfavourable_ones_too(rows):
@@ -62,8 +71,8 @@ def test_every_row_is_judged_the_unfavourable_ones_too(rows):
         ("map", "On factual prompts the margin fell because the chosen text became less likely"),
         ("map", "do not move towards"),
         ("map", "do not stay fluent"),
-        ("map", "does not beat (a)"),
-        ("map", "do not move further than those of (a)"),
+        ("map", "not above that of (a): -0.080"),
+        ("map", "do not move further than those of (a): -0.200"),
         ("(c)", "The margin fell because"),
     ):
         holds = [one.holds for key, one in by_text.items() if key[0] == about and part in key[1]]
@@ -79,6 +88,17 @@ def test_every_row_is_judged_the_unfavourable_ones_too(rows):
     assert [(one.against, one.claim) for one in found if one.against] == [
         ("(a)", "beats"), ("(a)", "better score"), ("(c)", "beats"), ("(c)", "better score")
     ]  # fmt: skip
+
+
+def test_what_is_printed_says_which_methods_are_beaten_and_which_are_not(rows):
+    console = Console(width=80, record=True, file=io.StringIO())
+    map, worse, better = (outcome(n, 0, -x) for n, x in (("map", 0.1), ("(a)", 0), ("(b)", 0.2)))
+    verdict.judged(console, judged(rows, map, worse, better))
+    text = " ".join(console.export_text().split())
+    assert "yes The margin rose because the rejected text became less likely" in text
+    assert "yes The map's change of the margin is above that of (a) +0.100" in text
+    assert "no The map's change of the margin is not above that of (b) -0.100" in text
+    assert "(b). The margin rose because" in text
 
 
 def test_differences_are_paired(rows):

@@ -41,9 +41,9 @@ def test_the_parts_are_those_of_the_triples_and_drawn_together():
                    "more likely too, by less"),
         (-0.3, -0.1, "fell because the chosen text became less likely; the rejected one became "
                      "less likely too, by less"),
-        (0.0, 0.0, "did not change: neither text did"),
-        (-0.3, -0.3, "did not change: both texts became less likely"),
-        (0.3, 0.3, "did not change: both texts became more likely"),
+        (0.0, 0.0, "did not change (neither text did)"),
+        (-0.3, -0.3, "did not change (both texts became less likely)"),
+        (0.3, 0.3, "did not change (both texts became more likely)"),
     ],
 )  # fmt: skip
 def test_the_sentence_says_which_part_moved(chosen, rejected, told):
@@ -56,8 +56,8 @@ def test_a_part_may_move_without_the_margin_and_the_margin_without_a_part():
     noise = NOISE - NOISE.mean()
     small, wide = effect(20 * noise + 0.001, -0.02 + noise), effect(9 * noise + 0.02, 9 * noise)
     assert small.moved() == (
-        "the margin did not change: the chosen text did not change, the rejected one became less "
-        "likely"
+        "the margin did not change (the chosen text did not change, the rejected one became less "
+        "likely)"
     )
     assert wide.margin.above_zero
     assert wide.moved() == "the margin rose, though neither text's part can be told from none"
