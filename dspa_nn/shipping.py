@@ -22,7 +22,7 @@ from dspa_nn.errors import SteeringError
 from dspa_nn.graph.adapter import replace_when_pickled
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.portable import PortableMap, PortablePlan, PortableSum
-from dspa_nn.graph.stand_ins import PortableDSPA, PortablePrompt, Returned, arrive
+from dspa_nn.graph.stand_ins import PortableDSPA, PortableMethod, PortablePrompt, Returned, arrive
 
 # Classes and functions of this package are shipped as source, for want of it there.
 TRAVELS = "dspa_nn.graph"
@@ -249,9 +249,17 @@ def reduce_prompt(prompt: object, prompt_ids: Tensor, content: Tensor) -> Reduce
     return _either(prompt, PortablePrompt(prompt_ids.clone(), content))
 
 
-def reduce_log(log: object, record: object) -> Reduced:
-    """Reduce an `EditLog` to itself where the toolkit is installed, elsewhere to its tensors."""
-    return _either(log, Returned(record))
+def reduce_log(log: object, record: object, **home: str) -> Reduced:
+    """Reduce an `EditLog` to itself where the toolkit is installed, elsewhere to its tensors.
+
+    home: `home=` the path of the function that makes a log of the record again, if not `received`.
+    """
+    return _either(log, Returned(record, **home))
+
+
+def reduce_method(dspa: object, map: object, options: Mapping[str, Any]) -> Reduced:
+    """Reduce a `DSPAMethod` to a `graph.stand_ins.PortableMethod`."""
+    return registered(PortableMethod), (dspa, map, dict(options))
 
 
 def registered(code: Any) -> Any:

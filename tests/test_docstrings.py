@@ -64,6 +64,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     import torch
 
     import dspa_nn as dn
+    from dspa_nn.baselines import Subject, VectorMethod, fit_caa
     from dspa_nn.evaluation import encode, swapped
     from dspa_nn.steering import DSPAMethod
 
@@ -73,6 +74,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tiny.saes(dspa.model._module, "topk")[0].save_model(folder)
     sweep = eval_zoo.sweep()
     sweep.count(triples, progress=False)
+    vector = fit_caa(dspa, triples)
     public = {name: getattr(dn, name) for name in dn.__all__}
     return public | {
         "dn": dn,
@@ -93,6 +95,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "swept": sweep.counted,
         "prompt": dspa.render(triples[0].prompt),
         "DSPAMethod": DSPAMethod,
+        "vector": vector,
+        "vector_method": VectorMethod("difference of means", Subject(dspa), vector),
+        "tuned": DSPAMethod("tuned", dspa, counts.fit(percentile=50)),
         "encode": encode,
         "swapped": swapped,
     }

@@ -39,6 +39,7 @@ ROOMS = (
     ("counts",),
     ("costs",),
     ("steering",),
+    ("baselines",),
     ("evaluation",),
     ("mt_bench", "harness"),
     ("demo",),

@@ -27,7 +27,7 @@ from dspa_nn.evaluation.ranking import (
     selected,
 )
 from dspa_nn.evaluation.statistics import Interval, bootstrap
-from dspa_nn.evaluation.strength import Match, calibrate
+from dspa_nn.evaluation.strength import Match, calibrate, calibrate_norm
 from dspa_nn.evaluation.style import warmth
 from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
 from dspa_nn.evaluation.tokens import BOLD, COLOURED, TokenChanges
@@ -51,6 +51,7 @@ __all__ = [
     "answer",
     "bootstrap",
     "calibrate",
+    "calibrate_norm",
     "densities",
     "density_matched",
     "distinct",

@@ -107,6 +107,10 @@ class Codes:
         edits, change = self.change(planned, signs, alpha)
         return self._mean(edits), self._mean(norms(change) / self.stream)
 
+    def share_of(self, norm: float) -> float:
+        """A change of this norm at every steered position over the stream's, the same mean."""
+        return self._mean(norm / self.stream)
+
     def change(
         self, planned: Int64[Tensor, "triples k"], signs: Int[Tensor, "triples k"], alpha: float
     ) -> tuple[Int64[Tensor, " positions"], Float[Tensor, "positions d_model"]]:

@@ -131,8 +131,12 @@ class Pass:
         before, after = (
             hidden_states(output).double().cpu() for output in (self.outputs[1], seen[-1])
         )
-        norm, stream = norms(after - before), norms(before)
         moved = self.nothing_moved()
+        if after.shape != before.shape:
+            return (
+                moved  # it shows the model other tokens, such as an instruction before the prompt
+            )
+        norm, stream = norms(after - before), norms(before)
         share = torch.where(moved.steered & (stream > 0), norm / stream, 0.0)
         return Moved(moved.edits, share, moved.steered, {})
 

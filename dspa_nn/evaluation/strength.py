@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dspa_nn.evaluation.latents import Codes
-from dspa_nn.steering import DSPAMethod, SteeringOptions
+from dspa_nn.steering import DSPAMethod, ScaledMethod, SteeringOptions
 
 TOLERANCE = 0.1
 _LARGEST_ALPHA = 64.0
@@ -68,6 +68,27 @@ def calibrate(codes: Codes, control: DSPAMethod, target: DSPAMethod) -> tuple[DS
     return replace(control, options=options), Match(
         k_diff, alpha, edits, share, wanted_edits, wanted_share
     )
+
+
+def calibrate_norm(
+    codes: Codes, control: ScaledMethod, target: DSPAMethod
+) -> tuple[ScaledMethod, float]:
+    """Choose the norm at which a dense control moves the residual stream as far as the target does.
+
+    Example:
+        >>> control, share = calibrate_norm(encode(dspa, triples[:4]), vector_method, tuned)
+        >>> share > 0
+        True
+
+    The share is that of `calibrate`, over the tokens that the control steers where its condition
+    holds for every prompt. Choose on development triples, never on those that are reported.
+
+    Returns:
+        The control at that norm, and the share of the stream's norm that is wanted and reached.
+    """
+    alpha = codes.settings(target)["alpha"]
+    _, wanted = codes.strength(*codes.planned(target), alpha=alpha)
+    return control.at_norm(wanted / codes.share_of(1.0)), wanted
 
 
 def nearest_k(edits: Callable[[int], float], wanted: float, most: int) -> int:

@@ -92,7 +92,8 @@ def begin(
         )
     if prompts is None and steerer.options["prompt_tokens"] == "content":
         content = read_content(steerer.content_of, ids, mask, prompt_length)
-    steering = Steering(steerer, ids, mask, prompt_length, content, generating, on_end)
+    kind = steerer.kind or Steering
+    steering = kind(steerer, ids, mask, prompt_length, content, generating, on_end)
     if steerer.plans is not None:
         steering.record.empty = [
             row

@@ -20,7 +20,10 @@ class Steerer:
         content_of: content_of(ids of a prompt) -> bool over them, or None where that is unknown; or
             None where nothing can read content from ids, as on a server.
         earlier: an `Earlier`, where the run goes on from a filled cache; or None.
+        kind: the class of a run in place of `Steering`, or None.
     """
+
+    kind: Any = None
 
     def __init__(
         self, encoders: Any, decoder: Tensor, editable: Any, members: Any,
@@ -70,6 +73,8 @@ class Record:
             positions, k]; `strongest` and `norm` [rows, positions], the token's largest latent and
             the norm of the change; `stream` [rows, positions], the norm of what was changed;
             `steered`, bool [rows, positions].
+        similarity, opened: float64 and bool [rows], a vector's gate: how like the condition each
+            prompt is, and whether it is steered; None where no vector is added.
         markup: bool [rows], whether special tokens were counted as content.
         generating: whether this is `generate`, not a single forward.
         eos_ids: token ids after which `generate` feeds padding to a row.
@@ -93,6 +98,8 @@ class Record:
         self.ablate: Any = None
         self.parts: Any = None
         self.steps: list[Any] = []
+        self.similarity: Any = None
+        self.opened: Any = None
         self.markup: Any = None
         self.generating = False
         self.eos_ids: list[int] = []

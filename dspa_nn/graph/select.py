@@ -89,6 +89,18 @@ def select(score: Tensor, k_diff: int, mode: str, allowed: Any) -> tuple[Tensor,
     )
 
 
+class OneForAll:
+    """A planner that steers every prompt by the same scores, float64 [d_out]."""
+
+    def __init__(self, scores: Tensor):
+        self.scores = scores
+
+    def __call__(self, record: Any, options: Any) -> tuple[Tensor, Tensor]:
+        """Select by these scores, which the record then tells of in place of the map's."""
+        record.scores = self.scores.to(record.scores.device).expand_as(record.scores)
+        return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
+
+
 def with_signs(augment: Tensor, ablate: Tensor):
     """All planned latents, int64 [rows, k], and their signs, int8: 1, -1, or 0 for padding."""
     both = torch.cat([augment, ablate], -1)

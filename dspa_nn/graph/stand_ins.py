@@ -161,7 +161,7 @@ class PortableDSPA:
             check_origin(origin, served, "the server runs")
         self.move(module)
         steerer = self.steerer(map, given, only, never, planner)
-        record = apply(steerer, self.paths, self.prompts(prompt), prompt_length)
+        record = apply(steerer, self.paths, rendered_prompts(prompt), prompt_length)
         return save(Returned(record))
 
     def move(self, module) -> None:
@@ -173,19 +173,34 @@ class PortableDSPA:
                 if encoder is not None:
                     encoder.to(device)
 
-    def prompts(self, prompt) -> Any:
-        """(ids, content) of each prompt of a batch, or None."""
-        if prompt is None:
-            return None
-        batch = [prompt] if hasattr(prompt, "prompt_ids") else prompt
-        rendered = isinstance(batch, (list, tuple))
-        if not rendered or not all(hasattr(item, "prompt_ids") for item in batch):
-            raise refuse(
-                SteeringRefusal,
-                "prompt= came unrendered, and the server has no template to render it with; write "
-                "prompt = dspa.render(messages) before the block and pass that",
-            )
-        return [(item.prompt_ids, item.content) for item in batch]
+
+class PortableMethod:
+    """A `DSPAMethod` on the server: a `DSPA`, a map and the settings of `apply`."""
+
+    def __init__(self, dspa, map, options):
+        self.dspa = dspa
+        self.map = map
+        self.options = options
+
+    def apply(self, *, prompt=None, prompt_length=None):
+        """`DSPAMethod.apply`, with what stands in for the `DSPA` and the map."""
+        lengths = {"prompt": prompt, "prompt_length": prompt_length}
+        return self.dspa.apply(self.map, **lengths, **self.options)
+
+
+def rendered_prompts(prompt) -> Any:
+    """(ids, content) of each prompt of a batch, or None."""
+    if prompt is None:
+        return None
+    batch = [prompt] if hasattr(prompt, "prompt_ids") else prompt
+    rendered = isinstance(batch, (list, tuple))
+    if not rendered or not all(hasattr(item, "prompt_ids") for item in batch):
+        raise refuse(
+            SteeringRefusal,
+            "prompt= came unrendered, and the server has no template to render it with; write "
+            "prompt = dspa.render(messages) before the block and pass that",
+        )
+    return [(item.prompt_ids, item.content) for item in batch]
 
 
 def arrive(path: str, state: dict[str, Any], stand_in: type[Any], parts: dict[str, Any]) -> Any:
@@ -204,16 +219,17 @@ def arrive(path: str, state: dict[str, Any], stand_in: type[Any], parts: dict[st
 
 
 class Returned:
-    """An edit log on its way home: it arrives as an `EditLog`."""
+    """An edit log on its way home: it arrives as an `EditLog`, or as what `home` makes of it."""
 
-    def __init__(self, record):
+    def __init__(self, record, home="dspa_nn.steering.warnings.received"):
         self.record = record
+        self.home = home
 
     def __getattr__(self, name):
         raise AttributeError(f"{name} was read on the server; read the edit log after the block")
 
     def __reduce__(self):
-        return Named("dspa_nn.steering.warnings.received"), (portable(vars(self.record)),)
+        return Named(self.home), (portable(vars(self.record)),)
 
 
 class Named:

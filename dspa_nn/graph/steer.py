@@ -43,6 +43,8 @@ class Steering:
         on_end: Any = None,
     ):
         self.steerer = steerer
+        # Whether the prompt is read at the input layer, before the first edit.
+        self.reads_prompt = steerer.plans is None
         self.width = ids.shape[1]
         # Tokens of the prompt that are in the cache already, and pass through no layer.
         self.cached = 0 if steerer.earlier is None else steerer.earlier.tokens
@@ -226,17 +228,21 @@ class Steering:
             "stream": torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32),
             "steered": where,
         }
+        self.note(kept, step, tokens)
+        return out if not start else torch.cat([hidden[:, :start], out], 1)
+
+    def note(self, kept: dict, step: int, tokens: int) -> None:
+        """Add what a pass of so many tokens changed to the record."""
         if step and 1 < tokens == self.width + step:
             # Without a cache a pass repeats all earlier positions, and only the last one is new.
             kept = {name: value[:, -1:] for name, value in kept.items() if name != "start"}
             kept["start"] = tokens - 1
-        if change.requires_grad:
+        if kept["norm"].requires_grad or kept["stream"].requires_grad:
             kept = {
                 name: value.detach() if torch.is_tensor(value) else value
                 for name, value in kept.items()
             }
         self.record.steps.append(kept)
-        return out if not start else torch.cat([hidden[:, :start], out], 1)
 
     def finish(self, ids: Any = None) -> None:
         """The run is over; ids: the whole sequences [rows, tokens], where `generate` gave them."""

@@ -31,7 +31,7 @@ class StepWorker(Worker):
         """Read the prompt, then edit pass after pass, until the run has ended."""
         steering = self.steering
         try:
-            if steering.steerer.plans is None:
+            if steering.reads_prompt:
                 hidden = hidden_states(value_at(self.input_location))
                 with without_autocast(hidden):
                     steering.read_prompt(hidden)
@@ -77,7 +77,7 @@ def start(call, steering, paths) -> None:
     paths: the two decoder blocks, seen from the called module.
     """
     locations = [call.location(path) for path in paths]
-    for location in locations if steering.steerer.plans is None else locations[1:]:
+    for location in locations if steering.reads_prompt else locations[1:]:
         if call.has_passed(location):
             raise refuse(
                 SteeringRefusal,

@@ -1,12 +1,13 @@
 """DSPA: a model and its two SAEs; count, fit, plan, apply, attach; and other ways to steer."""
 
+from dspa_nn.steering.attaching import Attachment, hooked_module
 from dspa_nn.steering.conversation import Conversation
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.edits import Edit, SteeredPass
 from dspa_nn.steering.fit import fit_merged
-from dspa_nn.steering.hooks import Attachment
+from dspa_nn.steering.hooks import Hooks
 from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.method import DSPAMethod, Intervention, SteeringMethod
+from dspa_nn.steering.method import DSPAMethod, Intervention, ScaledMethod, SteeringMethod
 from dspa_nn.steering.options import (
     CountOptions,
     FitKeywords,
@@ -14,6 +15,8 @@ from dspa_nn.steering.options import (
     Planner,
     PlanOptions,
     Positions,
+    PromptLength,
+    PromptOrPrompts,
     PromptRule,
     RunOptions,
     SteeringOptions,
@@ -23,7 +26,7 @@ from dspa_nn.steering.options import (
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.sweep import LayerSweep
 from dspa_nn.steering.sweep_counts import SweepCounts
-from dspa_nn.steering.warnings import received
+from dspa_nn.steering.warnings import received, warn_beforehand, warn_of
 
 __all__ = [
     "DSPA",
@@ -34,6 +37,7 @@ __all__ = [
     "Edit",
     "EditLog",
     "FitKeywords",
+    "Hooks",
     "Intervention",
     "LayerSweep",
     "Mode",
@@ -41,14 +45,20 @@ __all__ = [
     "PlanOptions",
     "Planner",
     "Positions",
+    "PromptLength",
+    "PromptOrPrompts",
     "PromptRule",
     "RunOptions",
+    "ScaledMethod",
     "SteeredPass",
     "SteeringMethod",
     "SteeringOptions",
     "SweepCounts",
     "fill",
     "fit_merged",
+    "hooked_module",
     "received",
     "run_settings",
+    "warn_beforehand",
+    "warn_of",
 ]

@@ -14,10 +14,9 @@ from dspa_nn.graph.apply import apply
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Weights, get_preset, model_of
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering.attaching import attach
+from dspa_nn.steering.attaching import Attachment, attach
 from dspa_nn.steering.conversation import Conversation, Way
 from dspa_nn.steering.fit import fit_triples
-from dspa_nn.steering.hooks import Attachment
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import (
     COUNT,

@@ -6,7 +6,7 @@ way in which hidden states reach it is another.
 
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -27,18 +27,13 @@ from dspa_nn.graph.calls import (
     setting_of,
     would_compile,
 )
-from dspa_nn.graph.record import Earlier, Record
+from dspa_nn.graph.record import Record
 from dspa_nn.graph.steer import Steering
-from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import ModelFacts
 from dspa_nn.progress import warn
-from dspa_nn.shipping import Reduced
 from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.options import PromptLength, PromptOrPrompts, RunOptions, run_settings
-from dspa_nn.steering.pair import ModelAndSAEs
-from dspa_nn.steering.plan import Plan
+from dspa_nn.steering.options import PromptLength, PromptOrPrompts
 from dspa_nn.steering.rows import check_ids, prompts_of_rows
-from dspa_nn.steering.warnings import warn_beforehand, warn_if_unsteered
+from dspa_nn.steering.warnings import warn_beforehand
 
 # A log holds tensors as wide as the SAEs: a process that serves keeps the last ones alone.
 KEPT_LOGS = 64
@@ -59,46 +54,52 @@ class CallState(threading.local):
         self.chosen: dict[str, Any] = {}
 
 
-class Attachment(EditLog):
-    """Hooks on one model. It is the edit log of the last run under them, and holds those before.
+class Hooks:
+    """Hooks on one model that hand its runs to a `Steering`; a subclass is an edit log as well.
 
-    Several threads may run the model under it: each call has a state, a prompt and a log.
+    Args:
+        model: what is hooked. paths: its input and its output block, which may be one.
+        steerer: what every run needs; prompt_batch: renders what `prompt` is set to.
+        given: `prompt` and `prompt_length` for all threads, where they were given.
 
     Attributes:
-        logs: an `EditLog` of each of the last 64 runs (a `generate` or a single forward), oldest
-            first, in the order in which they began.
+        logs: a log of each of the last 64 runs (a `generate` or a single forward), oldest first, in
+            the order in which they began.
         runs: how many runs there were.
         steers: True: by it graph code knows the hooks of an attachment.
     """
 
     steers = True
+    _record: Record
 
     def __init__(
         self,
-        dspa: ModelAndSAEs,
         model: Any,
-        facts: ModelFacts,
-        map: ConditionalDifferenceMap | Plan | Sequence[Plan],
-        options: RunOptions,
-        earlier: Earlier | None = None,
+        paths: Sequence[str],
+        steerer: Any,
+        prompt_batch: Callable[[PromptOrPrompts], list[tuple[torch.Tensor, torch.Tensor]]],
+        given: Mapping[str, Any],
     ) -> None:
-        given, chosen = run_settings("attach", options)
         self._thread = threading.get_ident()
         self._shared: dict[str, Any] = {
-            name: options.get(name) for name in ("prompt", "prompt_length")
+            name: given.get(name) for name in ("prompt", "prompt_length")
         }
         self.logs: deque[EditLog] = deque(maxlen=KEPT_LOGS)
         self.runs = 0
-        self._dspa, self._model = dspa, model
-        self._paths = [facts.block(layer) for layer in (dspa.input_layer, dspa.output_layer)]
-        dspa.place_saes(model, self._paths)
-        self._steerer = dspa.steerer(map, given, **chosen)
-        self._steerer.earlier = earlier
-        super().__init__(Record(self._steerer.options), dspa.facts.tokenizer)
+        self._model, self._paths, self._steerer = model, list(paths), steerer
+        self._prompt_batch = prompt_batch
         self._blocks = [model.get_submodule(path) for path in self._paths]
         self._handles: list[Any] = []
         self._before_us: Any = None
         self._state = CallState()
+
+    def _log_of(self, record: Record) -> EditLog:
+        """The log of a run that begins."""
+        raise NotImplementedError
+
+    def _ended(self, record: Record) -> None:
+        """Warn of what went wrong in a run that is over."""
+        raise NotImplementedError
 
     @property
     def prompt(self) -> PromptOrPrompts | None:
@@ -128,7 +129,8 @@ class Attachment(EditLog):
         shared = threading.get_ident() == self._thread
         (self._shared if shared else self._state.chosen)[name] = value
 
-    def __enter__(self) -> "Attachment":
+    def _hook(self) -> None:
+        """Put the hooks on, as the context begins."""
         check_outside_blocks("attach")
         check_compiled(self._model, self._paths)
         read, write = self._blocks
@@ -148,7 +150,6 @@ class Attachment(EditLog):
         # Another attachment, at another layer, or the user may have put one there.
         self._before_us = self._generate_of_model()
         self._model.generate = self._generate
-        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         for handle in self._handles:
@@ -157,7 +158,7 @@ class Attachment(EditLog):
         if self._generate_of_model() == self._generate:
             del self._model.generate
             before = self._before_us
-            while isinstance(owner := getattr(before, "__self__", None), Attachment):
+            while isinstance(owner := getattr(before, "__self__", None), Hooks):
                 if owner._handles:
                     break
                 before = owner._before_us  # it was left already
@@ -169,28 +170,21 @@ class Attachment(EditLog):
                 "unsteered; compile it after the context, or not at all"
             )
 
-    def as_shipped(self) -> Reduced:
-        """Return what is pickled in its place for NDIF: the last run's log."""
-        return EditLog(self._record).as_shipped()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return EditLog, (self._record,)  # hooks stay on their model
-
     @contextmanager
     def _beginning(self, ids: Any, mask: Any, generating: bool) -> Generator[Steering]:
         """A run that begins, and is the thread's current one if nothing is refused inside."""
         check_compiled(self._model, self._paths)
         mask = torch.ones_like(ids) if mask is None else mask
         length = None if generating else self._choice("prompt_length")
-        prompts = None if self.prompt is None else self._dspa.prompt_batch(self.prompt)
+        prompts = None if self.prompt is None else self._prompt_batch(self.prompt)
         if prompts is not None and len(prompts) > len(ids):
             prompts = prompts_of_rows(prompts, ids, mask.bool(), generating)
-        run = begin(self._steerer, ids, mask.bool(), prompts, length, generating, warn_if_unsteered)
+        run = begin(self._steerer, ids, mask.bool(), prompts, length, generating, self._ended)
         yield run
         warn_beforehand(run.record)
         self._state.run, self._record = run, run.record
         self.runs += 1
-        self.logs.append(EditLog(run.record, self._dspa.facts.tokenizer))
+        self.logs.append(self._log_of(run.record))
 
     def _generate_of_model(self) -> Any:
         """The `generate` that was put on the model in place of its class's, or None."""
@@ -254,7 +248,7 @@ class Attachment(EditLog):
 
     def _read(self, _: Any, __: Any, output: Any) -> None:
         run = self._state.run
-        if run is not None and run.record.counts is None and run.steerer.plans is None:
+        if run is not None and run.reads_prompt and not run.step:
             run.read_prompt(hidden_states(output))
 
     def _edit(self, _: Any, __: Any, output: Any) -> Any:
@@ -277,7 +271,7 @@ class Attachment(EditLog):
             run.finish()
 
 
-def attachments_on(block: nn.Module) -> list[Attachment]:
+def attachments_on(block: nn.Module) -> list[Hooks]:
     """The attachments that have a hook on a decoder block.
 
     Example:
@@ -287,4 +281,4 @@ def attachments_on(block: nn.Module) -> list[Attachment]:
     """
     hooks: Any = vars(block)["_forward_hooks"].values()
     owners = [getattr(hook, "__self__", None) for hook in hooks]
-    return [owner for owner in owners if isinstance(owner, Attachment)]
+    return [owner for owner in owners if isinstance(owner, Hooks)]

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.prompts import Rendered
+from dspa_nn.shipping import Reduced, Shipped, reduce_method
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import PromptLength, PromptOrPrompts, SteeringOptions
@@ -62,8 +63,17 @@ class Intervention(SteeringMethod, Protocol):
         ...
 
 
+@runtime_checkable
+class ScaledMethod(SteeringMethod, Protocol):
+    """A steering method that moves every token that it moves by the same norm, whatever it is."""
+
+    def at_norm(self, norm: float) -> "ScaledMethod":
+        """The same method at another norm."""
+        ...
+
+
 @dataclass(frozen=True)
-class DSPAMethod:
+class DSPAMethod(Shipped):
     """DSPA with one map and one choice of settings, as a `SteeringMethod`.
 
     Example:
@@ -113,3 +123,7 @@ class DSPAMethod:
     ) -> EditLog:
         """Steer the model call of the tracing context around this line: see `DSPA.apply`."""
         return self.dspa.apply(self.map, prompt=prompt, prompt_length=prompt_length, **self.options)
+
+    def as_shipped(self) -> Reduced:
+        """Return what is pickled in its place for NDIF."""
+        return reduce_method(self.dspa, self.map, self.options)

@@ -15,9 +15,10 @@ LARGEST_SHARE = 0.9
 def warn_beforehand(record: Record) -> None:
     """Warn, in one sentence each, of what is known of a run before the model is run."""
     if record.markup is not None and bool(record.markup.any()):
+        fitted = record.options.get("fitted", "map")
         warn(
-            "the map was fitted on the messages' own tokens, but this prompt holds template markup "
-            "and every token of it was counted; pass prompt=dspa.render(messages)"
+            f"the {fitted} was fitted on the messages' own tokens, but this prompt holds template "
+            "markup and every token of it was counted; pass prompt=dspa.render(messages)"
         )
     if record.empty:
         warn(
@@ -34,7 +35,11 @@ def warn_beforehand(record: Record) -> None:
 
 def warn_if_unsteered(record: Record) -> None:
     """Warn, in one sentence each, of a run that was not steered, or not throughout, or too far."""
-    log = EditLog(record)
+    warn_of(EditLog(record), record)
+
+
+def warn_of(log: EditLog, record: Record) -> None:
+    """The same for a run whose log may be of another kind."""
     lengths: list[int] = [] if record.lengths is None else record.lengths.tolist()
     empty = [row for row, length in enumerate(lengths) if not length]
     if empty and len(empty) < log.rows:

@@ -13,7 +13,7 @@ from dspa_nn.graph.calls import setting_of
 from dspa_nn.graph.record import Earlier
 from dspa_nn.models import ModelFacts
 from dspa_nn.prompts import Rendered
-from dspa_nn.steering.hooks import Attachment
+from dspa_nn.steering.attaching import Attachment
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import run_settings
 from dspa_nn.steering.pair import ModelAndSAEs
