@@ -22,7 +22,16 @@ from dspa_nn.errors import CountsError, FileError, MapError
 from dspa_nn.files import read_pair, write_pair
 from dspa_nn.graph.settings import PROMPT_TOKENS
 from dspa_nn.imports import late
-from dspa_nn.maps import ConditionalDifferenceMap, FitOptions, differences, fit_map
+from dspa_nn.maps import (
+    ConditionalDifferenceMap,
+    FitOptions,
+    Gate,
+    PromptDependence,
+    PromptTokens,
+    dependence_of,
+    differences,
+    fit_map,
+)
 from dspa_nn.provenance import OF_COUNTS, contradiction, together
 from dspa_nn.shapes import SparseTable
 
@@ -309,6 +318,24 @@ class ActivationCounts:
                 "take it with SweepCounts(counts).counts(input_layer, output_layer)"
             )
         return fit_map(self, **options)
+
+    def prompt_dependence(
+        self,
+        *,
+        percentile: float | int | None = None,
+        gate: Gate = "active",
+        prompt_tokens: PromptTokens | None = None,
+    ) -> PromptDependence:
+        """How much of the preference is the same for every prompt (docs/method.md 3.5).
+
+        >>> found = counts.prompt_dependence(percentile=50)
+        >>> print(found)
+        of a held-out difference ... is the same for every prompt, ... depends on the prompt ...
+
+        No model is run. The keywords are those of `fit`, since what gates can explain depends on
+        them; `fit` reports the same for its own. Raises what `fit` raises.
+        """
+        return dependence_of(self, percentile, gate, prompt_tokens)
 
 
 def _refuse_contradiction(one: ActivationCounts, other: ActivationCounts) -> None:

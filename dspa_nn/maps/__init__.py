@@ -1,6 +1,7 @@
 """The conditional-difference map: fitted from counts, stored in sparse rows."""
 
-from dspa_nn.maps.fit import FittableCounts, fit_map
+from dspa_nn.maps.dependence import PromptDependence
+from dspa_nn.maps.fit import FittableCounts, dependence_of, fit_map
 from dspa_nn.maps.fit import checked as check_fit
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
 from dspa_nn.maps.map import ConditionalDifferenceMap
@@ -27,10 +28,12 @@ __all__ = [
     "Gate",
     "MapRows",
     "MapSum",
+    "PromptDependence",
     "PromptTokens",
     "Sparsification",
     "check_fit",
     "densities",
+    "dependence_of",
     "differences",
     "fit_map",
     "gate_mean",

@@ -16,6 +16,7 @@ from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.portable import PortableMap, PortableSum
 from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
 from dspa_nn.maps.algebra import Latents, restricted
+from dspa_nn.maps.dependence import told
 from dspa_nn.maps.files import contents, keywords
 from dspa_nn.maps.operators import Summable
 from dspa_nn.maps.options import (
@@ -275,4 +276,5 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
             f"  percentile {self.percentile}, gate {self.gate!r}, prompt tokens "
             f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
             f"(|value| >= {self.threshold:.3g}{budget})"
+            + told(self.provenance.get("prompt_dependence"))
         )

@@ -3,7 +3,7 @@
 from dspa_nn.triples.demo import DemoRow, demo_triples, read_demo_rows, take_demo_rows
 from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL, Skipped, read_row
 from dspa_nn.triples.sources import Source, Triples, as_triples, load_triples
-from dspa_nn.triples.splits import SPLITS, Split, ultrafeedback_rows
+from dspa_nn.triples.splits import SPLITS, Split, hh_rlhf_rows, ultrafeedback_rows
 from dspa_nn.triples.triple import Message, PreferenceTriple, Prompt, as_messages, check_text
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "as_triples",
     "check_text",
     "demo_triples",
+    "hh_rlhf_rows",
     "load_triples",
     "read_demo_rows",
     "read_row",

@@ -1,0 +1,1 @@
+"""Steering on real preferences: rows, settings, measures and tables of one experiment."""
