@@ -20,6 +20,7 @@ from dspa_nn.evaluation import (
     surprise,
 )
 from dspa_nn.progress import show_progress
+from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, SteeringMethod
 from dspa_nn.triples import DemoRow
 
@@ -84,16 +85,40 @@ def margin_values(measured: Margins) -> Values:
     }
 
 
-def answer_values(dspa: DSPA, shown: DemoSet, rows: Sequence[DemoRow], answers: Answers) -> Values:
+class Surprises:
+    """Log perplexities of answers under the unsteered model, each taken once.
+
+    Many answers are the same under several methods, and a pass over them costs as much as a third
+    of generating them.
+    """
+
+    def __init__(self, dspa: DSPA, prompts: Sequence[Rendered]) -> None:
+        self.dspa, self.prompts = dspa, list(prompts)
+        self.known: dict[tuple[int, ...], float] = {}
+
+    def of(self, answers: Answers) -> Float64[np.ndarray, " n"]:
+        """One for each answer, nats per token."""
+        keys = [(index, *map(int, ids)) for index, ids in enumerate(answers.ids)]
+        new = [index for index, key in enumerate(keys) if key not in self.known]
+        fresh = Answers([answers.texts[i] for i in new], [answers.ids[i] for i in new], [])
+        found = surprise(self.dspa, [self.prompts[index] for index in new], fresh)
+        self.known.update(
+            (keys[index], float(value)) for index, value in zip(new, found, strict=True)
+        )
+        return np.array([self.known[key] for key in keys])
+
+
+def answer_values(
+    shown: DemoSet, rows: Sequence[DemoRow], answers: Answers, surprises: Surprises
+) -> Values:
     """Figures of answers; the score is signed so that more is what is preferred."""
-    prompts = [dspa.render(row.triple.prompt) for row in rows]
     scores = [shown.signed(row, text) for row, text in zip(rows, answers.texts, strict=True)]
     return {
         "score": np.array(scores),
         "tokens": np.array([float(len(ids)) for ids in answers.ids]),
         "distinct_1": np.array([distinct(ids, 1) for ids in answers.ids]),
         "distinct_2": np.array([distinct(ids, 2) for ids in answers.ids]),
-        "log_perplexity": surprise(dspa, prompts, answers),
+        "log_perplexity": surprises.of(answers),
     }
 
 
@@ -109,6 +134,7 @@ def measure(
     with show_progress("margins", 2 * len(rows) * (1 + len(methods)), "responses") as advance:
         measured = margins(dspa, triples, methods, advance=advance)
     prompts = [dspa.render(row.triple.prompt) for row in rows]
+    surprises = Surprises(dspa, prompts)
     outcomes: list[Outcome] = []
     everyone: list[SteeringMethod | None] = [None, *methods]
     with show_progress("answers", len(rows) * len(everyone), "prompts") as advance:
@@ -121,7 +147,7 @@ def measure(
                 batch_size=_BATCH,
                 advance=advance,
             )
-            values = {**margin_values(figures), **answer_values(dspa, shown, rows, answers)}
+            values = {**margin_values(figures), **answer_values(shown, rows, answers, surprises)}
             unsteered = outcomes[0].values if outcomes else values
             for name in ("score", "log_perplexity"):
                 values[f"{name}_change"] = values[name] - unsteered[name]

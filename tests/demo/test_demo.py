@@ -12,7 +12,7 @@ from rich.console import Console
 from dspa_nn.demo import SETS, SHOWN, run_demo
 from dspa_nn.demo.sets import find_set
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation import answer, margins, warmth
+from dspa_nn.evaluation import answer, margins, surprise, warmth
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 from tests import eval_zoo
 from tests.conftest import REPOSITORY
@@ -85,6 +85,10 @@ def test_figures_are_those_of_the_parts(own):
         max_new_tokens=6,
     )
     assert [entry["answers"]["unsteered"] for entry in own["answers"]] == said.texts
+    own_loss = surprise(
+        eval_zoo.dspa(), [eval_zoo.dspa().render(row.triple.prompt) for row in rows], said
+    )
+    assert unsteered["log_perplexity"]["values"] == pytest.approx(own_loss, abs=1e-5)
     style = [
         (1 if row.style == "warm" else -1) * warmth(text)
         for row, text in zip(rows, said.texts, strict=True)
