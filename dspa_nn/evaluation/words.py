@@ -24,7 +24,7 @@ def promoted_tokens(
     """Tokens whose logits each output latent raises most, by its decoder row alone.
 
     Example:
-        >>> found = promoted_tokens(dspa, [3, 7], most=5)
+        >>> found = promoted_tokens(dspa, [3, 7], most=5, words_only=False)
         >>> list(found), len(found[3])
         ([3, 7], 5)
 
