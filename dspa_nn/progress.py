@@ -80,6 +80,15 @@ def show_progress(
         yield advance
 
 
+def say(text: str, visible: bool | None = None) -> None:
+    """Print a line on standard error, where progress is shown; not where visible is False.
+
+    >>> say("counted", visible=False)
+    """
+    if visible is not False:
+        sys.stderr.write(f"{text}\n")
+
+
 @contextmanager
 def quiet_loaders() -> Generator[None]:
     """Keep transformers' bars and remarks of a model's loading out of sight; errors still come.

@@ -1,6 +1,9 @@
-"""What every test relies on: import order, shape checks by room, offline mode, data, skips."""
+"""What every test relies on: import order, shape checks, offline mode, a cache, data, skips."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 # Before anything else: nnsight 0.8.1 mounts `.save` on every object, and beartype cannot be
@@ -33,6 +36,23 @@ install_import_hook(list(CHECKED_ROOMS), "beartype.beartype")
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
+# Of the toolkit's cache the tests see what is large (the embedded model, the NDIF server), and have
+# the rest for themselves: what they fit is not kept among the user's counts.
+LARGE = ("hub", "wheel", "ndif-venv")
+
+
+def cache_of_tests() -> Path:
+    users = Path(os.environ.get("DSPA_CACHE") or Path.home() / ".cache" / "dspa_nn")
+    ours = Path(tempfile.mkdtemp(prefix="dspa-cache-"))
+    atexit.register(shutil.rmtree, ours, ignore_errors=True)
+    for name in LARGE:
+        (users / name).mkdir(parents=True, exist_ok=True)
+        (ours / name).symlink_to((users / name).resolve())
+    return ours
+
+
+os.environ["DSPA_CACHE"] = str(cache_of_tests())
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -47,6 +67,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_gpu)
         if item.get_closest_marker("ndif") and not ndif:
             item.add_marker(no_ndif)
+
+
+@pytest.fixture(autouse=True)
+def no_counts_of_other_tests() -> Iterator[None]:
+    """What one test fits is not found again by the next."""
+    yield
+    shutil.rmtree(Path(os.environ["DSPA_CACHE"]) / "counts", ignore_errors=True)
 
 
 @pytest.fixture

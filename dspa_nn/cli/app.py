@@ -40,6 +40,7 @@ COMMANDS = {
         "lm_eval",
         "Run lm-evaluation-harness with the model class `dspa`, a steered model.",
     ),
+    "counts": ("counts", "List the counts that `dspa fit` has kept, or remove them."),
     "payload": ("payload", "Print what a run on NDIF would send, part by part; nothing is sent."),
     "bench": (
         "bench",

@@ -29,9 +29,10 @@ def build(
     """
     pair = read_layers(layers)
     given = {"--model": model, "--input-sae": input_sae, "--output-sae": output_sae}
+    chosen: dict[str, Any] = {} if weights is None else {"weights": weights}
     if not any(given.values()) and layers is None:
         with quiet_loaders():
-            return DSPA.from_preset(preset, weights=weights)
+            return DSPA.from_preset(preset, **chosen)
     if weights is not None and model is not None:
         raise SteeringError(
             f"--weights {weights} came with --model, which has its own; leave one of them out"
@@ -45,7 +46,7 @@ def build(
     settings: dict[str, Any] = {"input_sae": input_sae, "output_sae": output_sae}
     with quiet_loaders():
         if model is None:
-            loaded = load_model(get_preset(preset), weights=weights)
+            loaded = load_model(get_preset(preset), **chosen)
         else:
             loaded = load_named(path_or_id(model))
         return DSPA(loaded, input_layer=pair[0], output_layer=pair[1], **settings)

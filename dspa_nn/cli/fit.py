@@ -56,6 +56,10 @@ def fit(
         typer.Option(help="Name a triple that the chat template refuses, or leave it out."),
     ] = "error",
     checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume from.")] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(help="Keep counts for a next equal fit, and use those of an earlier one."),
+    ] = True,
     shards: Annotated[int | None, typer.Option(help="Count one of so many parts.")] = None,
     shard: Annotated[int | None, typer.Option(help="Which part, from 0.")] = None,
 ) -> None:
@@ -72,9 +76,12 @@ def fit(
     check_fit(options)
     triples = load_triples(source, chat=chat, split=split, limit=limit)
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
-    with _resumable(checkpoint):
+    with _resumable(checkpoint, kept=cache and part is None):
         if part is None:
-            _save(dspa.fit(triples, checkpoint=checkpoint, refused=refused, **options), out)
+            _save(
+                dspa.fit(triples, checkpoint=checkpoint, refused=refused, cache=cache, **options),
+                out,
+            )
             return
         index, number = part
         kept = kept_date(out, checkpoint)
@@ -84,7 +91,7 @@ def fit(
 
 
 @contextmanager
-def _resumable(checkpoint: Path | None) -> Generator[None, None, None]:
+def _resumable(checkpoint: Path | None, kept: bool) -> Generator[None, None, None]:
     """Where Ctrl-C stops a run, say how to go on; whatever is on disk by then is whole."""
     try:
         yield
@@ -92,6 +99,8 @@ def _resumable(checkpoint: Path | None) -> Generator[None, None, None]:
         how = (
             f"what was counted is in {checkpoint}, and the same command goes on from there"
             if checkpoint
+            else "what was counted is kept, and the same command goes on from there"
+            if kept
             else "nothing was kept; with --checkpoint FOLDER the same command would go on from "
             "where it stopped"
         )

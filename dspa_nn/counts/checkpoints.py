@@ -4,13 +4,15 @@ One loop serves counts here and on NDIF. They differ in a `ChunkRunner`: here ch
 after another, there several are under way at a time and are collected as they come back.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import TokenisedTriple
-from dspa_nn.errors import CountsError
+from dspa_nn.errors import CountsError, FileError
+from dspa_nn.progress import warn
 from dspa_nn.provenance import unequal
 
 # Batches to a file of a checkpoint: what is done again after an interruption is at most this.
@@ -62,11 +64,15 @@ def count_chunks(
     provenance: Mapping[str, Any],
     checkpoint: Path | None,
     progress: Progress,
+    required: bool = True,
 ) -> ActivationCounts:
     """Run every chunk that is not stored, store it, and return the table of all of them.
 
     Without a checkpoint folder nothing is stored. Chunks that an earlier run with the same batch
     plan stored there are read instead of run again.
+
+    required: whether a checkpoint that cannot be read or written is an error; else its chunks are
+        counted again, or not stored, and a warning says so.
 
     Raises:
         CountsError: the checkpoint is that of another run.
@@ -74,7 +80,14 @@ def count_chunks(
     done: dict[int, ActivationCounts] = {}
     if checkpoint is not None:
         for number, chunk in enumerate(chunks):
-            counts = stored(chunk_folder(checkpoint, number), provenance, indices_of(chunk))
+            try:
+                counts = stored(chunk_folder(checkpoint, number), provenance, indices_of(chunk))
+            except (CountsError, FileError) as error:
+                if required:
+                    raise
+                warn(f"a part that was kept is counted again: {error}")
+                shutil.rmtree(chunk_folder(checkpoint, number), ignore_errors=True)
+                counts = None
             if counts is not None:
                 done[number] = counts
     progress(sum(len(batch) for number in done for batch in chunks[number]))
@@ -89,7 +102,13 @@ def count_chunks(
                 waiting.append(number)
                 continue
             if checkpoint is not None:
-                counts.save(chunk_folder(checkpoint, number))
+                try:
+                    counts.save(chunk_folder(checkpoint, number))
+                except FileError as error:
+                    if required:
+                        raise
+                    warn(f"the run goes on without keeping its parts: {error}")
+                    checkpoint = None
             done[number] = counts
     return ActivationCounts.concatenate(done[number] for number in range(len(chunks)))
 

@@ -17,7 +17,7 @@ from dspa_nn.counts.batches import BatchTensors
 from dspa_nn.counts.checkpoints import Chunk, Progress
 from dspa_nn.counts.passes import laid_out, table_of, to_rows
 from dspa_nn.counts.table import ActivationCounts
-from dspa_nn.errors import CountsError, NDIFError
+from dspa_nn.errors import CountsError, FileError, NDIFError
 from dspa_nn.files import write_atomically
 from dspa_nn.graph.count import Counter
 from dspa_nn.imports import late
@@ -39,7 +39,8 @@ POLL_EVERY = 0.5
 class RemoteRunner:
     """Runs chunks of batches as NDIF jobs (`checkpoints.ChunkRunner`).
 
-    checkpoint: the folder of the run, where the ids of jobs under way are noted, or None.
+    checkpoint: the folder of the run, where the ids of jobs under way are noted, or None;
+    required: whether it is an error when they cannot be.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class RemoteRunner:
         provenance: Mapping[str, Any],
         checkpoint: Path | None,
         progress: Progress,
+        required: bool = True,
     ) -> None:
         self.model, self.counter, self.chunks = model, counter, chunks
         self.provenance, self.checkpoint, self.progress = provenance, checkpoint, progress
+        self.required = required
         self.attempts = [0] * len(chunks)
         self.underway: dict[int, Any] = {}  # number of the chunk -> nnsight's backend of its job
         self.last_news: dict[int, float] = {}
@@ -113,8 +116,11 @@ class RemoteRunner:
             ids = {str(number): backend.job_id for number, backend in self.underway.items()}
             if next_one is not None:
                 ids[str(next_one)] = None
-            self.checkpoint.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.checkpoint / "jobs.json", json.dumps(ids))
+            try:
+                write_atomically(self.checkpoint / "jobs.json", json.dumps(ids))
+            except FileError:
+                if self.required:
+                    raise
 
     def _poll(self, number: int) -> dict[str, Any] | None:
         """The result of a job, or None while there is none."""

@@ -152,11 +152,15 @@ class CountRun:
         remote: bool = False,
         checkpoint: str | Path | None = None,
         progress: bool | None = None,
+        required: bool = True,
     ) -> ActivationCounts:
         """Count one shard of the batches; all shards together hold every triple once.
 
         >>> len(CountRun(dspa, triples).count()) == len(triples)
         True
+
+        required: whether what cannot be read or written of the checkpoint is an error; else the
+            run goes on without it, and warns.
         """
         batches = shard_of(self.batches, shard, shards)
         folder = None if checkpoint is None else as_path(checkpoint)
@@ -167,7 +171,7 @@ class CountRun:
         if folder is not None and shards > 1:
             folder = shard_folder(folder, shard, shards)  # chunks are numbered within a shard
         if batches:
-            counts = self._count_batches(batches, remote, folder, progress)
+            counts = self._count_batches(batches, remote, folder, progress, required)
         else:
             counts = ActivationCounts.from_rows(
                 [],
@@ -223,6 +227,7 @@ class CountRun:
         remote: bool,
         folder: Path | None,
         progress: bool | None,
+        required: bool,
     ) -> ActivationCounts:
         check_outside_blocks("count")
         model = self.dspa.model
@@ -243,10 +248,12 @@ class CountRun:
                     for group in (inputs, outputs)
                 )
                 counter = Counter(inputs, outputs, follow=True, architecture=architecture)
-                runner = RemoteRunner(model, counter, chunks, self.provenance, folder, advance)
+                runner = RemoteRunner(
+                    model, counter, chunks, self.provenance, folder, advance, required
+                )
             else:
                 require_weights(model, "count")
                 counter = Counter(inputs, outputs, architecture=architecture)
                 runner = LocalRunner(model, counter, chunks, self.provenance, advance)
             with evaluating(model):
-                return count_chunks(chunks, runner, self.provenance, folder, advance)
+                return count_chunks(chunks, runner, self.provenance, folder, advance, required)

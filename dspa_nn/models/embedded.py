@@ -73,9 +73,10 @@ def model_path(weights: Weights | None = None) -> str:
         return str(snapshot_dir())
     from filelock import FileLock
 
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    hub = cache_dir() / "hub"
+    hub.mkdir(parents=True, exist_ok=True)
     # Two processes at once (parallel tests, say) would unpack into each other's folder.
-    with FileLock(cache_dir() / "embedded.lock"):
+    with FileLock(hub / "embedded.lock"):
         if not (snapshot_dir() / "config.json").exists():
             _convert(_fetch_gguf())
     return str(snapshot_dir())

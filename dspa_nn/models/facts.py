@@ -196,6 +196,19 @@ def require_weights(model: Any, what: str) -> None:
     )
 
 
+def load_weights(model: Any, what: str) -> None:
+    """Load an nnsight model that is not yet loaded and is to be run here; others are left alone.
+
+    >>> load_weights(model, "count")
+
+    Raises:
+        SteeringError: as `require_weights`.
+    """
+    require_weights(model, what)
+    if hasattr(model, "dispatched") and not model.dispatched:
+        model.dispatch()
+
+
 def as_local(model: Any) -> Any:
     """Return the Hugging Face model behind `model`, loaded.
 
@@ -205,9 +218,7 @@ def as_local(model: Any) -> Any:
     Raises:
         SteeringError: the model has no weights here.
     """
-    require_weights(model, "attach")
-    if hasattr(model, "dispatched") and not model.dispatched:
-        model.dispatch()
+    load_weights(model, "attach")
     module = torch_module(model)
     if any(parameter.is_meta for parameter in module.parameters()):
         raise SteeringError(

@@ -157,7 +157,8 @@ class DSPA(ModelAndSAEs):
             options: the keywords of `ActivationCounts.fit` (percentile, k_diff, gate, sparsify,
                 max_entries, prompt_tokens, strict; docs/method.md 3), and those of `count` but for
                 shards, which are merged first. What is left out takes the preset's value, else the
-                default of `ActivationCounts.fit`.
+                default of `ActivationCounts.fit`. Counts are kept in a cache (`dspa counts` lists
+                it), where the next equal fit finds them, unless cache=False.
 
         Raises:
             MapError: options out of range, or a keyword that is none of these.

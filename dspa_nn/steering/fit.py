@@ -4,12 +4,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.counts import ActivationCounts, merge_shards
+from dspa_nn.checks import check_type
+from dspa_nn.counts import (
+    ActivationCounts,
+    CountRun,
+    count_or_recall,
+    kept_date,
+    merge_shards,
+)
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.graph.settings import FIT_SETTINGS
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, check_fit
-from dspa_nn.models import preset_of
-from dspa_nn.steering.options import COUNTING, check_keywords, fill
+from dspa_nn.models import load_weights, preset_of
+from dspa_nn.steering.options import COUNTING, PLANNED, check_keywords, fill
 
 
 def fit_triples(
@@ -29,11 +36,24 @@ def fit_triples(
             "count every shard with count(shards=, shard=), merge them and fit the result"
         )
     options = {name: value for name, value in options.items() if name not in ("shards", "shard")}
-    check_keywords("fit", options, (*FIT_OPTIONS, *COUNTING), MapError)
+    check_keywords("fit", options, (*FIT_OPTIONS, *COUNTING, "cache"), MapError)
+    cache = options.get("cache", True)
+    check_type("cache", cache, bool, MapError)
     counting = {name: value for name, value in options.items() if name in COUNTING}
     fitting = {name: value for name, value in options.items() if name in FIT_OPTIONS}
     check_fit(filled_in(dspa.defaults, fitting))  # before the model is run
-    return fit_counts(dspa.count(triples, **counting), dspa.defaults, fitting)
+    counts = _kept(dspa, triples, counting) if cache else dspa.count(triples, **counting)
+    return fit_counts(counts, dspa.defaults, fitting)
+
+
+def _kept(dspa: Any, triples: Iterable[Any], options: dict[str, Any]) -> ActivationCounts:
+    """The counts of a source, taken from the cache or counted and put there."""
+    remote = bool(options.pop("remote", False))
+    if not remote:
+        load_weights(dspa.model, "count")  # what is kept is known by its weights
+    planning = {name: options.pop(name) for name in PLANNED if name in options}
+    run = CountRun(dspa, triples, **planning, rendered_on=kept_date(options.get("checkpoint")))
+    return count_or_recall(run, remote=remote, **options)
 
 
 def fit_counts(

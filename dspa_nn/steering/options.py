@@ -100,7 +100,13 @@ class RunOptions(SteeringOptions, total=False):
 
 
 class FitKeywords(FitOptions, CountingOptions, total=False):
-    """Keywords of `DSPA.fit`: those of `ActivationCounts.fit` and of a counting pass."""
+    """Keywords of `DSPA.fit`: those of `ActivationCounts.fit` and of a counting pass, and `cache`.
+
+    Attributes:
+        cache: whether counts are kept for a next equal fit, and those of an earlier one used.
+    """
+
+    cache: bool
 
 
 CHOICES = ("only", "never", "planner")

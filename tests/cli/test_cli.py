@@ -286,7 +286,7 @@ def test_what_was_stopped_says_how_to_go_on(
 ) -> None:
     from dspa_nn.counts import ActivationCounts
 
-    fit = ("fit", source, "--out", tmp_path / "map")
+    fit = ("fit", source, "--out", tmp_path / "map", "--no-cache")
     assert dspa(*fit).exit_code == 0
     wanted = contents(tmp_path / "map")
     save = ActivationCounts.save
@@ -307,3 +307,38 @@ def test_what_was_stopped_says_how_to_go_on(
     assert not list(run.rglob("*.tmp"))
     assert dspa(*fit, "--checkpoint", run).exit_code == 0
     assert contents(tmp_path / "map") == wanted
+
+
+@pytest.mark.usefixtures("tiny_preset")
+def test_counts_are_kept_listed_and_cleared(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspa_nn.counts import ActivationCounts, counts_folder
+
+    fit = ("fit", source, "--out", tmp_path / "map")
+    save = ActivationCounts.save
+
+    def stop(counts: ActivationCounts, folder: Path) -> None:
+        save(counts, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ActivationCounts, "save", stop)
+        result = dspa(*fit)
+    assert result.exit_code == 130
+    sentence = "what was counted is kept, and the same command goes on from there\n"
+    assert result.stderr.endswith(f"dspa: stopped: {sentence}")
+    assert "not finished" in dspa("counts").output
+    first, again = dspa(*fit), dspa(*fit)
+    assert f"are kept in {counts_folder()}" in first.stderr
+    assert f"are read again from {counts_folder()}" in again.stderr
+    listed = dspa("counts", "list").output.splitlines()
+    assert listed[0].startswith(f"{counts_folder()}: 1 kept, ")
+    assert all(len(line) <= 80 for line in listed[1:])
+    key = listed[1].split()[0]
+    refused = dspa("counts", "clear", "zz")
+    assert refused.exit_code == 1
+    assert "no counts are kept under 'zz'" in refused.stderr
+    cleared = dspa("counts", "clear", key).output.splitlines()
+    assert cleared[0].startswith(f"removed {key}")
+    assert cleared[1].endswith(": 0 kept, 0.0 kB")
