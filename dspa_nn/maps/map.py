@@ -252,27 +252,28 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
         return ConditionalDifferenceMap(check_entries=verify, **keywords(arrays, about))
 
     def origin_in_words(self) -> str:
-        """What the map was fitted from, as its `repr` says it.
+        """Model and layers, as its `repr` says them.
 
-        >>> ConditionalDifferenceMap.from_dense([[0.5]], n_triples=250).origin_in_words()
-        'fitted from 250 triples'
+        >>> known = {"model_id": "gpt2", "input_layer": 3, "output_layer": 9}
+        >>> ConditionalDifferenceMap.from_dense([[0.5]], provenance=known).origin_in_words()
+        ' of gpt2, layers 3 -> 9'
         """
         known = self.provenance
-        of = f"{self.n_triples} triples" if self.n_triples is not None else "no known triples"
         layers = (known.get("input_layer"), known.get("output_layer"))
         model = f" of {known['model_id']}" if known.get("model_id") else ""
         where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
-        return f"fitted from {of}{model}{where}"
+        return f"{model}{where}"
 
     def __repr__(self) -> str:
         d_in, d_out = self.shape
         nnz = len(self.values)
+        of = f"{self.n_triples} triples" if self.n_triples is not None else "no known triples"
         budget = "" if self.max_entries is None else f", at most {self.max_entries:,} entries"
         return (
             f"ConditionalDifferenceMap: {d_in:,} x {d_out:,}, {len(self.rows):,} rows, "
             f"{nnz:,} entries ({100 * nnz / max(1, d_in * d_out):.3g} %) in "
             f"{len(self.columns_used()):,} columns\n"
-            f"  {self.origin_in_words()}\n"
+            f"  fitted from {of}{self.origin_in_words()}\n"
             f"  percentile {self.percentile}, gate {self.gate!r}, prompt tokens "
             f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
             f"(|value| >= {self.threshold:.3g}{budget})"

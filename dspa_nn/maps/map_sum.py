@@ -192,22 +192,20 @@ class MapSum(ConditionalDifferenceMap):
     def __repr__(self) -> str:
         d_in, d_out = self.shape
         lines = [
-            f"MapSum: {d_in:,} x {d_out:,}, {len(self.terms)} map{'s' * (len(self.terms) > 1)}, "
-            f"{len(self.columns_used()):,} columns, prompt tokens {self.prompt_tokens!r}"
+            f"MapSum of {len(self.terms)} map{'s' * (len(self.terms) > 1)}: {d_in:,} x {d_out:,}, "
+            f"{len(self.columns_used()):,} columns{self.origin_in_words()}"
         ]
         for coefficient, map in self.terms:
+            triples = "unknown" if map.n_triples is None else f"{map.n_triples:,}"
             rule = map.defaults.get("prompt_rule")
             lines.append(
-                f"  {coefficient:+g} x a map {map.origin_in_words()}, {len(map.values):,} entries, "
-                f"percentile {map.percentile}, gate {map.gate!r}"
-                + (f", prompt rule {rule!r}" if rule else "")
+                f"  {coefficient:+g} x {triples} triples, {len(map.values):,} entries, percentile "
+                f"{map.percentile}, gate {map.gate!r}" + (f", {rule!r}" if rule else "")
             )
         names = {name for _, map in self.terms for name in map.defaults}
         differing = sorted(names - set(self.defaults) - set(VOTING_SETTINGS))
         if differing:
-            lines.append(
-                f"  settings on which they differ, left to the run: {', '.join(differing)}"
-            )
+            lines.append(f"  they differ in {', '.join(differing)}: left to the run")
         return "\n".join(lines)
 
 

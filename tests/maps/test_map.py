@@ -259,7 +259,7 @@ def test_the_difference_of_two_maps() -> None:
     assert torch.equal(difference.tau, one.tau)
     assert difference.gate_mean is None
     assert len((one - one).values) == 0
-    assert "-1 x a map fitted from no known triples of tiny" in repr(difference)
+    assert "-1 x unknown triples, 12 entries" in repr(difference)
 
 
 def test_saved_maps_are_loaded_whole(tmp_path: Path) -> None:

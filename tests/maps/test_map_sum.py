@@ -133,11 +133,12 @@ def test_what_a_sum_knows(three: list[Any]) -> None:
     assert (knows + b).provenance["weights"] == "float32:aa"
     assert "data_sha256" not in (knows + b).provenance
     lines = repr(a - 0.5 * c).splitlines()
-    assert lines[0].startswith("MapSum: 7 x 9, 2 maps, ")
-    assert lines[1].startswith("  +1 x a map fitted from 8 triples of tiny, layers 1 -> 3, ")
-    assert lines[2].endswith("percentile 0, gate 'active', prompt rule 'density'")
-    assert lines[2].startswith("  -0.5 x a map")
-    assert lines[3] == "  settings on which they differ, left to the run: alpha, mode"
+    assert lines[0].startswith("MapSum of 2 maps: 7 x 9, ")
+    assert lines[0].endswith(" columns of tiny, layers 1 -> 3")
+    assert lines[1].startswith("  +1 x 8 triples, ")
+    assert lines[2].startswith("  -0.5 x 8 triples, ")
+    assert lines[2].endswith(" entries, percentile 0, gate 'active', 'density'")
+    assert lines[3] == "  they differ in alpha, mode: left to the run"
 
 
 def test_files_of_a_sum(tmp_path: Path, three: list[Any]) -> None:

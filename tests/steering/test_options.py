@@ -16,7 +16,7 @@ LISTS = {
     "apply": (options.SteeringOptions, (*settings.APPLY_SETTINGS, *options.CHOICES)),
     "fit": (
         options.FitKeywords,
-        (*settings.FIT_SETTINGS, "strict", *options.CountingOptions.__annotations__),
+        (*settings.FIT_SETTINGS, "strict", *options.CountingOptions.__annotations__, "cache"),
     ),
 }
 
@@ -77,7 +77,7 @@ MISSPELT = (
     (MapError, "fit", lambda lab: lab.dspa.fit(lab.triples, percentle=50),
      "fit takes no percentle (did you mean 'percentile'?); it takes percentile, k_diff, gate, "
      "sparsify, max_entries, prompt_tokens, strict, remote, token_budget, overlong, refused, "
-     "checkpoint, progress"),
+     "checkpoint, progress, cache"),
     (CountsError, "count", lambda lab: lab.dspa.count(lab.triples, shrad=1),
      "count takes no shrad (did you mean 'shard'?); it takes remote, token_budget, overlong, "
      "refused, checkpoint, progress, shards, shard"),
