@@ -13,7 +13,7 @@ from dspa_nn.graph.portable import as_portable
 from dspa_nn.imports import late
 from dspa_nn.progress import warn, warnings_held
 from dspa_nn.prompts import warn_of_markup
-from dspa_nn.steering.conversation.answering import Way, stopped_by
+from dspa_nn.steering.conversation.answering import Way
 from dspa_nn.steering.conversation.files import Saved, read, write
 from dspa_nn.steering.conversation.keywords import Asked
 from dspa_nn.steering.conversation.turns import Answer, Turns
@@ -162,18 +162,12 @@ class Conversation:
             self._dspa.facts.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
         stop = threading.Event()
-        mine = list(asked.generation.get("stopping_criteria") or [])
-        criteria = [*mine, stopped_by(stop.is_set)]
 
         def answer() -> tuple[Answer, list[str]]:
             try:
                 with warnings_held() as texts:
-                    made = self._turns.answer(
-                        (*self._messages, message),
-                        asked,
-                        streamer=streamer,
-                        stopping_criteria=late("transformers").StoppingCriteriaList(criteria),
-                    )
+                    said = (*self._messages, message)
+                    made = self._turns.answer(said, asked, streamer, stop.is_set)
                 return made, texts
             finally:
                 streamer.text_queue.put(streamer.stop_signal)
@@ -182,8 +176,9 @@ class Conversation:
             running = other.submit(answer)
             try:
                 yield from streamer
-            finally:
+            except BaseException:
                 stop.set()
+                raise
             made, texts = running.result()
             for text in texts:
                 warn(text)

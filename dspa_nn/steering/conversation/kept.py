@@ -6,7 +6,7 @@ cache goes back to them. The next turn's prompt holds the answer as text, and ru
 """
 
 import inspect
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Int, Int64
@@ -43,6 +43,13 @@ def _rope_types(parameters: Any) -> set[str]:
         return set()
     known = cast(dict[str, Any], parameters)
     return {str(known.get("rope_type"))}.union(*map(_rope_types, known.values()))
+
+
+class Mark(NamedTuple):
+    """Where a `KeptPrompt` was: its tokens, and the keys and values of its sliding windows."""
+
+    tokens: int
+    windows: list[dict[str, Any] | None]
 
 
 class KeptPrompt:
@@ -99,6 +106,15 @@ class KeptPrompt:
         self._windows = self._states_of_windows()
         return True
 
+    def mark(self) -> Mark:
+        """Where this is now, for `back_to`."""
+        return Mark(self.tokens, self._windows)
+
+    def back_to(self, mark: Mark) -> None:
+        """Go back to where this was, also where windows have moved on since then."""
+        self.ids, self._windows = self.ids[: mark.tokens], mark.windows
+        self.rewind(mark.tokens)
+
     def read(self, model: Any, path: str, encoder: Encoder, ids: Int64[Tensor, " tokens"]) -> None:
         """Run the model, unsteered, on the tokens that come after those that are kept.
 
@@ -107,7 +123,7 @@ class KeptPrompt:
             path: of its input block. encoder: the input SAE's.
             ids: the kept tokens and those after them.
         """
-        first = self.tokens
+        first, before = self.tokens, self.mark()
         if first == len(ids):
             return
         seen: list[Tensor] = []
@@ -130,7 +146,7 @@ class KeptPrompt:
                 )
             token, latent = active_pairs(encoder, seen[0][0])
         except BaseException:
-            self.rewind(first)
+            self.back_to(before)
             raise
         finally:
             hook.remove()

@@ -1,6 +1,6 @@
 """One turn of a conversation: what of it is run, and from which cache."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxtyping import Int64
@@ -10,10 +10,11 @@ from dspa_nn.errors import SteeringError, TripleError
 from dspa_nn.graph.calls import attached, check_compiled, check_outside_blocks, setting_of
 from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.record import Earlier
+from dspa_nn.imports import late
 from dspa_nn.models import as_local, evaluating, for_ndif, read_facts
 from dspa_nn.progress import warn
 from dspa_nn.prompts import TRUNCATED, Fitted, Rendered, as_written, render_to_fit
-from dspa_nn.steering.conversation.answering import Task, Way, answered
+from dspa_nn.steering.conversation.answering import Task, Way, answered, stopped_by
 from dspa_nn.steering.conversation.kept import KeptPrompt, why_not_kept
 from dspa_nn.steering.conversation.keywords import Asked, seeded
 from dspa_nn.steering.log import EditLog
@@ -30,6 +31,10 @@ class Answer(NamedTuple):
     text: str
     ids: Int64[Tensor, " new"]
     edits: EditLog
+
+
+class StoppedError(Exception):
+    """A turn was stopped before its end, by whoever read its stream."""
 
 
 class Turns:
@@ -52,13 +57,21 @@ class Turns:
         self._stamp: object = None
         self._told: set[str] = set()
 
-    def answer(self, messages: Sequence[Message], asked: Asked, **more: Any) -> Answer:
+    def answer(
+        self,
+        messages: Sequence[Message],
+        asked: Asked,
+        streamer: object = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Answer:
         """Answer a conversation that ends in a message of the user's.
 
-        more: keywords of `generate` that are none of the user's, as a streamer.
+        streamer: of transformers' kind, or None. stop: asked after every token; where it says True
+        the turn ends without an answer.
 
         Raises:
             SteeringError: what cannot be run here, or does not fit the context.
+            StoppedError: `stop` said so.
         """
         check_outside_blocks("say")
         dspa = self._dspa
@@ -77,7 +90,13 @@ class Turns:
                 "it; leave the context of attach before say"
             )
         check_compiled(model, dspa.paths)
-        generation = {**asked.generation, **more}
+        generation = dict(asked.generation)
+        if streamer is not None:
+            generation["streamer"] = streamer
+        if stop is not None:
+            given: list[Any] = list(generation.get("stopping_criteria") or [])
+            criteria = late("transformers").StoppingCriteriaList([*given, stopped_by(stop)])
+            generation["stopping_criteria"] = criteria
         prompt = self._fitted(model, messages, generation)
         if generation.get("stop_strings") is not None:
             generation["tokenizer"] = facts.tokenizer
@@ -89,25 +108,29 @@ class Turns:
             if kept is None:
                 ids, log = answered(dspa, model, facts, task, self.way)
             else:
-                ids, log = self._from_cache(kept, model, facts, task)
+                ids, log = self._from_cache(kept, model, facts, task, stop)
+        if stop is not None and stop():
+            raise StoppedError
         return Answer(facts.tokenizer.decode(ids, skip_special_tokens=True), ids, log)
 
     def _from_cache(
-        self, kept: KeptPrompt, model: Any, facts: Any, task: Task
+        self, kept: KeptPrompt, model: Any, facts: Any, task: Task, stop: Callable[[], bool] | None
     ) -> tuple[Int64[Tensor, " new"], EditLog]:
         """Read what is new of a prompt but for its last token, and generate from there."""
-        dspa, ids = self._dspa, task.prompt.prompt_ids
-        plain = ids[:-1]
+        dspa, plain, before = self._dspa, task.prompt.prompt_ids[:-1], kept.mark()
+        done = False
         try:
             dspa.place_saes()
             kept.read(model, dspa.paths[0], dspa.encoders[0], plain)
             counted = task.prompt.counted(as_portable(task.map).prompt_tokens)[:-1]
             earlier = Earlier(len(plain), kept.counts(counted, dspa.encoders[0].width))
             task = task._replace(cache=kept.cache, earlier=earlier)
-            return answered(dspa, model, facts, task, self.way)
+            made = answered(dspa, model, facts, task, self.way)
+            done = stop is None or not stop()
+            return made
         finally:
             # Keys and values of the answer are steered ones, and so are the last prompt token's.
-            kept.rewind(min(len(plain), kept.tokens))
+            kept.back_to(kept.mark() if done else before)
             self.kept = kept
 
     def _ready(
