@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 
 # Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
 PAGES = (
-    "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/api/costs.md",
+    "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
+    "docs/api/costs.md",
     *(f"docs/howto/{name}.md" for name in ("batches", "chat", "conversations", "files", "hooks",
                                            "shards", "sums", "trace", "triples")),
 )  # fmt: skip

@@ -97,7 +97,7 @@ def _png(lines: Sequence[Line]) -> bytes:
 
     figures: Any = untyped("matplotlib.figure")
     names = list(dict.fromkeys(line.name for line in lines))
-    figure = figures.Figure(figsize=(8, 0.9 + 0.55 * len(names)), layout="constrained")
+    figure = figures.Figure(figsize=(8, 1.1 + 0.55 * len(names)), layout="constrained")
     axis = figure.subplots()
     looks = {"chosen": (_BLUE, "o", -0.16), "rejected": (_ORANGE, "D", 0.16)}
     for line in lines:
@@ -114,7 +114,11 @@ def _png(lines: Sequence[Line]) -> bytes:
     axis.axvline(0, color=_GREY, linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlabel("change of log p, nats per token (mean and 95 % interval)", color=_GREY)
+    axis.set_xlabel(
+        "change of log p, nats per token (mean and 95 % interval)\n"
+        "wanted: chosen to the right of 0, rejected to the left",
+        color=_GREY,
+    )
     axis.tick_params(colors=_GREY, labelcolor=_GREY)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color=_GREY, alpha=0.3)

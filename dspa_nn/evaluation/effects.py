@@ -41,8 +41,9 @@ class Effect:
         """Which part moved the margin, as a clause; what an interval does not tell from 0 is still.
 
         Example:
-            >>> print(effect([0.5, 0.5], [-0.5, -0.5]).moved())
-            the margin rose because the chosen text became more likely and the rejected one less
+            >>> print(effect([0.1, 0.1], [-0.3, -0.3]).moved())
+            the margin rose because the rejected text became less likely (75 % of it) and the chosen
+            one more
         """
         rises, sinks = self.margin.above_zero, self.margin.below_zero
         up, down = ("more", "less") if not sinks else ("less", "more")
@@ -53,7 +54,12 @@ class Effect:
             return f"the margin did not change ({_both(self.chosen, self.rejected)})"
         start = "the margin rose" if rises else "the margin fell"
         if chosen > 0 and rejected > 0:
-            return f"{start} because the chosen text became {up} likely and the rejected one {down}"
+            parts = [f"the chosen text became {up} likely", f"the rejected one {down}"]
+            share = abs(self.chosen.mean / self.margin.mean)
+            if share < 0.5:
+                parts = [f"the rejected text became {down} likely", f"the chosen one {up}"]
+            largest = f"{max(share, 1 - share):.0%}".replace("%", " %")
+            return f"{start} because {parts[0]} ({largest} of it) and {parts[1]}"
         if chosen > 0:
             rest = f"became {up} likely too, by less" if rejected else "did not change"
             return f"{start} because the chosen text became {up} likely; the rejected one {rest}"

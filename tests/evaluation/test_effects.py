@@ -27,7 +27,10 @@ def test_the_parts_are_those_of_the_triples_and_drawn_together():
                     "change"),
         (0.3, 0.0, "rose because the chosen text became more likely; the rejected one did not "
                    "change"),
-        (0.3, -0.3, "rose because the chosen text became more likely and the rejected one less"),
+        (0.3, -0.1, "rose because the chosen text became more likely (75 % of it) and the rejected "
+                    "one less"),
+        (0.1, -0.3, "rose because the rejected text became less likely (75 % of it) and the chosen "
+                    "one more"),
         (-0.1, -0.3, "rose because the rejected text became less likely; the chosen one became "
                      "less likely too, by less"),
         (0.3, 0.1, "rose because the chosen text became more likely; the rejected one became "
@@ -36,7 +39,10 @@ def test_the_parts_are_those_of_the_triples_and_drawn_together():
                     "change"),
         (0.0, 0.3, "fell because the rejected text became more likely; the chosen one did not "
                    "change"),
-        (-0.3, 0.3, "fell because the chosen text became less likely and the rejected one more"),
+        (-0.3, 0.1, "fell because the chosen text became less likely (75 % of it) and the rejected "
+                    "one more"),
+        (-0.1, 0.3, "fell because the rejected text became more likely (75 % of it) and the chosen "
+                    "one less"),
         (0.1, 0.3, "fell because the rejected text became more likely; the chosen one became "
                    "more likely too, by less"),
         (-0.3, -0.1, "fell because the chosen text became less likely; the rejected one became "
