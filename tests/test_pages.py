@@ -37,15 +37,16 @@ def scene(embedded: str) -> dict[str, Any]:
     dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
     triples = dn.load_triples(REPOSITORY / "dspa_nn/assets/demo_triples.jsonl", limit=6)
     counts = dspa.count(triples, progress=False)
-    late = copy.copy(dspa)
-    late.output_layer = 26  # the SAE is of another layer, but it is as wide
+    early_map = counts.fit(percentile=50)
+    late, late_map = copy.copy(dspa), copy.copy(early_map)
+    late.output_layer, late_map.provenance = 26, {}  # the SAE is of layer 24, and as wide
     return {
         "dn": dn,
         "dspa": dspa,
         "early": dspa,
         "late": late,
-        "early_map": counts.fit(percentile=50),
-        "late_map": dn.ConditionalDifferenceMap.from_dense(counts.fit(percentile=50).to_dense()),
+        "early_map": early_map,
+        "late_map": late_map,
         "triples": triples,
         "counts": counts,
         "map": counts.fit(percentile=50),

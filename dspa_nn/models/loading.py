@@ -58,7 +58,7 @@ def model_of(
 ) -> Any:
     """The model that a preset is to be used with: one that was given, else its own.
 
-    >>> model_of(get_preset("gemma-2-9b"), model) is model
+    >>> model_of(EMBEDDED, model) is model
     True
 
     Raises:

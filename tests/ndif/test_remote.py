@@ -72,6 +72,29 @@ def test_remote_generation_equals_local(
     assert str(edits) == str(own_edits)
 
 
+def test_a_sum_of_maps_steers_there_as_it_does_here(remote: Any, local: Any, map: Any) -> None:
+    # Two halves of a map, one of them with thresholds and a rule of its own.
+    other = dn.ConditionalDifferenceMap.from_dense(
+        map.to_dense().flip(0), prompt_tokens="all", provenance=map.provenance,
+        tau=torch.full((map.shape[0],), 0.1), defaults={"prompt_rule": "gated"},
+    )  # fmt: skip
+    total = map.restrict(columns=range(256)) - 0.5 * other.restrict(columns=range(200, 400))
+    rendered = prompts(local, *QUESTIONS)
+    ids, edits = generated(remote, total, "both", rendered, True)
+    own_ids, own_edits = generated(local, total, "both", rendered, False)
+    assert torch.equal(ids, own_ids)
+    assert edits.total > 0
+    assert list(edits) == list(own_edits)
+    assert str(edits) == str(own_edits)
+    assert [plan.contributions for plan in edits.plans] == [
+        plan.contributions for plan in own_edits.plans
+    ]
+    assert remote.payload(total).parts[2].name == f"decoder, {len(total.columns_used())} rows"
+    plan = remote.plan(total, rendered[0], remote=True, mode="both", **OPTIONS)
+    wanted = local.plan(total, rendered[0], mode="both", **OPTIONS)
+    assert plan.contributions == wanted.contributions
+
+
 def test_remote_logits_equal_local_ones(remote: Any, local: Any, map: Any) -> None:
     ids = prompts(local, QUESTIONS[0])[0].prompt_ids.unsqueeze(0)
     found = []
@@ -196,6 +219,33 @@ def test_a_remote_fit_is_byte_identical_and_resumes(
         assert names == sorted(path.name for path in other.iterdir())
         for name in names:
             assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_counts_of_a_remote_fit_are_kept(
+    remote: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dspa_nn.counts import kept_counts
+    from dspa_nn.counts import remote as remote_counting
+
+    submitted = []
+    submit = remote_counting.submit
+
+    def watched(*arguments: Any) -> Any:
+        submitted.append(arguments)
+        return submit(*arguments)
+
+    monkeypatch.setattr(remote_counting, "submit", watched)
+    run: dict[str, Any] = {"token_budget": 90, "remote": True}
+    first = remote.fit(triples()[:4], percentile=50, **run)
+    assert submitted
+    again = len(submitted)
+    second = remote.fit(triples()[:4], percentile=50, **run)
+    assert len(submitted) == again
+    assert torch.equal(first.to_dense(), second.to_dense())
+    [entry] = kept_counts()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"counts of 4 triples are read again from {entry.folder} ({entry.size})"
+    )
 
 
 def test_a_job_is_collected_by_another_process(remote: Any, map: Any, here: Path) -> None:
