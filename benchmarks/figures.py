@@ -95,26 +95,36 @@ def intervals(
 
 
 def margins() -> Any:
-    """Change of the margin under the map and its controls, by kind of prompt."""
-    rows = tables("results")[0]
-    figure, axes = panels(3, (8, 3), sharex=True, sharey=True)
-    names = [row["condition"] for row in rows]
-    colours = [BLUE, ORANGE] + [GREY] * (len(rows) - 2)
-    for axis, kind, title in zip(
-        axes, ("all", "factual", "personal"),
-        ("all prompts", "factual prompts", "personal prompts"), strict=True,
-    ):  # fmt: skip
-        intervals(axis, names, [row[kind] for row in rows], colours)
+    """Change of log p of chosen and of rejected texts under the map and its controls, by kind."""
+    kinds = ("all", "factual", "personal")
+    figure, axes = panels(3, (8, 3.6), sharex=True, sharey=True)
+    for axis, kind, rows in zip(axes, kinds, tables("results")[:3], strict=True):
+        names = [row[f"condition, {kind} prompts"] for row in rows]
+        for part, colour, marker, shift in (
+            ("chosen", BLUE, "o", -0.16), ("rejected", ORANGE, "D", 0.16)
+        ):  # fmt: skip
+            for line, row in enumerate(rows):
+                mean, *interval = numbers(row[part])
+                heights = [line + shift] * 2
+                axis.plot(interval, heights, color=colour, solid_capstyle="round")
+                label = f"{part} text" if axis is axes[0] and not line else None
+                axis.plot([mean], heights[:1], marker, color=colour, markersize=6, label=label)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x")
+        axis.spines["left"].set_visible(False)
         axis.axvline(0, color=GREY, linewidth=1)
-        axis.set_title(title, fontsize=11)
-    axes[1].set_xlabel("change of the margin, nats per token (95 % interval)")
+        axis.set_title(f"{kind} prompts", fontsize=11)
+    axes[1].set_xlabel("change of log p, nats per token (95 % interval)")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
 def layers() -> Any:
     """Change of the margin against divergence, for every pair of layers that was tried."""
     figure, (axis,) = panels(1, (6.5, 3.4))
-    rows = tables("results")[3]
+    rows = tables("results")[6]
     for row in rows:
         mean, low, high = numbers(row["change of the margin"])
         pair, across = row["input / output layer"], value(row["KL per token"])

@@ -60,7 +60,7 @@ def of_set(
             for other in others
         },
         "verdicts": [vars(verdict) for verdict in verdicts],
-        "examples": picked(map.values),
+        "examples": picked(map.values["change"]),
         "edited_latents": edits_by_kind(map, rows),
         "tokens": token_changes(map, rows),
         "answers": answers(outcomes, rows),

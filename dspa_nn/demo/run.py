@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from dspa_nn.demo import forest, report, show, tables
-from dspa_nn.demo.examples import examples
+from dspa_nn.demo import examples, forest, report, show, tables
 from dspa_nn.demo.measure import Outcome, measure
 from dspa_nn.demo.sets import SHOWN, DemoSet, find_set
 from dspa_nn.demo.setup import matched_controls, tuned_and_paper
@@ -171,7 +170,8 @@ def print_set(
     """Examples, tables, the plot and the verdicts of one set."""
     score, rows, outcomes = done.shown.score, done.rows, done.outcomes
     unsteered, map, *others = outcomes
-    examples(console, rows, unsteered, map)
+    examples.texts(console, rows, map)
+    examples.answers(console, rows, unsteered, map, score)
     tables.latents(console, map, report.edits_by_kind(map, rows), words, _LATENTS)
     tables.margins(console, outcomes, rows, seed)
     tables.strength(console, outcomes, rows, seed)

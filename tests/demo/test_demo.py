@@ -123,7 +123,7 @@ def test_what_is_printed_fits_80_columns_and_names_every_condition(demo, own):
         assert name in text
     assert "…" not in text
     for heading in (
-        "Three examples", "Effect on the margin", "Effect on the answers",
+        "Three pairs of texts", "Three answers", "Effect on the margin", "Effect on the answers",
         "The map less the others",
         "Map and controls at a glance", "What this says",
     ):  # fmt: skip

@@ -115,8 +115,8 @@ def test_latents_stand_with_their_words(rows):
 
 
 def test_best_median_and_worst_are_by_the_change_of_the_margin():
-    assert picked({"change": np.array([3.0, 1.0, 2.0])}) == {"best": 0, "median": 2, "worst": 1}
-    assert picked({"change": np.array([3.0])}) == {"best": 0, "median": 0, "worst": 0}
+    assert picked(np.array([3.0, 1.0, 2.0])) == {"best": 0, "median": 2, "worst": 1}
+    assert picked(np.array([3.0])) == {"best": 0, "median": 0, "worst": 0}
 
 
 def test_words_that_differ_are_highlighted():
