@@ -25,7 +25,7 @@ class Scene:
     def __init__(self, batch: int, fit: int = 60, map: str | None = None) -> None:
         self.dspa = dn.DSPA.from_preset(PRESET)
         self.tokenizer = self.dspa.facts.tokenizer
-        rows = read_demo_rows()
+        rows = read_demo_rows("register")
         self.map = (
             self.dspa.fit([row.triple for row in take_demo_rows(rows, "fit", fit)], progress=False)
             if map is None

@@ -40,7 +40,7 @@ class Noted:
 
 def history(scene: Scene, tokens: int) -> list[dict[str, str]]:
     """Six turns of text; with a seventh of `LAST_ANSWER` tokens they are about `tokens` long."""
-    rows = take_demo_rows(read_demo_rows(), "test", None)
+    rows = take_demo_rows(read_demo_rows("register"), "test", None)
     answers = [row.triple.chosen for row in rows]
     each = max(1, (tokens - LAST_ANSWER - 40) // 6)
     messages: list[dict[str, str]] = []

@@ -51,7 +51,7 @@ class Both:
     def __init__(self, prompts: int) -> None:
         self.here = dn.DSPA.from_preset(PRESET)
         self.there = dn.DSPA.from_preset(PRESET, model=remote())
-        rows = read_demo_rows()
+        rows = read_demo_rows("register")
         self.triples = [row.triple for row in take_demo_rows(rows, "fit", 64)]
         held_out = [row.triple.prompt for row in take_demo_rows(rows, "test", prompts)]
         self.prompts = [self.here.render(prompt) for prompt in held_out]
@@ -265,7 +265,8 @@ def watched(runner, number):
     submit(runner, number)
 remote_counting.RemoteRunner.submit = watched
 dspa = dn.DSPA.from_preset(benchmark.PRESET, model=benchmark.remote())
-triples = [row.triple for row in take_demo_rows(read_demo_rows(), "fit", benchmark.KILLED)]
+rows = take_demo_rows(read_demo_rows("register"), "fit", benchmark.KILLED)
+triples = [row.triple for row in rows]
 counts = dspa.count(
     triples, remote=True, token_budget=benchmark.BUDGET, checkpoint=sys.argv[1], progress=False
 )

@@ -76,16 +76,23 @@ def fault(warm: str, formal: str) -> str:
     if warm == formal:
         return "both answers the same"
     for text in (warm, formal):
-        if REFUSAL.search(text.lower()):
-            return "refusal"
-        words = re.findall(r"[a-z']+", text.lower())
-        runs = Counter(zip(words, words[1:], words[2:], strict=False))
-        stuck = any(len(list(run)) > 2 for _, run in itertools.groupby(words))
-        if stuck or max(runs.values(), default=0) > 3 or len(set(words)) < DISTINCT * len(words):
-            return "looping"
+        if reason := text_fault(text):
+            return reason
     high, low = warmth(warm), warmth(formal)
     if high < WARM_FLOOR or low > FORMAL_CEILING or high - low < GAP:
         return "off style"
+    return ""
+
+
+def text_fault(text: str) -> str:
+    """Return why one answer is not good enough, whatever its style, or an empty string."""
+    if REFUSAL.search(text.lower()):
+        return "refusal"
+    words = re.findall(r"[a-z']+", text.lower())
+    runs = Counter(zip(words, words[1:], words[2:], strict=False))
+    stuck = any(len(list(run)) > 2 for _, run in itertools.groupby(words))
+    if stuck or max(runs.values(), default=0) > 3 or len(set(words)) < DISTINCT * len(words):
+        return "looping"
     return ""
 
 

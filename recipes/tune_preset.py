@@ -236,7 +236,7 @@ def main() -> None:
     for folders in options.pair or [None]:
         dspa = pair_of(folders)
         print(dspa, flush=True)
-        scored = tune(dspa, read_demo_rows(), options)
+        scored = tune(dspa, read_demo_rows("register"), options)
         results.append({"saes": folders, "dspa": dspa.provenance(), "settings": scored})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(results, indent=1))

@@ -73,7 +73,7 @@ def count(options: argparse.Namespace) -> None:
     triple_of = numbered(options.source, options.longest, tokens)
     split_of = {row: split for split in ("fit", "dev", "test") for row in ultrafeedback_rows(split)}
     rows = [row for row in split_of if row in triple_of]
-    demo = read_demo_rows()
+    demo = read_demo_rows("register")
     tables = {
         "demo": ([row.triple for row in demo], [row.split for row in demo]),
         "ultrafeedback": (

@@ -5,11 +5,12 @@ A new set is one `DemoSet` in `SETS`; `dspa demo --set NAME` then shows it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation import warmth
+from dspa_nn.evaluation import gladness, warmth
 from dspa_nn.maps import FitOptions
 from dspa_nn.steering import SteeringOptions
 from dspa_nn.triples import DemoRow, read_demo_rows
@@ -50,7 +51,7 @@ class DemoSet:
     about: str
     score: TextScore
     signs: Mapping[str, Literal[1, -1]]
-    read: Callable[[], Sequence[DemoRow]] = read_demo_rows
+    read: Callable[[], Sequence[DemoRow]]
     fit: FitOptions = field(default_factory=FitOptions)
     steering: SteeringOptions = field(default_factory=SteeringOptions)
 
@@ -58,7 +59,7 @@ class DemoSet:
         """The score of an answer to a row's prompt; higher is what is preferred there.
 
         Example:
-            >>> row = read_demo_rows()[1]
+            >>> row = read_demo_rows("register")[1]
             >>> row.style, SETS["register"].signed(row, "Oh, how lovely!") < 0
             ('formal', True)
         """
@@ -68,6 +69,21 @@ class DemoSet:
 SETS: dict[str, DemoSet] = {
     made.name: made
     for made in (
+        DemoSet(
+            name="news",
+            about="Good news should be met with joy, bad news with sympathy.",
+            score=TextScore(
+                name="mood",
+                about="Mood: +1 where an answer is glad, -1 where it is sorry, 0 where it is "
+                "neither, with the sign turned where sympathy is preferred.",
+                unit="on a scale from -1 to 1",
+                digits=2,
+                measure=gladness,
+            ),
+            signs={"glad": 1, "sorry": -1},
+            read=partial(read_demo_rows, "news"),
+            steering={"k_diff": 32},
+        ),
         DemoSet(
             name="register",
             about="Personal messages should be answered warmly, factual questions formally.",
@@ -80,11 +96,12 @@ SETS: dict[str, DemoSet] = {
                 measure=warmth,
             ),
             signs={"warm": 1, "formal": -1},
+            read=partial(read_demo_rows, "register"),
         ),
     )
 }
 # What `dspa demo` shows where it is not told.
-SHOWN: tuple[str, ...] = ("register",)
+SHOWN: tuple[str, ...] = ("news",)
 
 
 def find_set(name: str) -> DemoSet:

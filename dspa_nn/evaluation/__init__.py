@@ -28,7 +28,7 @@ from dspa_nn.evaluation.ranking import (
 )
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.evaluation.strength import Match, calibrate, calibrate_norm
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation.style import gladness, warmth
 from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
 from dspa_nn.evaluation.tokens import BOLD, COLOURED, TokenChanges
 from dspa_nn.evaluation.words import promoted_tokens
@@ -58,6 +58,7 @@ __all__ = [
     "effect",
     "encode",
     "force",
+    "gladness",
     "global_accuracy",
     "global_difference",
     "longer_wins",

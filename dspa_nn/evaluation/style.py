@@ -1,8 +1,8 @@
-"""One style axis, warm and friendly against formal and professional, as a count of words.
+"""Two style axes as counts of words: warm against formal, and glad against sorry.
 
-The score is lexical on purpose: it is deterministic, anyone can recompute it by hand, and it knows
-nothing of the model or of the latents that are steered. It is docs/method.md 10's friendly against
-professional axis; the word lists are our own.
+The scores are lexical on purpose: they are deterministic, anyone can recompute them by hand, and
+they know nothing of the model or of the latents that are steered. `warmth` is docs/method.md 10's
+friendly against professional axis; the word lists are our own.
 """
 
 import re
@@ -51,6 +51,24 @@ FORMAL = frozenset(
 )
 # Nouns made of verbs and adjectives ("examination", "achievement", "salinity").
 NOMINAL = re.compile(r"[a-z]{4,}(?:tions?|sions?|ments?|ity|ities|ances?|ences?)")
+# Joy and praise on one side, sympathy and what it speaks of on the other.
+GLAD = frozenset(
+    """
+    achievement amazing awesome beautiful best blessed brilliant celebrate celebrated celebrating
+    celebration congrats congratulate congratulations delight delighted delightful enjoy excellent
+    excited exciting fantastic glad great happiness happy hooray impressive incredible joy joyful
+    lovely lucky perfect pleased pleasure proud success successful thrilled thrilling
+    well-deserved wonderful
+    """.split()
+)
+SORRY = frozenset(
+    """
+    alone awful challenging comfort condolences devastated devastating difficult disappointed
+    disappointing disappointment disappointments distressing frustrated frustrating grief grieving
+    hard heartbreaking heartbroken hurt hurts loss pain painful regret sad sadness sorrow sorry
+    suffering terrible tough tragic unfortunate unfortunately upset upsetting worried worrying
+    """.split()
+)
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 
 
@@ -76,6 +94,22 @@ def warmth(text: str) -> float:
     if not words:
         return 0.0
     return (len(re.findall(r"!+", plain)) + sum(map(_mark, words))) / len(words)
+
+
+def gladness(text: str) -> float:
+    """Return 1 where `text` is glad, -1 where it is sorry, and 0 where it is neither or both.
+
+    Example:
+        >>> gladness("Congratulations! You must be so proud.")
+        1.0
+        >>> gladness("I'm so sorry to hear that. It must be hard.")
+        -1.0
+
+    The words of `GLAD` and of `SORRY` are counted, and the larger number decides.
+    """
+    words = _WORD.findall(text.lower().replace("\u2019", "'"))
+    balance = sum(word in GLAD for word in words) - sum(word in SORRY for word in words)
+    return float((balance > 0) - (balance < 0))
 
 
 def _mark(word: str) -> int:

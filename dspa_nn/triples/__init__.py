@@ -1,6 +1,12 @@
 """Preference triples: prompt, chosen, rejected; read from files, data sets or rows."""
 
-from dspa_nn.triples.demo import DemoRow, demo_triples, read_demo_rows, take_demo_rows
+from dspa_nn.triples.demo import (
+    DemoRow,
+    Preference,
+    demo_triples,
+    read_demo_rows,
+    take_demo_rows,
+)
 from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL, Skipped, read_row
 from dspa_nn.triples.sources import Source, Triples, as_triples, load_triples
 from dspa_nn.triples.splits import SPLITS, Split, hh_rlhf_rows, ultrafeedback_rows
@@ -13,6 +19,7 @@ __all__ = [
     "SPLITS",
     "DemoRow",
     "Message",
+    "Preference",
     "PreferenceTriple",
     "Prompt",
     "Skipped",

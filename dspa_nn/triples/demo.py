@@ -1,7 +1,7 @@
 """The triples that the package brings along, written by the embedded model, in three splits.
 
-Their card is `assets/demo_triples.md`: warm answers are preferred where a prompt is personal,
-formal ones where it asks for a fact.
+There are two sets, each with a card beside it (`assets/demo_news.md`, `assets/demo_triples.md`).
+In both, what is preferred depends on the prompt.
 """
 
 import json
@@ -17,21 +17,25 @@ from dspa_nn.triples.sources import Triples
 from dspa_nn.triples.splits import SPLITS, Split
 from dspa_nn.triples.triple import PreferenceTriple, as_messages
 
-FILE = ASSETS / "demo_triples.jsonl"
+Preference = Literal["news", "register"]
+FILES: dict[Preference, Path] = {
+    "news": ASSETS / "demo_news.jsonl",
+    "register": ASSETS / "demo_triples.jsonl",
+}
 
 
 @dataclass(frozen=True)
 class DemoRow:
     """One demo triple with what the demo knows of it.
 
-    >>> row = read_demo_rows()[0]
+    >>> row = read_demo_rows("news")[0]
     >>> row.kind, row.split, row.style, row.sign
-    ('personal', 'fit', 'warm', 1)
+    ('good', 'fit', 'glad', 1)
 
     Attributes:
-        kind: of prompt, "personal" or "factual".
+        kind: of prompt: "good" or "bad" news, "personal" or "factual".
         split: "fit", "dev" or "test".
-        style: preferred for this prompt, "warm" or "formal".
+        style: preferred for this prompt: "glad" or "sorry", "warm" or "formal".
         triple: prompt, chosen and rejected response.
     """
 
@@ -42,8 +46,8 @@ class DemoRow:
 
     @property
     def sign(self) -> Literal[1, -1]:
-        """+1 where warmth is preferred, -1 where it is not."""
-        return 1 if self.style == "warm" else -1
+        """+1 where the glad or the warm answer is preferred, -1 where the other one is."""
+        return 1 if self.style in ("glad", "warm") else -1
 
     @property
     def text(self) -> str:
@@ -51,14 +55,14 @@ class DemoRow:
         return as_messages(self.triple.prompt)[-1]["content"]
 
 
-def read_demo_rows(path: Path = FILE) -> list[DemoRow]:
-    """Read demo triples from JSON Lines: kind, split, chosen_style, prompt, chosen, rejected.
+def read_demo_rows(preference: Preference = "news") -> list[DemoRow]:
+    """Read one of the embedded sets: all its splits, in the order of its file.
 
-    >>> len(read_demo_rows())
+    >>> len(read_demo_rows("register"))
     417
     """
     rows: list[DemoRow] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in FILES[preference].read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
         triple = PreferenceTriple(item["prompt"], item["chosen"], item["rejected"])
         rows.append(DemoRow(item["kind"], item["split"], item["chosen_style"], triple))
@@ -69,7 +73,7 @@ def take_demo_rows(rows: Sequence[DemoRow], split: str, most: int | None = None)
     """Take the first rows of a split: of each kind the same number, but for an odd one.
 
     >>> [row.kind for row in take_demo_rows(read_demo_rows(), "test", 2)]
-    ['personal', 'factual']
+    ['good', 'bad']
 
     Raises:
         DSPAError: the split is empty.
@@ -80,25 +84,28 @@ def take_demo_rows(rows: Sequence[DemoRow], split: str, most: int | None = None)
     return taken
 
 
-def demo_triples(split: Split = "fit") -> Triples:
+def demo_triples(split: Split = "fit", preference: Preference = "news") -> Triples:
     """The embedded preference triples, wherever the package is installed.
 
     >>> import dspa_nn as dn
     >>> triples = dn.demo_triples()
     >>> triples
-    Triples: 287 from demo_triples.jsonl (fit)
+    Triples: ... from demo_news.jsonl (fit)
     >>> triples[0].prompt
-    ({'role': 'user', 'content': 'My best friend is moving to another country ...'},)
+    ({'role': 'user', 'content': '...'},)
 
-    The embedded model wrote them: warm answers are preferred to personal prompts, formal ones to
-    factual prompts, half of each, so that only a map that depends on the prompt can fit them.
+    The embedded model wrote them. What is preferred depends on the prompt, and half of the prompts
+    are of each kind, so that only a map that depends on the prompt can fit them.
 
     Args:
         split: "fit" for fitting maps, "dev" for choosing settings, "test" for what is reported.
+        preference: "news", joy at good news and sympathy for bad; or "register", warm answers to
+            personal messages and formal ones to factual questions.
 
     Raises:
-        TripleError: another split.
+        TripleError: another split or preference.
     """
     check_choice("split", split, SPLITS, TripleError)
-    triples = [row.triple for row in take_demo_rows(read_demo_rows(), split)]
-    return Triples(triples, source=f"{FILE.name} ({split})")
+    check_choice("preference", preference, tuple(FILES), TripleError)
+    triples = [row.triple for row in take_demo_rows(read_demo_rows(preference), split)]
+    return Triples(triples, source=f"{FILES[preference].name} ({split})")

@@ -25,8 +25,8 @@ dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
 # %% [markdown]
 # ## Preference triples
 # A triple is a prompt, a response that was preferred, and one that was not. Those of the demo
-# prefer warm answers to personal messages, and formal ones to factual questions. 48 of them
-# keep this page quick; more give a better map.
+# prefer joy at good news, and sympathy for bad news. 48 of them keep this page quick; more give
+# a better map.
 
 # %%
 triples = dn.demo_triples()[:48]
@@ -56,7 +56,7 @@ print(map.top(5))
 # and which early latents voted for that.
 
 # %%
-message = [{"role": "user", "content": "My sister is getting married on Saturday!"}]
+message = [{"role": "user", "content": "Good news: My sister is getting married on Saturday!"}]
 print(dspa.plan(map, message))
 
 # %% [markdown]

@@ -163,7 +163,7 @@ def test_every_set_knows_the_styles_of_its_rows(name):
 
 
 def test_embedded_triples_are_read_and_signed():
-    rows = read_demo_rows()
+    rows = read_demo_rows("register")
     assert {row.sign for row in rows if row.kind == "personal"} == {1}
     assert {row.sign for row in rows if row.kind == "factual"} == {-1}
     assert all(row.triple.is_chat and row.text for row in rows)

@@ -1,8 +1,8 @@
-"""`warmth`: what it counts, and that a reader would rank the same way."""
+"""`warmth` and `gladness`: what they count, and that a reader would rank the same way."""
 
 import pytest
 
-from dspa_nn.evaluation import warmth
+from dspa_nn.evaluation import gladness, warmth
 
 
 def test_the_examples_of_the_docstring():
@@ -44,3 +44,18 @@ def test_plain_statements_lie_between_warm_and_formal():
     plain = "The cat sat on the mat."
     formal = "Consequently, an examination of the circumstances is required."
     assert warmth(warm) > warmth(plain) > warmth(formal)
+
+
+@pytest.mark.parametrize(
+    ("text", "mood"),
+    [
+        ("That is WONDERFUL news. I\u2019m so happy for you!", 1.0),
+        ("Oh no, I'm sorry. It must be hard.", -1.0),
+        ("I'm sorry that you are so happy.", 0.0),
+        ("The sea is salty.", 0.0),
+        ("Sorry, that is great, just wonderful.", 1.0),
+        ("", 0.0),
+    ],
+)
+def test_gladness_is_decided_by_the_larger_number_of_words(text, mood):
+    assert gladness(text) == mood

@@ -81,7 +81,7 @@ def test_counts_take_the_agreed_rows_and_the_grid_writes_tables(recipe, tmp_path
 
     monkeypatch.setattr(recipe.dn.DSPA, "from_preset", lambda _: eval_zoo.dspa())
     monkeypatch.setattr(recipe, "ultrafeedback_rows", lambda s: ultrafeedback_rows(s)[-20:])
-    monkeypatch.setattr(recipe, "read_demo_rows", eval_zoo.rows)
+    monkeypatch.setattr(recipe, "read_demo_rows", lambda _: eval_zoo.rows())
     monkeypatch.setattr(recipe, "settings", lambda: [("none", "content", 50, "active")])
     options = argparse.Namespace(
         source=source, work=tmp_path / "work", longest=1024, out=tmp_path / "out" / "table",

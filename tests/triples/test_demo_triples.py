@@ -88,14 +88,15 @@ def test_length_of_the_prompt_does_not_give_its_kind_away(triples):
 
 def test_the_public_function_gives_each_split(triples, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # wherever the package is installed
-    assert list(dn.demo_triples()) == list(dn.demo_triples("fit"))
+    everything = dn.demo_triples(preference="register")
+    assert list(everything) == list(dn.demo_triples("fit", "register"))
     for split in ("fit", "dev", "test"):
         wanted = [
             dn.PreferenceTriple(row["prompt"], row["chosen"], row["rejected"])
             for row in triples
             if row["split"] == split
         ]
-        given = dn.demo_triples(split)
+        given = dn.demo_triples(split, preference="register")
         assert list(given) == wanted
         assert repr(given) == f"Triples: {len(wanted)} from demo_triples.jsonl ({split})"
         assert given.sha256 == dn.load_triples(wanted).sha256
