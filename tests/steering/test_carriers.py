@@ -293,6 +293,52 @@ def test_a_loop_over_steps_is_refused(lab: Lab, loop: str, tmp_path: Any) -> Non
         run(lab, SETTINGS, CALL)
 
 
+# Step 0, of which nnsight notes nothing, behind a name, in a comprehension, handed over.
+HIDDEN = {
+    "name": "steps = tracer.iter[:1]\n        for _ in steps:\n            edits = apply()",
+    "names": "walk = tracer.iter\n        steps = enumerate(walk[:1])\n        for _ in steps:\n"
+    "            edits = apply()",
+    "comprehension": "edits = [apply() for _ in tracer.iter[:1]][0]",
+    "map": "edits = list(map(lambda _: apply(), tracer.iter[:1]))[0]",
+    "helper": "edits = over(tracer.iter[:1], apply)",
+    "helper, name": "steps = tracer.iter[:1]\n        edits = over(steps, apply)",
+}
+HIDING = """
+def over(steps, apply):
+    for _ in steps:
+        edits = apply()
+    return edits
+
+def run(lab, settings, call):
+    def apply():
+        return lab.dspa.apply(lab.map, **settings)
+    with lab.nn.generate("sun moon", **call) as tracer:
+        BODY
+    return edits
+"""
+
+
+@pytest.mark.parametrize("body", HIDDEN.values(), ids=HIDDEN)
+def test_a_hidden_loop_over_the_first_step_is_refused(lab: Lab, body: str, tmp_path: Any) -> None:
+    run = from_file(HIDING.replace("BODY", body), tmp_path)
+    with pytest.raises(SteeringError, match=re.escape(IN_A_LOOP)):
+        run(lab, SETTINGS, CALL)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "steps = tracer.iter[:1]\n        steps = [0]\n        for _ in steps:\n"
+        "            edits = apply()",
+        "edits = over([all([True])], apply)\n        for _ in tracer.iter[:1]:\n"
+        "            lab.nn.lm_head.output",
+    ],
+    ids=["name given away", "loop afterwards"],
+)
+def test_a_name_or_a_loop_elsewhere_is_no_hindrance(lab: Lab, body: str, tmp_path: Any) -> None:
+    assert from_file(HIDING.replace("BODY", body), tmp_path)(lab, SETTINGS, CALL).steps == 6
+
+
 def test_loops_over_anything_else_are_none_of_ours(lab: Lab) -> None:
     with lab.nn.generate("sun moon", **CALL) as tracer:
         for _ in range(1):
