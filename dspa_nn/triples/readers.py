@@ -72,8 +72,8 @@ def _read_csv(path: Path, separator: str) -> Iterator[Any]:
                     }
     except (ValueError, EOFError, OSError) as error:  # pandas' own are ValueErrors
         raise TripleError(
-            f"{path.name} is no whole CSV file ({first_line(error)}): save it again, with a "
-            "header that names the columns"
+            f"{path.name} is no whole CSV file ({first_line(error)}): save it again, in UTF-8 "
+            "and with a header that names the columns"
         ) from None
 
 

@@ -111,9 +111,9 @@ def load_triples(
     Args:
         source: a path to .jsonl, .json, .jsonl.gz, .csv, .tsv or .parquet, or to a folder that
             `save_to_disk` of `datasets` wrote; a `datasets` object, or the name of one on the hub;
-            a data frame of pandas or polars, or an Arrow table; an iterable of dicts,
-            (prompt, chosen, rejected) tuples or triples. A cell of a CSV file that holds a list of
-            messages, as JSON or as pandas writes it, is read as messages.
+            a data frame of pandas or polars, an Arrow table or a dict of columns; an iterable of
+            dicts, (prompt, chosen, rejected) tuples or triples. A cell of a CSV file that holds a
+            list of messages, as JSON or as pandas writes it, is read as messages.
         chat: lift a string prompt to one user message, and a whole dialogue to messages.
         split: of a data set; files have none.
         strict: refuse what would be left out.
@@ -189,6 +189,8 @@ def _open(source: Any, split: str) -> tuple[str, Iterator[tuple[str, Any]]]:
             return f"data set ({split})", numbered(_pick(splits, split))
         return "data set", numbered(source)
     kind = type(source).__name__
+    if (columns := _rows_of_columns(source)) is not None:
+        return "the columns", numbered(columns)
     if (table := _rows_of_table(source)) is not None:
         return f"the {kind}", numbered(table)
     if isinstance(source, (Mapping, bytes)) or not isinstance(source, Iterable):
@@ -251,6 +253,30 @@ def _rows_of_table(source: Any) -> Iterable[Any] | None:
     if library == "pandas":
         return source.to_dict("records")
     return source.to_dicts() if library == "polars" else source.to_pylist()
+
+
+def _rows_of_columns(source: Any) -> Iterable[Any] | None:
+    """The rows of a dict of columns, as a slice of a data set is one; None for anything else.
+
+    A single row is a dict too; its responses are texts, or lists of messages.
+    """
+    if not isinstance(source, dict):
+        return None
+    columns = cast(dict[Any, Any], source)
+    for key in ("chosen", "rejected"):
+        column: Any = columns.get(key)
+        if not isinstance(column, (list, tuple)) or not column:
+            return None
+        first: Any = cast(Sequence[Any], column)[0]
+        if isinstance(first, Mapping) and "role" in first:
+            return None
+    lengths = {str(key): len(column) for key, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise TripleError(
+            f"columns of different lengths came ({lengths}), where one value a row was expected: "
+            "give columns of one table"
+        )
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _pick(splits: Mapping[Any, Any], split: str) -> Iterable[Any]:

@@ -520,3 +520,27 @@ def test_what_is_wrong_with_a_response_is_said_of_it() -> None:
     )
     row = {"chosen": [USER, GOOD], "rejected": [USER, {"role": "assistant"}]}
     assert "'content' of message 1 of 'rejected' is missing" in sentence([row])
+
+
+def test_a_dict_of_columns_is_a_table_and_a_single_row_is_none() -> None:
+    columns = {name: [row[name] for row in ROWS] for name in ("prompt", "chosen", "rejected")}
+    assert list(load_triples(columns)) == TRIPLES
+    chats = {
+        "prompt": [[{"role": "user", "content": "Hi"}]] * 2,
+        "chosen": ["a", "b"],
+        "rejected": ["c", "d"],
+    }
+    assert [one.chosen for one in load_triples(chats)] == ["a", "b"]
+    with pytest.raises(TripleError, match="columns of different lengths came"):
+        load_triples({**columns, "prompt": ["one"]})
+    row = {"chosen": [{"role": "assistant", "content": "a"}], "rejected": [], "prompt": "x"}
+    for single in (ROWS[0], row):
+        with pytest.raises(TripleError, match="put a single row in a list"):
+            load_triples(single)
+
+
+def test_a_csv_file_in_another_encoding_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "latin.csv"
+    path.write_bytes("prompt,chosen,rejected\né,à,b\n".encode("latin-1"))
+    with pytest.raises(TripleError, match="save it again, in UTF-8 and with a header"):
+        load_triples(path)
