@@ -16,6 +16,13 @@ from dspa_nn.imports import untyped
 # Markup that a template writes as plain text, as those of Llama 2 and Zephyr do.
 _WRITTEN_OUT = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[/?[A-Z_]{3,}\]|<</?[A-Z]+>>")
 
+# What turns begin and end with in families in use: texts are often rendered for another model.
+OF_FAMILIES = (
+    "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|start_header_id|>",
+    "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>", "<|endoftext|>", "[INST]", "[/INST]",
+    "<|user|>", "<|assistant|>", "<|system|>",
+)  # fmt: skip
+
 _patterns: "WeakKeyDictionary[Any, tuple[str, re.Pattern[str]]]" = WeakKeyDictionary()
 
 
@@ -52,6 +59,7 @@ def _compiled(tokenizer: Any, template: str) -> re.Pattern[str]:
         # Not every family calls its turns' tokens special: what the template writes are these.
         if getattr(token, "special", False) or (text in template and not text.isalnum()):
             names.add(text)
+    names |= set(OF_FAMILIES if template else ())
     names |= set(_WRITTEN_OUT.findall(template))
     wanted = sorted((name for name in names if name.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, wanted)) or "(?!)")

@@ -117,14 +117,14 @@ def warn_of_markup(tokenizer: Any, prompt: Renderable, response: str | None = No
     of_prompt = markup_of(tokenizer, prompt)
     if of_prompt and isinstance(prompt, str):
         text = (
-            f"the string prompt holds {named(of_prompt)}, which the tokenizer reads as markup and "
-            "which counts as content like all of a string: give the turns as chat messages, so "
-            "that markup is told apart, or take it out of the text"
+            f"the string prompt holds {named(of_prompt)}, which is markup and counts as content "
+            "like all of a string: give the turns as chat messages, so that markup is told apart, "
+            "or take it out of the text"
         )
         warn(text)
     elif of_prompt:
         text = (
-            f"a message's text holds {named(of_prompt)}, the markup that the chat template writes "
+            f"a message's text holds {named(of_prompt)}, markup that chat templates write "
             "around each message, so that the model sees turns within a turn: give each turn as a "
             "message of its own, or text that was rendered before as a string prompt (chat=False)"
         )

@@ -30,8 +30,9 @@ PLAIN_TEMPLATE = (
 _NEWLINES, _SPACE = "\n" * 7, "\u2003"
 
 
+# The function that writes today's date, which transformers offers to templates.
+_NOW = "strftime_now"
 # The day that templates write, in ISO form; None is today.
-_NOW = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
 _date: ContextVar[str | None] = ContextVar("date", default=None)
 
 
@@ -41,7 +42,7 @@ def asks_for_date(template: str) -> bool:
     >>> asks_for_date(PLAIN_TEMPLATE)
     False
     """
-    return _NOW.search(template) is not None
+    return _NOW in template
 
 
 @contextmanager
@@ -68,14 +69,19 @@ def rendering_date() -> str | None:
     return _date.get()
 
 
-def _with_date(template: str) -> str:
-    """A template with the day of `rendered_on` in place of its calls for today."""
+def _dated(template: str) -> str:
+    """A template in which the function of today's date writes the day of `rendered_on`.
+
+    However the template calls it: a macro of that name stands before the template.
+    """
     day = _date.get()
-    if day is None:
+    if day is None or not asks_for_date(template):
         return template
     when = datetime.fromisoformat(day)
-    # As text: transformers hands no function to a template.
-    return _NOW.sub(lambda call: repr(when.strftime(call["format"])), template)
+    parts = [f"%{flag}{letter}" for flag in ("-", "") for letter in "aAbBcdHIjmMpSUwWxXyY"]
+    written = "".join(f" | replace({part!r}, {when.strftime(part)!r})" for part in parts)
+    # The line break is the tag's own: transformers trims it.
+    return f"{{% macro {_NOW}(format) %}}{{{{ format{written} }}}}{{% endmacro %}}\n{template}"
 
 
 def chat_template(tokenizer: Any) -> str:
@@ -137,7 +143,7 @@ def render_text(
     try:
         return tokenizer.apply_chat_template(
             [dict(message) for message in messages],
-            chat_template=_with_date(template),
+            chat_template=_dated(template),
             tokenize=False,
             add_generation_prompt=ending.header,
             **options,

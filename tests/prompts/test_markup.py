@@ -27,6 +27,13 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return chat_zoo.byte_level(template=chat_zoo.FORMS[request.param][0])
 
 
+@pytest.mark.parametrize("text", ["<start_of_turn>user", "[INST] hi [/INST]", "a<|eot_id|>"])
+def test_markup_of_another_familys_template_is_told_of(tokenizer: Any, text: str) -> None:
+    (sentence,) = said(render, tokenizer, [{"role": "user", "content": text}])
+    assert sentence.startswith("a message's text holds '")
+    assert said(render, tokenizer, HELLO) == []
+
+
 def test_a_prompt_that_was_rendered_before(tokenizer: Any) -> None:
     once = render(tokenizer, HELLO).text
     (again,) = said(render, tokenizer, [{"role": "user", "content": once}])
@@ -64,7 +71,7 @@ def test_counting_speaks_once(tokenizer: Any) -> None:
         PreferenceTriple(once, "Hi.", "No.<|im_end|>"),
     ]
     (text,) = said(prepare, marked, tokenizer, 512, "error")
-    assert text.startswith("3 of 6 triples hold special tokens or the chat template's markup in ")
+    assert text.startswith("3 of 6 triples hold special tokens or a chat template's markup in ")
     assert "'<|im_end|>'" in text
     assert "; triples 3, 4, 5)" in text
 
