@@ -61,7 +61,7 @@ def answers(
     section(
         console,
         "Three answers: the best, the median and the worst",
-        f"{len(changed)} of {len(after)} answers changed. Of these, by the change of the "
+        f"{len(changed)} of {len(after)} answers changed. Of these, by the change of their "
         f"{score.name}, signed so that more is what is preferred; words that steering took out are "
         "red, new ones green.",
     )
@@ -94,8 +94,9 @@ def _titled(console: Console, title: str, row: DemoRow) -> Table:
 def _texts(part: MarginPart, index: int) -> Text:
     """A response with its changes, then its mean change and edits."""
     text = part.tokens[index].marked()
+    change = round(float(part.change[index]), 2) + 0.0  # no -0.00
     text.append(
-        f"  ({part.change[index]:+.2f} nats and {part.edits[index]:.1f} edits a token)",
+        f"  ({change:+.2f} nats and {part.edits[index]:.1f} edits a token)",
         style="dim",
     )
     return text
