@@ -6,7 +6,7 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.errors import DSPAError, SteeringError
-from dspa_nn.evaluation import answer, encode, margins, surprise
+from dspa_nn.evaluation import answer, encode, margins, surprise, token_changes
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Pass
 from dspa_nn.evaluation.teacher_forcing import force
@@ -173,7 +173,7 @@ def test_rows_are_measured_as_the_triples_that_they_hold():
     assert len(encode(dspa, (row for row in rows)).prompts) == 3
 
 
-@pytest.mark.parametrize("what", ["margins", "encode", "answer", "force"])
+@pytest.mark.parametrize("what", ["margins", "encode", "answer", "force", "token_changes"])
 def test_a_measure_inside_a_tracing_context_is_refused(what):
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(2)
     prompts = [dspa.render(one.prompt) for one in triples]
@@ -183,6 +183,7 @@ def test_a_measure_inside_a_tracing_context_is_refused(what):
         "encode": lambda: encode(dspa, triples),
         "answer": lambda: answer(dspa, prompts),
         "force": lambda: surprise(dspa, prompts, answers),
+        "token_changes": lambda: token_changes(dspa, prompts, None),
     }
     measure = measures[what]
     told = f"{what} was called inside a tracing context, and runs the model itself; call it before"
