@@ -166,6 +166,24 @@ def test_files_of_a_sum(tmp_path: Path, three: list[Any]) -> None:
     assert json.loads((tmp_path / "map.json").read_text())["version"] == 1
 
 
+def test_a_sum_from_the_hub(
+    tmp_path: Path, three: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (three[0] - three[1]).save(tmp_path)
+    patterns: list[str] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        patterns.extend(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    again = ConditionalDifferenceMap.load("someone/sum")
+    assert isinstance(again, MapSum)
+    assert {path.name for pattern in patterns for path in tmp_path.glob(pattern)} == {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
 def _names(folder: Path) -> list[str]:
     from safetensors import safe_open
 
