@@ -23,6 +23,7 @@ PAGES = (
 SHORTER = (
     ("limit=250", "limit=6"),
     ("demo_triples()[:250]", "demo_triples()[:6]"),
+    ('demo_triples(preference="register")[:250]', "demo_triples()[:6]"),
     ("max_new_tokens=32", "max_new_tokens=4"),
     ("dspa_nn/assets/demo_triples.jsonl", "triples.jsonl"),
 )
