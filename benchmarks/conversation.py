@@ -5,13 +5,16 @@
 Six turns are given as text, the seventh is said and answered, and then the eighth is said in both
 ways, in turns in one process: by that conversation, whose cache holds all but the last answer and
 the new message, and by a new conversation with the same messages, which encodes everything. A third
-way is `attach` around `generate` on the whole prompt.
+way is `attach` around `generate` on the whole prompt. Other work on the machine changes processor
+time less than it changes wall time.
 """
 
 import argparse
 import time
 import warnings
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +25,7 @@ from dspa_nn.steering import Conversation
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 
 LAST_ANSWER = 150
+SEVENTH = "Go on, in more detail."
 EIGHTH = "Thank you. And what would you say to someone who asks you the same thing tomorrow?"
 
 
@@ -53,61 +57,72 @@ def history(scene: Scene, tokens: int) -> list[dict[str, str]]:
     return messages
 
 
-def eighth(conversation: Conversation) -> tuple[float, Any, Noted]:
-    """Seconds of the eighth turn with one new token, its edits, and the token's logits."""
+class Took(NamedTuple):
+    """Seconds of the eighth turn with one new token; what was edited, and the token's logits."""
+
+    wall: float
+    processor: float
+    edits: Any = None
+    logits: Any = None
+
+
+def eighth(conversation: Conversation) -> Took:
+    """The turn as a conversation runs it."""
     noted = Noted()
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     conversation.say(EIGHTH, max_new_tokens=1, logits_processor=[noted])
-    return time.perf_counter() - start, conversation.edits, noted
+    end = time.perf_counter(), time.process_time()
+    return Took(end[0] - start[0], end[1] - start[1], conversation.edits, noted.first)
 
 
-def attached(scene: Scene, messages: list[dict[str, str]]) -> float:
-    """Seconds of one new token of the whole prompt under `attach`, rendered as a user would."""
-    start = time.perf_counter()
+def attached(scene: Scene, messages: list[dict[str, str]]) -> Took:
+    """The same token of the whole prompt under `attach`, rendered as a user would."""
+    start = time.perf_counter(), time.process_time()
     prompt = scene.dspa.render([*messages, {"role": "user", "content": EIGHTH}])
     model, ids = as_local(scene.dspa.model), prompt.ids.unsqueeze(0)
     with scene.dspa.attach(model, scene.map, prompt=prompt):
         mask = torch.ones_like(ids)
         model.generate(ids, attention_mask=mask, max_new_tokens=1, do_sample=False)
-    return time.perf_counter() - start
+    return Took(time.perf_counter() - start[0], time.process_time() - start[1])
 
 
 def measure(scene: Scene, tokens: int, repeats: int, through: Any) -> dict[str, object]:
     """One row: the two ways and `attach`, in turns, on a history of about `tokens`."""
-    seconds: dict[str, list[float]] = {"kept": [], "whole": [], "attach": []}
-    deviation, plans, long = 0.0, True, 0
+    took: dict[str, list[Took]] = {"kept": [], "whole": [], "attach": []}
+    deviation, same, long = 0.0, True, 0
     for turn in range(-1, repeats):
-        begun = {"through": through, "do_sample": False}
+        begun: dict[str, Any] = {"through": through, "do_sample": False}
         talk = scene.dspa.conversation(scene.map, messages=history(scene, tokens), **begun)
-        talk.say("Go on, in more detail.", max_new_tokens=LAST_ANSWER, min_new_tokens=LAST_ANSWER)
+        talk.say(SEVENTH, max_new_tokens=LAST_ANSWER, min_new_tokens=LAST_ANSWER)
         said = talk.messages
         again = scene.dspa.conversation(scene.map, messages=said, **begun)
         long = len(scene.dspa.render(said).ids)
-        runs = {
-            "kept": lambda talk=talk: eighth(talk),
-            "whole": lambda again=again: eighth(again),
-            "attach": lambda said=said: (attached(scene, said), None, None),
+        runs: dict[str, Callable[[], Took]] = {
+            "kept": partial(eighth, talk),
+            "whole": partial(eighth, again),
+            "attach": partial(attached, scene, said),
         }
-        made = {}
-        for name in list(runs) if turn % 2 else list(runs)[::-1]:
-            made[name] = runs[name]()
-            if turn >= 0:
-                seconds[name].append(made[name][0])
-        (_, one, kept), (_, other, whole) = made["kept"], made["whole"]
-        apart = (kept.first - whole.first).abs().max() / whole.first.abs().max()
+        made = {name: runs[name]() for name in (list(runs) if turn % 2 else list(runs)[::-1])}
+        if turn >= 0:
+            for name, one in made.items():
+                took[name].append(one)
+        kept, whole = made["kept"], made["whole"]
+        apart = (kept.logits - whole.logits).abs().max() / whole.logits.abs().max()
         deviation = max(deviation, float(apart))
-        plans = plans and one.plans[0].latents == other.plans[0].latents
-        plans = plans and int(kept.first.argmax()) == int(whole.first.argmax())
-    middle = {name: sorted(times)[len(times) // 2] for name, times in seconds.items()}
+        same = same and kept.edits.plans[0].latents == whole.edits.plans[0].latents
+        same = same and int(kept.logits.argmax()) == int(whole.logits.argmax())
+    wall = {name: [one.wall for one in times] for name, times in took.items()}
+    work = {name: [one.processor for one in times] for name, times in took.items()}
     return {
         "way": through,
         "tokens of history": long,
-        "kept, s": middle["kept"],
-        "whole, s": middle["whole"],
-        "kept / whole": ratio(seconds["kept"], seconds["whole"]),
-        "kept / attach on the whole": ratio(seconds["kept"], seconds["attach"]),
+        "kept, s of processor": sorted(work["kept"])[repeats // 2],
+        "whole, s of processor": sorted(work["whole"])[repeats // 2],
+        "kept / whole, processor": ratio(work["kept"], work["whole"]),
+        "kept / whole, wall": ratio(wall["kept"], wall["whole"]),
+        "kept / attach on the whole, processor": ratio(work["kept"], work["attach"]),
         "largest deviation of logits": f"{deviation:.1e}",
-        "same plans and tokens": plans,
+        "same plans and tokens": same,
     }
 
 

@@ -89,7 +89,7 @@ class Turns:
                 "the model is steered by attach already, and a conversation reads plain text with "
                 "it; leave the context of attach before say"
             )
-        check_compiled(model, dspa.paths)
+        check_compiled(model, [facts.block(dspa.input_layer), facts.block(dspa.output_layer)])
         generation = dict(asked.generation)
         if streamer is not None:
             generation["streamer"] = streamer
@@ -103,7 +103,7 @@ class Turns:
         if setting_of("pad_token_id", generation, model.generation_config) is None:
             generation["pad_token_id"] = next(iter(facts.eos_ids), 0)
         task = Task(prompt, asked.map, asked.steering, generation)
-        kept, self.kept = self._ready(model, asked, prompt, generation), None
+        kept = self._ready(model, asked, prompt, generation)
         with evaluating(model), seeded(asked.seed, model.device):
             if kept is None:
                 ids, log = answered(dspa, model, facts, task, self.way)
@@ -118,10 +118,10 @@ class Turns:
     ) -> tuple[Int64[Tensor, " new"], EditLog]:
         """Read what is new of a prompt but for its last token, and generate from there."""
         dspa, plain, before = self._dspa, task.prompt.prompt_ids[:-1], kept.mark()
-        done = False
+        done, self.kept = False, None  # until it is known to be plain again
         try:
             dspa.place_saes()
-            kept.read(model, dspa.paths[0], dspa.encoders[0], plain)
+            kept.read(model, facts.block(dspa.input_layer), dspa.encoders[0], plain)
             counted = task.prompt.counted(as_portable(task.map).prompt_tokens)[:-1]
             earlier = Earlier(len(plain), kept.counts(counted, dspa.encoders[0].width))
             task = task._replace(cache=kept.cache, earlier=earlier)
