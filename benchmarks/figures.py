@@ -121,6 +121,30 @@ def margins() -> Any:
     return figure
 
 
+def real() -> Any:
+    """Change of log p of chosen and of rejected text, on two sets of real preferences."""
+    found = [rows for rows in tables("real") if "moved: chosen, rejected" in rows[0]]
+    figure, axes = panels(len(found), (8, 3))
+    for axis, rows, title in zip(axes, found, ("HH-RLHF", "UltraFeedback"), strict=True):
+        names = [row["condition"] for row in rows]
+        for name, colour, shift in (("chosen", GREEN, -0.15), ("rejected", ORANGE, 0.15)):
+            for line, row in enumerate(rows):
+                mean, *interval = numbers(row[name])
+                axis.plot(interval, [line + shift] * 2, color=colour, solid_capstyle="round")
+                axis.plot(mean, line + shift, "o", color=colour, markersize=6,
+                          label=None if line else name)  # fmt: skip
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x")
+        axis.spines["left"].set_visible(False)
+        axis.axvline(0, color=GREY, linewidth=1)
+        axis.set_title(title, fontsize=11)
+    axes[0].legend(loc="upper left")
+    figure.supxlabel("change of log p, nats per token (95 % interval)", fontsize=10.5, color=GREY)
+    return figure
+
+
 def layers() -> Any:
     """Change of the margin against divergence, for every pair of layers that was tried."""
     figure, (axis,) = panels(1, (6.5, 3.4))
@@ -258,7 +282,7 @@ def growth() -> Any:
 
 
 FIGURES: dict[str, Callable[[], Any]] = {
-    made.__name__: made for made in (margins, layers, ranking, costs, scale, speed, growth)
+    made.__name__: made for made in (margins, real, layers, ranking, costs, scale, speed, growth)
 }
 
 

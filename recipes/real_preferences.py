@@ -125,13 +125,18 @@ def tune(options: argparse.Namespace) -> None:
         print(f"{rule}, percentile {percentile}: ranks {share:.3f} of development rows")
     settings = grid(votes)
     dspa, triples = experiment.dspa, experiment.triples("dev", options.match)
-    methods = [setting.method(str(setting), dspa, fitting) for setting in settings]
+    first = {setting.percentile: setting for setting in settings}
+    maps = {percentile: setting.fit(fitting) for percentile, setting in first.items()}
+    methods = [
+        setting.method(str(setting), dspa, fitting, maps[setting.percentile])
+        for setting in settings
+    ]
     key = [options.sizes[0], [asdict(setting) for setting in settings]]
     measured = measure(dspa, triples, methods, options.work / "tune", key)
     rows = [
         {"setting": asdict(setting), **averages(measured[str(setting)])} for setting in settings
     ]
-    best = best_of(rows, options.kl)
+    best = best_of(rows, votes, options.kl)
     value = {
         "votes": votes, "grid": rows, "best": best["setting"], "kl": options.kl,
         "triples": len(triples), "fitted_on": options.sizes[0],
@@ -254,7 +259,7 @@ def main() -> None:
                         help="sizes whose controls are measured")  # fmt: skip
     parser.add_argument("--match", type=int, default=24,
                         help="development rows to tune and to match strengths on")  # fmt: skip
-    parser.add_argument("--kl", type=float, default=0.1, help="tune: most nats per token")
+    parser.add_argument("--kl", type=float, default=0.15, help="tune: most nats per token")
     parser.add_argument("--preset", action="store_true", help="measure the preset's settings too")
     parser.add_argument("--test", type=int, default=None, help="measure: test rows, all if left")
     parser.add_argument("--prompts", type=int, default=32, help="answers: prompts")

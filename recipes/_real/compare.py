@@ -72,7 +72,7 @@ def answered(
     dspa: dn.DSPA, prompts: Sequence[Rendered], method: SteeringMethod | None, longest: int
 ) -> dict[str, list[Any]]:
     """Greedy answers and what can be read off them without a judge."""
-    said = answer(dspa, prompts, method, max_new_tokens=longest, batch_size=16)
+    said = answer(dspa, prompts, method, max_new_tokens=longest, batch_size=24)
     return {
         "texts": said.texts,
         "tokens": [float(len(ids)) for ids in said.ids],

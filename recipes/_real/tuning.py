@@ -14,6 +14,8 @@ from dspa_nn.steering import DSPAMethod, SteeringOptions
 
 PERCENTILES = (50, 75, 90)
 RULES = ("density", "gated", "centred")
+# Rules that are chosen from: those that rank best.
+KEPT = 2
 # k_diff, mode, alpha. Ablation cannot go further than alpha 1; augmenting can, and breaks text
 # where it is large.
 STRENGTHS = ((16, "ablate", 1.0), (64, "ablate", 1.0), (16, "both", 0.2))
@@ -41,9 +43,15 @@ class Setting:
         options = {name: getattr(self, name) for name in names}
         return cast(SteeringOptions, {"k_prompt": DEFAULTS["k_prompt"], **options})
 
-    def method(self, name: str, dspa: dn.DSPA, counts: ActivationCounts) -> DSPAMethod:
-        """Steer by the map of these triples."""
-        return DSPAMethod(name, dspa, self.fit(counts), self.steering)
+    def method(
+        self,
+        name: str,
+        dspa: dn.DSPA,
+        counts: ActivationCounts,
+        map: dn.ConditionalDifferenceMap | None = None,
+    ) -> DSPAMethod:
+        """Steer by the map of these triples, which may have been fitted before."""
+        return DSPAMethod(name, dspa, self.fit(counts) if map is None else map, self.steering)
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in asdict(self).items())
@@ -52,7 +60,7 @@ class Setting:
 def ranked_votes(
     fitting: ActivationCounts, development: ActivationCounts
 ) -> list[tuple[float, float, str]]:
-    """(accuracy, percentile, prompt rule): the percentile of each rule that ranks best.
+    """(accuracy, percentile, prompt rule): the percentile of each rule that ranks best, best first.
 
     Ranking needs no run of the model. Ties go to the lower percentile, of more triples a row.
     """
@@ -65,21 +73,30 @@ def ranked_votes(
         ]
         share, percentile = max(scored, key=lambda pair: (pair[0], -pair[1]))
         best.append((share, percentile, rule))
-    return best
+    return sorted(best, key=lambda vote: -vote[0])
 
 
 def grid(votes: list[tuple[float, float, str]]) -> list[Setting]:
     """Every way to steer with each of the votes."""
     return [
         Setting(percentile, rule, k_diff, mode, alpha)
-        for (_, percentile, rule), (k_diff, mode, alpha) in itertools.product(votes, STRENGTHS)
+        for (_, percentile, rule), (k_diff, mode, alpha) in itertools.product(
+            sorted(votes, key=lambda vote: RULES.index(vote[2])), STRENGTHS
+        )
     ]
 
 
-def best_of(rows: list[dict[str, Any]], most_kl: float) -> dict[str, Any]:
-    """The row of the largest change of the margin among those that stay within the limit."""
-    allowed = [row for row in rows if row["kl"] <= most_kl]
-    return max(allowed or rows, key=lambda row: row["change"] if allowed else -row["kl"])
+def best_of(
+    rows: list[dict[str, Any]], votes: list[tuple[float, float, str]], most_kl: float
+) -> dict[str, Any]:
+    """The row of the largest change of the margin, of the rules that rank best.
+
+    Only rows within the limit on KL are taken; where there is none, the mildest.
+    """
+    rules = [rule for _, _, rule in votes[:KEPT]]
+    kept = [row for row in rows if row["setting"]["prompt_rule"] in rules]
+    allowed = [row for row in kept if row["kl"] <= most_kl]
+    return max(allowed or kept, key=lambda row: row["change"] if allowed else -row["kl"])
 
 
 def averages(measured: dict[str, np.ndarray]) -> dict[str, float]:

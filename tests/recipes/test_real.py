@@ -88,11 +88,17 @@ def test_what_is_kept_is_not_made_again_but_for_another_key(recipe, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_setting_is_the_best_within_the_limit(recipe):
+def test_the_setting_is_the_best_within_the_limit_of_the_rules_that_rank_best(recipe):
     tuning = importlib.import_module("_real.tuning")
-    rows = [{"change": change, "kl": kl} for change, kl in ((0.3, 0.5), (0.1, 0.05), (0.2, 0.1))]
-    assert tuning.best_of(rows, 0.1) == rows[2]
-    assert tuning.best_of(rows, 0.01) == rows[1]  # none is allowed: the mildest
+    votes = [(0.7, 50, "gated"), (0.6, 50, "density"), (0.5, 50, "centred")]
+    rows = [
+        {"change": change, "kl": kl, "setting": {"prompt_rule": rule}}
+        for change, kl, rule in (
+            (0.3, 0.5, "gated"), (0.1, 0.05, "gated"), (0.2, 0.1, "density"), (0.4, 0.02, "centred")
+        )
+    ]  # fmt: skip
+    assert tuning.best_of(rows, votes, 0.1) == rows[2]
+    assert tuning.best_of(rows, votes, 0.01) == rows[1]  # none is allowed: the mildest
 
 
 @pytest.mark.filterwarnings("ignore::dspa_nn.DSPAWarning")  # a tiny map may steer nothing
