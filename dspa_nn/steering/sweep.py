@@ -32,7 +32,7 @@ class LayerSweep:
 
     The model runs as far as the deepest output layer, once, whatever the number of pairs. What is
     counted for a pair is what `sweep.dspa(i, o).count(triples)` counts, byte for byte, since no
-    layer depends on those above it. Docs/method.md 3.1.
+    layer depends on those above it (docs/method.md 3.1).
 
     Args:
         model: as for `DSPA`.
