@@ -6,7 +6,7 @@ from dspa_nn.ndif.diagnosis import Diagnosis, doctor
 from dspa_nn.ndif.jobs import Job
 from dspa_nn.ndif.messages import explain
 from dspa_nn.ndif.models import BackendFactory, adopt, backend_factory, remote_model
-from dspa_nn.ndif.payload import look_through, payload_of
+from dspa_nn.ndif.payload import look_through, payload_of, payload_of_encoders
 from dspa_nn.ndif.sizes import MAX_REQUEST_BYTES, Part, PartKind, Payload, Way, from_shapes
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "look_through",
     "new_backend",
     "payload_of",
+    "payload_of_encoders",
     "remote_model",
 ]

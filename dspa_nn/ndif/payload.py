@@ -1,6 +1,6 @@
 """What one request to NDIF carries: a block is looked through and counted before it is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from dspa_nn.ndif.sizes import (
     LEVEL,
     MAX_REQUEST_BYTES,
     Payload,
+    encoders_alone,
     estimated,
     parts,
     ways_of,
@@ -21,6 +22,7 @@ from dspa_nn.shipping import (
     ShippableDSPA,
     ShippableMap,
     ShippablePlan,
+    ShippableSAE,
     registered,
     shipping,
 )
@@ -92,6 +94,15 @@ def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
         measured = len(blob)
         compressed = len(zstandard.ZstdCompressor(level=LEVEL).compress(blob))
     return Payload(lines, estimated(load), measured, compressed, ways_of(load))
+
+
+def payload_of_encoders(inputs: Sequence[ShippableSAE], outputs: Sequence[ShippableSAE]) -> Payload:
+    """Count what a counting job of several SAEs sends: all their encoders, and no decoder.
+
+    >>> payload_of_encoders([dspa.input_sae], [dspa.output_sae]).parts[0].name
+    'input encoder'
+    """
+    return Payload(*encoders_alone(inputs, outputs), measured=None, compressed=None, ways=[])
 
 
 def plans_and_maps(map: Any) -> tuple[list[ShippablePlan], list[ShippableMap]]:

@@ -1,5 +1,6 @@
 """How many bytes a remote run sends, from tensors or from shapes, and what would be less."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -143,6 +144,18 @@ def estimated(load: Shipment) -> int:
     tensors = [tensor for map in load.maps for tensor in _arrays(map)]
     tensors += [tensor for plan in load.plans for tensor in _values(vars(plan.made))]
     return int(total + sum(tensor.nbytes * _shrinks(tensor) for tensor in tensors))
+
+
+def encoders_alone(
+    inputs: Sequence[ShippableSAE], outputs: Sequence[ShippableSAE]
+) -> tuple[list[Part], int]:
+    """The parts of a request that carries encoders alone, and an estimate of its bytes as sent."""
+    kinds = ((PartKind.INPUT_ENCODER, inputs), (PartKind.OUTPUT_ENCODER, outputs))
+    lines = [Part(kind, _bytes(_tensors(sae))) for kind, saes in kinds for sae in saes]
+    sent = sum(
+        tensor.nbytes * _shrinks(tensor) for sae in (*inputs, *outputs) for tensor in _tensors(sae)
+    )
+    return lines, int(30_000 + sent)
 
 
 def _shrinks(tensor: Tensor) -> float:

@@ -11,6 +11,7 @@ from dspa_nn.counts import ActivationCounts, CountRun, Reader, kept_date, pairs_
 from dspa_nn.errors import CountsError, SteeringError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
 from dspa_nn.models import ModelFacts, read_facts
+from dspa_nn.ndif import Payload, payload_of_encoders
 from dspa_nn.saes import LoadedSAE, load_sae
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.layers import check_layers
@@ -177,6 +178,16 @@ class LayerSweep:
             output_layer=output_layer,
             **self._options,
         )
+
+    def payload(self) -> Payload:
+        """Count the bytes that a counting job on NDIF sends, SAE by SAE; nothing is sent.
+
+        Example:
+            >>> [part.name for part in sweep.payload().parts]
+            ['input encoder', 'input encoder', 'output encoder']
+        """
+        inputs, outputs = ([reader.sae for reader in group] for group in self.readers)
+        return payload_of_encoders(inputs, outputs)
 
     # What counting needs of it (`counts.CountedModel`)
 

@@ -244,6 +244,18 @@ def test_the_model_runs_once_and_each_sae_is_held_once(
         assert getattr(swept.table, name).nnz == own
 
 
+def test_a_job_carries_every_encoder_once(scene: Scene) -> None:
+    payload = scene.sweep.payload()
+    assert [part.kind.value for part in payload.parts] == 3 * ["input encoder"] + 3 * [
+        "output encoder"
+    ]
+    for role, pair in ((0, (0, 3)), (1, (2, 3))):
+        alone = scene.alone(pair).payload()
+        assert alone.parts[role].nbytes == payload.parts[5 * role].nbytes
+    assert payload.fits
+    assert 0 < payload.estimate <= 1.1 * payload.nbytes + 30_000
+
+
 def test_saved_and_loaded(scene: Scene, tmp_path: Path) -> None:
     swept = scene.sweep.count(triples(), progress=False)
     files = written(swept, tmp_path / "sweep")
