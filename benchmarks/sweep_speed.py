@@ -139,6 +139,11 @@ def main() -> None:
         )
         if group == 0:
             continue
+        print(
+            f"group {group} of {groups}",
+            {k: round(s[0], 2) for k, s in seconds.items()},
+            flush=True,
+        )
         predicted.append(1 + besides.flops / flops_of_pair(deepest, config, members))
         for name in contenders:
             times.setdefault(name, []).extend(seconds[name])
