@@ -39,7 +39,7 @@ model = dspa.model
 triples = dn.demo_triples()
 
 hidden: dict[int, list[torch.Tensor]] = {layer: [] for layer in (*INPUTS, *OUTPUTS)}
-for triple in triples[80:120]:  # others than those that are counted below
+for triple in triples[60:84]:  # others than those that are counted below
     ids = dspa.render(triple.prompt, triple.chosen).ids
     with model.trace(ids[None]):
         outputs = nnsight.save([model.model.layers[layer].output for layer in hidden])
@@ -73,7 +73,7 @@ sweep = dn.LayerSweep(
     input_saes={layer: without_training(layer) for layer in INPUTS},
     output_saes={layer: without_training(layer) for layer in OUTPUTS},
 )
-counts = sweep.count(triples[:80], progress=False)
+counts = sweep.count(triples[:60], progress=False)
 print(counts)
 
 # %% [markdown]
@@ -85,13 +85,13 @@ print(counts.counts(9, 24))
 
 # %% [markdown]
 # ## By ranking
-# Each pair's map is fitted on 60 triples. It then ranks the 20 others: does the chosen response
+# Each pair's map is fitted on 48 triples. It then ranks the 12 others: does the chosen response
 # have more of what the map raises for this prompt? No model is run for that. *One difference* is
 # the same without a map: one mean difference for all prompts. A pair whose map does not beat it has
 # no use for the prompt.
 
 # %%
-pairs = rank_pairs(counts, range(60, 80), rule={"prompt_rule": "centred"}, percentile=50)
+pairs = rank_pairs(counts, range(48, 60), rule={"prompt_rule": "centred"}, percentile=50)
 print(f"{'layers':>8}  by the map  one difference  the first less the second")
 for pair in pairs:
     less = pair.over_one_difference
@@ -99,16 +99,16 @@ for pair in pairs:
     print(f"{layers:>8}  {pair.ranking.mean:10.2f}  {pair.of_one_difference.mean:14.2f}  {less}")
 
 # %% [markdown]
-# With 20 held-out triples the intervals are wide. And the best of nine looks better than it is: its
+# With 12 held-out triples the intervals are wide. And the best of nine looks better than it is: its
 # figure has to be measured again on triples that chose nothing.
 #
 # ## By steering
 # Ranking says what a map knows, and not what it does to the model. So the first two are steered on
-# 6 of the held-out triples. `chosen` and `rejected` are the two parts of the margin's change.
+# 4 of the held-out triples. `chosen` and `rejected` are the two parts of the margin's change.
 
 # %%
 settings: SteeringOptions = {"prompt_rule": "centred", "alpha": 1.0}
-for pair in steer_pairs(sweep, pairs[:2], triples[60:66], settings):
+for pair in steer_pairs(sweep, pairs[:2], triples[48:52], settings):
     print(f"{pair.input_layer}->{pair.output_layer}  {pair.effect}")
 
 # %% [markdown]
