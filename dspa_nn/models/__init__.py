@@ -4,6 +4,7 @@ from dspa_nn.models.embedded import REPO_ID, Weights, model_path
 from dspa_nn.models.facts import (
     ModelFacts,
     as_local,
+    check_virtual_tokens,
     evaluating,
     for_ndif,
     load_weights,
@@ -32,6 +33,7 @@ __all__ = [
     "TunedSettings",
     "Weights",
     "as_local",
+    "check_virtual_tokens",
     "evaluating",
     "for_ndif",
     "get_preset",

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import DSPAError, SteeringError
+from dspa_nn.graph.adapters import virtual_tokens
 from dspa_nn.imports import untyped
 
+# Held while this package runs a model itself (`plan`, `count`, measures), whichever thread asks.
+_running = threading.RLock()
 _SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)")
 
 
@@ -78,12 +82,18 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
         DSPAError: no list of decoder blocks could be found, or the tokenizer is missing.
     """
     module = torch_module(model)
+    if not hasattr(module, "config"):
+        raise DSPAError(
+            f"a {type(model).__name__} came for the model; pass what nnsight's "
+            "TransformersModel(name, task='text-generation') returns"
+        )
     tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
     if tokenizer is None:
         raise DSPAError(
             f"{type(model).__name__} came without a tokenizer; pass "
             "TransformersModel(..., task='text-generation', tokenizer=...)"
         )
+    check_virtual_tokens(module)
     config = module.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if getattr(config, "is_encoder_decoder", False):
@@ -107,6 +117,22 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
         tokenizer=tokenizer,
     )
+
+
+def check_virtual_tokens(module: Any) -> None:
+    """Refuse a model that PEFT runs with tokens of its own, which no prompt and no mask shows.
+
+    >>> check_virtual_tokens(hf_model)
+
+    Raises:
+        SteeringError: prompt tuning, prefix tuning or p-tuning.
+    """
+    if virtual_tokens(module):
+        raise SteeringError(
+            f"{type(module).__name__} puts virtual tokens in front of every prompt (prompt or "
+            "prefix tuning), which can neither be counted nor steered exactly; use the base model, "
+            "or adapters in its layers such as LoRA"
+        )
 
 
 def _find_blocks(module: Any, layers: int) -> str:
@@ -238,14 +264,16 @@ def evaluating(model: Any) -> Generator[None]:
     >>> hf_model.training
     True
 
-    In training mode dropout is on, and the same text gives other activations each time.
+    In training mode dropout is on, and the same text gives other activations each time. One thread
+    runs at a time: others would see the mode change, and nnsight runs one call of a model at once.
     """
     module = torch_module(model)
-    training = [child for child in module.modules() if child.training]
-    for child in training:
-        child.training = False
-    try:
-        yield
-    finally:
+    with _running:
+        training = [child for child in module.modules() if child.training]
         for child in training:
-            child.training = True
+            child.training = False
+        try:
+            yield
+        finally:
+            for child in training:
+                child.training = True

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from dspa_nn.graph.adapters import active_adapters, active_in, adapted_layers
+from dspa_nn.graph.adapters import active_adapters, adapted_layers, idle_in, strengths
 from dspa_nn.imports import untyped
 from dspa_nn.models.facts import torch_module
 
@@ -52,9 +52,11 @@ class Fingerprint:
             return None
         with untyped("torch").no_grad():
             samples = [_sampled(tensor) for tensor in tensors]
+            scaling = [found for found in strengths(adapted_layers(module)) if found]
             state = (
                 [(tensor.data_ptr(), tensor._version, tuple(tensor.shape)) for tensor in tensors],
                 samples,
+                scaling,
             )
             if state != self._state:
                 self._state = state
@@ -68,28 +70,36 @@ class Fingerprint:
                 for group in groups:
                     # Without names, which adapters change; within a block, in any order.
                     whole.update(" ".join(sorted(digests[id(tensor)] for tensor in group)).encode())
+                if scaling:
+                    whole.update(str(scaling).encode())
                 kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})
                 self._weights = f"{'+'.join(kinds)}:{whole.hexdigest()[:16]}"
         return self._weights
 
 
 def _parameters(module: Any, blocks: str, last: int) -> Iterator[list[Any]]:
-    """What a run up to a block reads: the embeddings, then the parameters of each block.
+    """What a run up to a block reads: of the embeddings, then of each block, the weights.
 
-    Those of an adapter count while it is active.
+    Those of an adapter count while it is active. Quantised weights are buffers.
     """
     idle: set[int] = set()
     for layer in adapted_layers(module):
-        base = {id(parameter) for parameter in layer.base_layer.parameters()}
-        active = active_in(layer)
-        for name, parameter in layer.named_parameters():
-            if id(parameter) not in base and not set(name.split(".")) & set(active):
-                idle.add(id(parameter))
+        idle |= idle_in(layer)
     embeddings = module.get_input_embeddings()
     listed = module.get_submodule(blocks)
     parts = [embeddings, *(listed[number] for number in range(last + 1))]
     for part in parts:
-        yield [parameter for parameter in part.parameters() if id(parameter) not in idle]
+        tensors = [*part.parameters(), *_saved_buffers(part)]
+        yield [tensor for tensor in tensors if id(tensor) not in idle]
+
+
+def _saved_buffers(part: Any) -> Iterator[Any]:
+    """Buffers that are saved with the weights, which masks and tables made on loading are not."""
+    for module in part.modules():
+        for name, buffer in module._buffers.items():
+            saved = buffer is not None and name not in module._non_persistent_buffers_set
+            if saved and buffer.numel():
+                yield buffer
 
 
 def _sampled(tensor: Any) -> str:

@@ -11,9 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from dspa_nn import DSPA, ActivationCounts, ConditionalDifferenceMap, CountsError, MapError
+from dspa_nn import (
+    DSPA,
+    ActivationCounts,
+    ConditionalDifferenceMap,
+    CountsError,
+    MapError,
+    SteeringError,
+)
 from dspa_nn.graph.origin import OF_MAPS, contradicting
-from dspa_nn.models import Fingerprint
+from dspa_nn.models import Fingerprint, read_facts
 from tests import steer_zoo, tiny
 from tests.counts.test_files_of_before import BEFORE
 
@@ -177,3 +184,89 @@ def test_files_of_before_know_no_weights_and_are_taken(lab: steer_zoo.Lab, tmp_p
     assert np.array_equal(again.chosen.toarray(), counts.chosen.toarray())
     assert lab.dspa.plan(again.fit(), "sun")
     assert "weights" not in ConditionalDifferenceMap.load(BEFORE / "map").provenance
+
+
+def test_the_strength_of_an_adapter_counts_though_it_is_no_parameter() -> None:
+    model = tiny.model("llama")
+    layer = adapt(model)
+    found = set()
+    for scaling in ({"formal": 1.0}, {"formal": 0.5}, {"formal": 0.5, "idle": 3.0}):
+        layer.scaling = scaling
+        found.add(Fingerprint().read(model, "model.layers", 2)["weights"])
+    assert len(found) == 2
+    read = Fingerprint()
+    before = read.read(model, "model.layers", 2)
+    layer.scaling["formal"] = 2.0
+    assert read.read(model, "model.layers", 2) != before
+
+
+def test_weights_that_are_buffers_count_and_tables_made_on_loading_do_not() -> None:
+    model = tiny.model("llama")
+    layer = model.model.layers[1].mlp.down_proj
+    weight = layer.weight.data
+    del layer.weight
+    layer.register_buffer("weight", weight.clone())  # as quantised layers hold theirs
+    layer.register_buffer("table", torch.zeros(3), persistent=False)
+    before = Fingerprint().read(model, "model.layers", 2)
+    layer.table += 1
+    assert Fingerprint().read(model, "model.layers", 2) == before
+    layer.weight += 1
+    assert Fingerprint().read(model, "model.layers", 2) != before
+
+
+class Kept(nn.Module):
+    """A module of which an adapter holds a whole copy, with the face that PEFT gives one."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.original_module = original
+        self.modules_to_save = nn.ModuleDict({"formal": copy.deepcopy(original)})
+        self.disable_adapters = False
+        self.active_adapters = ["formal"]
+
+
+def test_a_module_that_an_adapter_replaces_counts_as_the_one_in_use() -> None:
+    model = tiny.model("llama")
+    base = Fingerprint().read(model, "model.layers", 2)
+    mlp = model.model.layers[1].mlp
+    kept = mlp.down_proj = Kept(mlp.down_proj)
+    with torch.no_grad():
+        kept.modules_to_save["formal"].weight += 1
+    adapted = Fingerprint().read(model, "model.layers", 2)
+    assert adapted["adapters"] == "formal"
+    assert adapted["weights"] != base["weights"]
+    kept.disable_adapters = True
+    assert Fingerprint().read(model, "model.layers", 2) == base
+
+
+def test_an_adapter_that_is_switched_while_attach_steers_is_refused(lab: steer_zoo.Lab) -> None:
+    model = tiny.model("llama")
+    dspa = over(lab, model)
+    layer = adapt(model)
+    map = dspa.fit(lab.triples, progress=False)
+    ids = torch.tensor([lab.ids("sun moon")])
+    said = "fitted with active adapters: formal, but it is used with active adapters: none"
+    with dspa.attach(model, map) as edits:
+        with off(layer), pytest.raises(MapError, match=said):
+            model.generate(ids, max_new_tokens=1)
+        assert edits.runs == 0
+
+
+class Prefixed(nn.Module):
+    """A model that PEFT runs with virtual tokens in front, as its wrapper shows it."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base = base
+        self.peft_config = {"default": type("Config", (), {"is_prompt_learning": True})()}
+
+    def get_base_model(self) -> Any:
+        return self.base
+
+
+def test_virtual_tokens_are_refused(lab: steer_zoo.Lab) -> None:
+    sentence = "Prefixed puts virtual tokens in front of every prompt"
+    with pytest.raises(SteeringError, match=sentence):
+        lab.dspa.attach(Prefixed(lab.hf), lab.map)
+    with pytest.raises(SteeringError, match=sentence):
+        read_facts(Prefixed(lab.hf), lab.tok)
