@@ -72,14 +72,19 @@ def check_choice(name: str, value: object, choices: Sequence[str], error: type[D
 
 
 def check_names(
-    what: str, given: Iterable[str], known: Sequence[str], error: type[DSPAError]
+    what: str, given: Iterable[str], known: Sequence[str], error: type[DSPAError], takes: str = ""
 ) -> None:
     """Refuse keywords that a call does not take; the sentence names the nearest right one.
 
-    >>> check_names("fit", ["percentile"], ["percentile", "k_diff"], DSPAError)
+    >>> check_names("plan", ["alpa"], ["alpha", "k_diff"], DSPAError)
+    Traceback (most recent call last):
+    dspa_nn.errors.DSPAError: plan takes no alpa (did you mean 'alpha'?); it takes alpha, k_diff
+
+    takes: words for what it takes; without them the known keywords are listed.
     """
-    for name in given:
-        if name not in known:
-            raise error(
-                f"{what} takes no {name}{did_you_mean(name, known)}; it takes {', '.join(known)}."
-            )
+    unknown = sorted(set(given).difference(known))
+    if unknown:
+        near = did_you_mean(unknown[0], known)
+        raise error(
+            f"{what} takes no {', '.join(unknown)}{near}; it takes {takes or ', '.join(known)}"
+        )

@@ -11,8 +11,11 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.graph.stand_ins import PortableDSPA
+from dspa_nn.models import torch_module
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab
+
+pytestmark = pytest.mark.steers_hard
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,34 @@ def test_the_copy_of_a_dspa_steers_as_it_does(lab: Lab, again: Callable[[Any], A
             first = result, list(edits)
     assert torch.equal(result, first[0])
     assert list(edits) == first[1]
+
+
+def test_a_dspa_that_has_run_is_pickled_with_its_model_and_without_hooks() -> None:
+    lab = steer_zoo.lab("llama", "add")
+    ids = torch.tensor([lab.ids("sun moon")])
+    lab.hf(ids, output_hidden_states=True)  # transformers leaves local functions on the layers
+    wanted = lab.dspa.plan(lab.map, "sun moon", **SETTINGS)
+    with lab.dspa.attach(lab.hf, lab.map, **SETTINGS):
+        first = lab.hf.generate(ids, max_new_tokens=3, do_sample=False)
+        other = pickled(lab.dspa)  # not what attach does to the model
+    assert type(other) is dn.DSPA
+    assert other.model is not lab.dspa.model
+    assert other.provenance() == lab.dspa.provenance()
+    assert str(other.plan(lab.map, "sun moon", **SETTINGS)) == str(wanted)
+    with other.model.generate(ids, max_new_tokens=3, do_sample=False) as tracer:
+        edits = other.apply(lab.map, **SETTINGS)
+        result = tracer.result.save()
+    assert edits.total
+    assert torch.equal(result, first)
+    hidden = torch_module(other.model)(ids, output_hidden_states=True).hidden_states
+    assert len(hidden) == 5
+
+
+def test_a_dspa_that_cannot_be_pickled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = steer_zoo.lab("llama", "add")
+    monkeypatch.setattr(lab.hf, "strange", lambda: None, raising=False)
+    with pytest.raises(dn.SteeringError, match=r"^the model tiny-llama cannot be pickled \("):
+        pickle.dumps(lab.dspa)
 
 
 def test_a_subclass_is_sent_as_its_parent_is(lab: Lab) -> None:

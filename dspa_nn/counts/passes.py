@@ -17,6 +17,9 @@ from dspa_nn.imports import late
 from dspa_nn.models import torch_module
 from dspa_nn.shapes import SparseTable
 
+# Families whose forward takes no positions and reads them off the attention mask (ALiBi).
+_POSITIONS_FROM_MASK = ("bloom", "mpt")
+
 
 class LocalRunner:
     """Runs chunks of batches in this process, one after another (`checkpoints.ChunkRunner`)."""
@@ -108,6 +111,8 @@ def shares_prompts(model: Any) -> bool:
     module = torch_module(model)
     if getattr(module, "_is_stateful", False):
         return False
+    if not takes_positions(model) and module.config.model_type not in _POSITIONS_FROM_MASK:
+        return False  # a token's position would be that of its column, padding included
     try:
         cache = late("transformers").DynamicCache(config=module.config)
     except (AttributeError, KeyError, TypeError):
@@ -118,9 +123,11 @@ def shares_prompts(model: Any) -> bool:
 def takes_positions(model: Any) -> bool:
     """Whether the model's forward takes `position_ids`; ALiBi models read them off the mask.
 
-    model: an nnsight model.
+    model: an nnsight model. A wrapper of PEFT hands on whatever it is given.
     """
-    return "position_ids" in inspect.signature(torch_module(model).forward).parameters
+    module = torch_module(model)
+    module = getattr(module, "get_base_model", lambda: module)()
+    return "position_ids" in inspect.signature(module.forward).parameters
 
 
 def to_rows(

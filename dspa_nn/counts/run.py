@@ -2,10 +2,11 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
+from dspa_nn.checks import check_type
 from dspa_nn.counts.batches import TOKEN_BUDGET, hash_batch_plan, plan_batches
 from dspa_nn.counts.checkpoints import chunks_of, count_chunks, stored
 from dspa_nn.counts.dates import keep_date, today_for
@@ -13,6 +14,7 @@ from dspa_nn.counts.passes import LocalRunner
 from dspa_nn.counts.shards import shard_folder, shard_of
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.counts.tokenize import Refused, prepare
+from dspa_nn.errors import CountsError
 from dspa_nn.files import as_path, require_folder
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import Counter
@@ -162,6 +164,8 @@ class CountRun:
         required: whether what cannot be read or written of the checkpoint is an error; else the
             run goes on without it, and warns.
         """
+        check_type("remote", remote, bool, CountsError)
+        check_type("progress", progress, bool | None, CountsError)
         batches = shard_of(self.batches, shard, shards)
         folder = None if checkpoint is None else as_path(checkpoint)
         if folder is not None:
@@ -229,8 +233,8 @@ class CountRun:
         progress: bool | None,
         required: bool,
     ) -> ActivationCounts:
-        check_outside_blocks("count")
         model = self.dspa.model
+        check_outside_blocks("count", None if remote else torch_module(model))
         if not remote:
             self.dspa.place_saes()
         inputs, outputs = (
@@ -255,5 +259,5 @@ class CountRun:
                 require_weights(model, "count")
                 counter = Counter(inputs, outputs, architecture=architecture)
                 runner = LocalRunner(model, counter, chunks, self.provenance, advance)
-            with evaluating(model):
+            with nullcontext() if remote else evaluating(model):
                 return count_chunks(chunks, runner, self.provenance, folder, advance, required)

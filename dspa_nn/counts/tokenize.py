@@ -125,7 +125,7 @@ def _warn_of_markup(marked: dict[int, set[str]], of: int) -> None:
     tokens = named([name for name, _ in times.most_common()])
     triples = ", ".join(map(str, list(marked)[:5])) + (", ..." if len(marked) > 5 else "")
     warn(
-        f"{len(marked)} of {of} triples hold special tokens or the chat template's markup in "
+        f"{len(marked)} of {of} triples hold special tokens or a chat template's markup in "
         f"their texts ({tokens}; triples {triples}), and it is counted like any text: give the "
         "turns of a prompt as chat messages (text that was rendered before, as strings and with "
         "chat=False) and responses without what ends a turn, or leave these triples out",

@@ -15,7 +15,7 @@ from dspa_nn.demo.sets import SHOWN, DemoSet, find_set
 from dspa_nn.demo.setup import matched_controls, tuned_and_paper
 from dspa_nn.demo.verdict import Verdict, judged, verdicts
 from dspa_nn.evaluation import Match, encode, promoted_tokens
-from dspa_nn.files import as_path, write_atomically
+from dspa_nn.files import as_path, require_folder, write_atomically
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering import DSPA, DSPAMethod
 from dspa_nn.triples import DemoRow, take_demo_rows
@@ -72,6 +72,7 @@ def run_demo(
     Raises:
         DSPAError: no such set, or an empty split.
     """
+    require_folder("out", as_path(out))
     wanted = [find_set(one) if isinstance(one, str) else one for one in sets]
     console = show.terminal() if console is None else console
     seconds: dict[str, float] = {}

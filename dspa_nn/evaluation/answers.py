@@ -71,8 +71,8 @@ def answer(
     Raises:
         SteeringError: inside a tracing context, or what the method raises.
     """
-    check_outside_blocks("answer")
     hf_model: Any = as_local(dspa.model)
+    check_outside_blocks("answer", hf_model if method is None else None)
     tokenizer, ends = dspa.facts.tokenizer, dspa.facts.eos_ids
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     sampling: dict[str, Any] = {"do_sample": False}

@@ -24,7 +24,7 @@ from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.select import choose
 from dspa_nn.graph.steer import Steering
-from dspa_nn.models import evaluating
+from dspa_nn.models import evaluating, torch_module
 from dspa_nn.prompts import Rendered, padded
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, run_settings
 
@@ -171,7 +171,7 @@ def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
         DSPAError: what reading or rendering raises.
         SteeringError: inside a tracing context.
     """
-    check_outside_blocks("encode")
+    check_outside_blocks("encode", torch_module(dspa.model))
     rendered = chosen_and_rejected(dspa, triples)
     model: Any = dspa.model
     reads, edited = dspa.encoders

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from dspa_nn.errors import TripleError
 from dspa_nn.evaluation.effects import Effect, effect
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, Forced, force
 from dspa_nn.evaluation.tokens import TokenChanges
@@ -172,9 +173,12 @@ def chosen_and_rejected(dspa: DSPA, triples: Iterable[Any]) -> list[Rendered]:
         6
     """
     sequences: list[Rendered] = []
-    for triple in as_triples(triples):
-        prompt = dspa.render(triple.prompt)
-        sequences += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
+    for index, triple in enumerate(as_triples(triples)):
+        try:
+            prompt = dspa.render(triple.prompt)
+            sequences += [dspa.render(prompt, text) for text in (triple.chosen, triple.rejected)]
+        except TripleError as error:
+            raise TripleError(f"triple {index}: {error}") from None
     return sequences
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float64
 
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.select import select
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import PromptRule
@@ -40,6 +41,7 @@ def scores(
 
     rule: prompt_rule and k_prompt, as in `ConditionalDifferenceMap.score`.
     """
+    check_origin(map.provenance, counts.provenance, "it is used with counts of")
     table, lengths = counts.prompt(map.prompt_tokens)
     return map.score(
         torch.as_tensor(table.toarray()), torch.as_tensor(np.asarray(lengths)), **rule

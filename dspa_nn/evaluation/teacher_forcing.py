@@ -13,6 +13,7 @@ from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Moved, Pass, compare, log_softmax
 from dspa_nn.evaluation.tokens import TokenChanges
 from dspa_nn.graph.calls import check_outside_blocks
+from dspa_nn.models import torch_module
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, SteeringMethod
 
@@ -79,7 +80,7 @@ def force(
         DSPAError: a sequence without a response.
         SteeringError: inside a tracing context.
     """
-    check_outside_blocks("force")
+    check_outside_blocks("force", torch_module(dspa.model))
     for index, sequence in enumerate(sequences):
         if not len(sequence.response_ids):
             raise DSPAError(

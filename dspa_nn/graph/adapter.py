@@ -277,6 +277,15 @@ def restore(module, controller) -> None:
     vars(module)["forward"] = controller
 
 
+def own_attributes(module) -> dict[str, Any]:
+    """A module's attributes without what nnsight put there to hear of its calls."""
+    attributes = dict(vars(module))
+    if hands_over(module):
+        del attributes["forward"]
+    attributes.pop(STATE, None)
+    return attributes
+
+
 class PlainForward:
     """A module's forward as nnsight runs it while no trace is on."""
 

@@ -27,8 +27,9 @@ def adapted_layers(module: Any) -> list[Any]:
     return [
         layer
         for layer in module.modules()
-        if hasattr(layer, "disable_adapters")
-        and (hasattr(layer, "base_layer") or hasattr(layer, "modules_to_save"))
+        # Of its own: PEFT's wrappers of a whole model hand on what is in it.
+        if {"base_layer", "original_module"}.intersection(layer._modules)
+        and hasattr(layer, "disable_adapters")
     ]
 
 
@@ -39,14 +40,14 @@ def active_in(layer: Any) -> list[str]:
     merged = set(getattr(layer, "merged_adapters", ()))
     active = layer.active_adapters
     names = [active] if isinstance(active, str) else list(active)
-    copies = getattr(layer, "modules_to_save", None)
+    copies = layer._modules.get("modules_to_save")
     return [name for name in names if name not in merged and (copies is None or name in copies)]
 
 
 def idle_in(layer: Any) -> set[int]:
     """Ids of the parameters and buffers of an adapted layer that it does not compute with."""
     active = active_in(layer)
-    copied = getattr(layer, "original_module", None)
+    copied = layer._modules.get("original_module")
     base = layer.base_layer if copied is None else copied
     of_base = {id(tensor) for tensor in (*base.parameters(), *base.buffers())}
     idle = set(of_base) if copied is not None and active else set()

@@ -36,6 +36,7 @@ def apply(steerer: Any, paths: Any, prompts: Any, prompt_length: Any, on_end: An
     if call.generating:
         setting = settings_of(call)
         note_settings(steering.record, setting)
+        steering.record.training = call.module.training
         if would_compile(setting, call.kwargs.get("past_key_values")):
             steering.record.uncompiled = says_compile(setting, ids.device)
             call.set("disable_compile", True)

@@ -19,13 +19,22 @@ UNSUPPORTED = {
 }
 
 
-def check_outside_blocks(what: str) -> None:
-    """Refuse to run the model inside a tracing context, which is about to run it itself."""
+def check_outside_blocks(what: str, module: Any = None) -> None:
+    """Refuse to run the model inside a tracing context, which is about to run it itself.
+
+    module: the torch module, where what is read must be unsteered: inside `attach` it is not.
+    """
     if running_worker() is not None:
         raise refuse(
             SteeringRefusal,
             f"{what} was called inside a tracing context, and runs the model itself; call it "
             "before the `with` statement",
+        )
+    if module is not None and any(attached(part) for part in module.modules()):
+        raise refuse(
+            SteeringRefusal,
+            f"{what} was called while attach steers the model, and reads the unsteered model; call "
+            "it outside that context",
         )
 
 

@@ -95,7 +95,7 @@ def as_portable(value: Any) -> Any:
     if isinstance(value, (list, tuple)) or not isinstance(batch[0], (PortableMap, PortableSum)):
         raise refuse(
             SteeringRefusal,
-            f"apply was given a {type(value).__name__} for its map; pass what fit or "
+            f"a {type(value).__name__} came for the map; pass what fit or "
             "ConditionalDifferenceMap.load returned, or what dspa.plan made",
         )
     return batch[0]

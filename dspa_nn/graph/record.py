@@ -80,6 +80,7 @@ class Record:
         eos_ids: token ids after which `generate` feeds padding to a row.
         beams: whether rows change places within a prompt.
         uncompiled: whether `generate` was kept from compiling the model, as it was asked to.
+        training: whether `generate` runs the model in training mode.
         empty: rows whose plan, made before, holds no latent.
         made: tokens that `generate` made of each row, one in a pass; None where that is not known.
         finished: whether the run is over.
@@ -105,6 +106,7 @@ class Record:
         self.eos_ids: list[int] = []
         self.beams = False
         self.uncompiled = False
+        self.training = False
         self.empty: list[int] = []
         self.made: Any = None
         self.finished = False

@@ -85,6 +85,7 @@ def checked(options: Mapping[str, Any]) -> tuple[Any, Any, Any, Any, Any, Any]:
         MapError: an option that there is none of, or one out of range.
     """
     check_names("fit", options, FIT_OPTIONS, MapError)
+    check_type("strict", options.get("strict", False), bool, MapError)
     filled: dict[str, Any] = {name: options.get(name, DEFAULTS[name]) for name in FIT_SETTINGS}
     for name, value in filled.items():
         # gate= and sparsify= take no None; elsewhere it means that nothing was given.

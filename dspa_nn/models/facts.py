@@ -82,6 +82,7 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
         DSPAError: no list of decoder blocks could be found, or the tokenizer is missing.
     """
     module = torch_module(model)
+    check_virtual_tokens(module)
     if not hasattr(module, "config"):
         raise DSPAError(
             f"a {type(model).__name__} came for the model; pass what nnsight's "
@@ -93,7 +94,6 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
             f"{type(model).__name__} came without a tokenizer; pass "
             "TransformersModel(..., task='text-generation', tokenizer=...)"
         )
-    check_virtual_tokens(module)
     config = module.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if getattr(config, "is_encoder_decoder", False):

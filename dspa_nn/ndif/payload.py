@@ -71,12 +71,13 @@ def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
         map: a map, or plans (one, or one per row).
 
     Raises:
-        MapError: it is neither.
+        MapError: it is neither, or a map of another model or SAE.
     """
     load = Shipment()
     load.dspas = [dspa]
     if map is not None:
         load.plans, load.maps = plans_and_maps(map)
+        check_fits(load)
     load.decide()
     sent: object = (dspa, map)
     if map is None:

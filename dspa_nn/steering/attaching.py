@@ -10,7 +10,13 @@ from dspa_nn.errors import SteeringError
 from dspa_nn.graph.calls import check_compiled, check_outside_blocks
 from dspa_nn.graph.record import Earlier, Record
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import ModelFacts, as_local, read_facts, torch_module
+from dspa_nn.models import (
+    ModelFacts,
+    as_local,
+    check_virtual_tokens,
+    read_facts,
+    torch_module,
+)
 from dspa_nn.shipping import Reduced
 from dspa_nn.steering.hooks import Hooks
 from dspa_nn.steering.log import EditLog
@@ -42,6 +48,7 @@ class Attachment(Hooks, EditLog):
         options: RunOptions,
         earlier: Earlier | None = None,
     ) -> None:
+        self._dspa, self._fitted = dspa, map
         given, chosen = run_settings("attach", options)
         paths = [facts.block(layer) for layer in (dspa.input_layer, dspa.output_layer)]
         dspa.place_saes(model, paths)
@@ -59,6 +66,9 @@ class Attachment(Hooks, EditLog):
 
     def _ended(self, record: Record) -> None:
         warn_if_unsteered(record)
+
+    def _check_weights(self) -> None:
+        check_weights(self._dspa, self._fitted, self._model)
 
     def as_shipped(self) -> Reduced:
         """Return what is pickled in its place for NDIF: the last run's log."""
@@ -112,6 +122,7 @@ def hooked_module(model: Any) -> Any:
     if not isinstance(torch_module(model), nn.Module):
         raise SteeringError(_NO_MODEL.format(type(model).__name__))
     module = as_local(model)
+    check_virtual_tokens(module)
     # An adapter of PEFT wraps the model; its layers are changed in place, and so are the hooks'.
     module = getattr(module, "get_base_model", lambda: module)()
     if not hasattr(module, "config") or not hasattr(module, "generate"):

@@ -8,6 +8,7 @@ from nnsight import save
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
+from dspa_nn.checks import check_names
 from dspa_nn.counts import ActivationCounts, CountRun, kept_date
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.apply import apply
@@ -28,7 +29,6 @@ from dspa_nn.steering.options import (
     Prompts,
     Remote,
     RunOptions,
-    check_keywords,
     run_settings,
 )
 from dspa_nn.steering.pair import ModelAndSAEs
@@ -138,7 +138,7 @@ class DSPA(ModelAndSAEs):
             CountsError: no triples, a checkpoint of another run, no such shard or keyword.
             TripleError: a triple that cannot be rendered; it is named.
         """
-        check_keywords("count", options, COUNT, CountsError)
+        check_names("count", options, COUNT, CountsError)
         given: dict[str, Any] = dict(options)
         planning = {name: given.pop(name) for name in PLANNED if name in given}
         run = CountRun(self, triples, **planning, rendered_on=kept_date(given.get("checkpoint")))
@@ -277,6 +277,9 @@ class DSPA(ModelAndSAEs):
         **options: Unpack[RunOptions],
     ) -> Attachment:
         """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.
+
+        Several threads may run the model under it, as servers do. `apply` is for one thread at a
+        time: nnsight runs one call of a model at once.
 
         Example:
             >>> ids = tokenizer("Tell me about volcanoes.", return_tensors="pt")

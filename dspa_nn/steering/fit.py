@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.checks import check_type
+from dspa_nn.checks import check_names, check_type
 from dspa_nn.counts import (
     ActivationCounts,
     CountRun,
@@ -16,7 +16,7 @@ from dspa_nn.errors import CountsError, MapError
 from dspa_nn.graph.settings import FIT_SETTINGS
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, check_fit
 from dspa_nn.models import load_weights, preset_of
-from dspa_nn.steering.options import COUNTING, PLANNED, check_keywords, fill
+from dspa_nn.steering.options import COUNTING, PLANNED, fill
 
 
 def fit_triples(
@@ -36,7 +36,7 @@ def fit_triples(
             "count every shard with count(shards=, shard=), merge them and fit the result"
         )
     options = {name: value for name, value in options.items() if name not in ("shards", "shard")}
-    check_keywords("fit", options, (*FIT_OPTIONS, *COUNTING, "cache"), MapError)
+    check_names("fit", options, (*FIT_OPTIONS, *COUNTING, "cache"), MapError)
     cache = options.get("cache", True)
     check_type("cache", cache, bool, MapError)
     counting = {name: value for name, value in options.items() if name in COUNTING}

@@ -30,6 +30,12 @@ from dspa_nn.graph.calls import (
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.steer import Steering
 from dspa_nn.progress import warn
+from dspa_nn.steering.calling import (
+    Adapters,
+    CallState,
+    by_name,
+    ways_of_calling,
+)
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import PromptLength, PromptOrPrompts
 from dspa_nn.steering.rows import check_ids, prompts_of_rows
@@ -37,21 +43,6 @@ from dspa_nn.steering.warnings import warn_beforehand
 
 # A log holds tensors as wide as the SAEs: a process that serves keeps the last ones alone.
 KEPT_LOGS = 64
-
-
-class CallState(threading.local):
-    """What one thread's calls of the model are at: several threads may run one model at once.
-
-    Attributes:
-        run: the run under way, or None.
-        generating: whether that is `generate`.
-        chosen: prompt and prompt_length, where this thread has set them.
-    """
-
-    def __init__(self) -> None:
-        self.run: Steering | None = None
-        self.generating = False
-        self.chosen: dict[str, Any] = {}
 
 
 class Hooks:
@@ -91,6 +82,9 @@ class Hooks:
         self._blocks = [model.get_submodule(path) for path in self._paths]
         self._handles: list[Any] = []
         self._before_us: Any = None
+        self._ways: list[Any] = []
+        self._adapters = Adapters(model)
+        self._adapted = self._adapters.state()
         self._state = CallState()
 
     def _log_of(self, record: Record) -> EditLog:
@@ -100,6 +94,9 @@ class Hooks:
     def _ended(self, record: Record) -> None:
         """Warn of what went wrong in a run that is over."""
         raise NotImplementedError
+
+    def _check_weights(self) -> None:
+        """Refuse to go on where adapters were switched and the weights are not those of before."""
 
     @property
     def prompt(self) -> PromptOrPrompts | None:
@@ -133,6 +130,7 @@ class Hooks:
         """Put the hooks on, as the context begins."""
         check_outside_blocks("attach")
         check_compiled(self._model, self._paths)
+        self._ways = ways_of_calling(self._model, self._paths)
         read, write = self._blocks
         if any(other._blocks[1] is write for other in attachments_on(write)):
             raise SteeringError(
@@ -173,7 +171,10 @@ class Hooks:
     @contextmanager
     def _beginning(self, ids: Any, mask: Any, generating: bool) -> Generator[Steering]:
         """A run that begins, and is the thread's current one if nothing is refused inside."""
-        check_compiled(self._model, self._paths)
+        if ways_of_calling(self._model, self._paths) != self._ways:
+            check_compiled(self._model, self._paths)
+        if self._adapters.state() != self._adapted:
+            self._check_weights()
         mask = torch.ones_like(ids) if mask is None else mask
         length = None if generating else self._choice("prompt_length")
         prompts = None if self.prompt is None else self._prompt_batch(self.prompt)
@@ -200,7 +201,8 @@ class Hooks:
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         if not self._handles:  # left before an attachment that was begun later
             return self._go_on(*args, **kwargs)
-        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+        named = by_name(type(self._model).generate, args, kwargs)
+        ids = named.get("input_ids", named.get("inputs"))
         if ids is None:
             raise SteeringError(
                 "generate was called without token ids; pass input_ids, so that the prompt's "
@@ -209,10 +211,10 @@ class Hooks:
         check_ids(ids)
 
         def setting(key: str) -> Any:
-            return setting_of(key, kwargs, self._model.generation_config)
+            return setting_of(key, named, self._model.generation_config)
 
-        mask = kwargs.get("attention_mask")
-        check_settings(setting, kwargs.get("past_key_values"), True, self._steerer.earlier)
+        mask = named.get("attention_mask")
+        check_settings(setting, named.get("past_key_values"), True, self._steerer.earlier)
         if mask is None and len(ids) > 1:
             raise SteeringError(
                 "a batch was generated from without attention_mask=, which alone says what is "
@@ -224,7 +226,8 @@ class Hooks:
         before = state.run, state.generating
         with self._beginning(ids, mask, True) as run:
             note_settings(run.record, setting)
-            if would_compile(setting, kwargs.get("past_key_values")):
+            run.record.training = self._model.training
+            if would_compile(setting, named.get("past_key_values")):
                 run.record.uncompiled = says_compile(setting, ids.device)
                 kwargs = {**kwargs, "disable_compile": True}
         state.generating = True

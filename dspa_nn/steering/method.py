@@ -9,12 +9,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from dspa_nn.graph.settings import allowed_latents, check_options
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.prompts import Rendered
 from dspa_nn.shipping import Reduced, Shipped, reduce_method
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.log import EditLog
-from dspa_nn.steering.options import PromptLength, PromptOrPrompts, SteeringOptions
+from dspa_nn.steering.options import (
+    PromptLength,
+    PromptOrPrompts,
+    SteeringOptions,
+    fill,
+    run_settings,
+)
 
 
 @runtime_checkable
@@ -96,6 +103,12 @@ class DSPAMethod(Shipped):
     dspa: DSPA = field(repr=False)
     map: ConditionalDifferenceMap = field(repr=False)
     options: SteeringOptions = field(default_factory=SteeringOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse keywords and values that `apply` would, before any run is paid for."""
+        given, chosen = run_settings("DSPAMethod", self.options)
+        check_options(fill(given, self.map.defaults, self.dspa.defaults))
+        allowed_latents(chosen["only"], chosen["never"], self.dspa.output_sae.width)
 
     def steering(self, prompts: Sequence[Rendered]) -> AbstractContextManager[EditLog]:
         """Steer the Hugging Face model behind `dspa.model` with plain PyTorch hooks.

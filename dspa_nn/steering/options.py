@@ -10,11 +10,11 @@ from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
+from dspa_nn.checks import check_names
 from dspa_nn.counts import CountingOptions, CountOptions
-from dspa_nn.errors import DSPAError, SteeringError
+from dspa_nn.errors import SteeringError
 from dspa_nn.graph import settings
 from dspa_nn.graph.record import Record
-from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
 from dspa_nn.maps import FitOptions
 from dspa_nn.prompts import Rendered
@@ -115,34 +115,13 @@ PLANNED = ("token_budget", "overlong", "refused")
 COUNT = tuple(CountOptions.__annotations__)
 
 
-def check_keywords(
-    call: str, given: Iterable[str], known: Sequence[str], error: type[DSPAError], takes: str = ""
-) -> None:
-    """Refuse keywords that a call does not take, in one sentence with the nearest right one.
-
-    Example:
-        >>> check_keywords("plan", ["alpa"], ["alpha", "k_diff"], SteeringError)
-        Traceback (most recent call last):
-        dspa_nn.errors.SteeringError: plan takes no alpa (did you mean 'alpha'?); it takes alpha, \
-k_diff
-
-    takes: words for what it takes; without them the known keywords are listed.
-    """
-    unknown = sorted(set(given).difference(known))
-    if unknown:
-        near = did_you_mean(unknown[0], known)
-        raise error(
-            f"{call} takes no {', '.join(unknown)}{near}; it takes {takes or ', '.join(known)}"
-        )
-
-
 def plan_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Divide the keywords of `plan` into settings and choices of latents, None where not given.
 
     Raises:
         SteeringError: a keyword that `plan` does not take.
     """
-    check_keywords("plan", options, (*PLAN_SETTINGS, *CHOICES), SteeringError)
+    check_names("plan", options, (*PLAN_SETTINGS, *CHOICES), SteeringError)
     given = {name: options.get(name) for name in PLAN_SETTINGS}
     given["positions"] = DEFAULTS["positions"]
     return given, {name: options.get(name) for name in CHOICES}
@@ -156,7 +135,7 @@ def run_settings(call: str, options: Mapping[str, Any]) -> tuple[dict[str, Any],
     """
     known = (*APPLY_SETTINGS, *CHOICES, "prompt", "prompt_length")
     takes = "" if call == "apply" else "what apply takes"
-    check_keywords(call, options, known, SteeringError, takes)
+    check_names(call, options, known, SteeringError, takes)
     given = {name: options.get(name) for name in APPLY_SETTINGS}
     if given["positions"] is None:
         given["positions"] = DEFAULTS["positions"]

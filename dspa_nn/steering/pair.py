@@ -11,12 +11,13 @@ from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
 from dspa_nn._version import __version__
-from dspa_nn.checks import check_type
+from dspa_nn.checks import check_names, check_type
 from dspa_nn.counts import Reader
-from dspa_nn.errors import SteeringError
+from dspa_nn.errors import SteeringError, TripleError
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.record import Steerer
+from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.graph.stand_ins import PortableDSPA
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Fingerprint, ModelFacts, read_facts
@@ -34,6 +35,7 @@ from dspa_nn.saes import (
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.layers import check_layers, first_known
 from dspa_nn.steering.options import Planner, PromptOrPrompts
+from dspa_nn.steering.pickling import from_bytes, to_bytes
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
 
@@ -72,6 +74,7 @@ class ModelAndSAEs(Shipped):
         self.facts: ModelFacts = read_facts(model)
         self.same_model_as = same_model_as
         self.defaults = dict(defaults or {})
+        check_names("defaults", self.defaults, tuple(DEFAULTS), SteeringError)
         self._fingerprint = Fingerprint()
         check_layers(self.facts, input_layer, output_layer)  # before an SAE is fetched
         self.input_sae = self._load(input_sae, input_layer, "input")
@@ -271,6 +274,14 @@ class ModelAndSAEs(Shipped):
         """Return what is pickled in its place for NDIF."""
         return reduce_dspa(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_bytes, (to_bytes(self),)
+
+    def __copy__(self) -> "ModelAndSAEs":
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "ModelAndSAEs":
         # A deep copy of an nnsight model cannot be traced, so both steer the same one.
         memo[id(self.model)] = self.model
@@ -295,5 +306,11 @@ class ModelAndSAEs(Shipped):
             int64 [tokens] and bool [tokens] for each prompt; a response is left out.
         """
         batch: Any = prompt if is_batch(prompt) else [prompt]
-        rendered = [self.render(item) for item in batch]
+        rendered: list[Rendered] = []
+        for index, item in enumerate(batch):
+            try:
+                rendered.append(self.render(item))
+            except TripleError as error:
+                where = f"prompt {index}: " if len(batch) > 1 else ""
+                raise TripleError(f"{where}{error}") from None
         return [(item.prompt_ids, item.content) for item in rendered]

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 from nnsight import register, save
-from nnsight.modeling.transformers import TransformersModel
 
-from dspa_nn.counts import takes_positions
+from dspa_nn.counts import shares_prompts, takes_positions
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import begin
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import PromptReader
-from dspa_nn.models import evaluating, require_weights
+from dspa_nn.graph.encode import Encoder
+from dspa_nn.models import evaluating, require_weights, torch_module
 from dspa_nn.prompts import is_batch, padded
 from dspa_nn.shipping import TRAVELS
 from dspa_nn.steering.options import PromptOrPrompts, Remote, plan_settings
@@ -34,7 +34,7 @@ def plan(
     Raises:
         SteeringError: a keyword that planning does not know, or a setting out of range.
     """
-    check_outside_blocks("plan")
+    check_outside_blocks("plan", None if remote else torch_module(dspa.model))
     given, chosen = plan_settings(options)
     if not remote:
         require_weights(dspa.model, "plan")
@@ -45,33 +45,49 @@ def plan(
     if not prompts:
         raise SteeringError("plan was given an empty list of prompts; pass at least one prompt")
     inputs = padded([ids for ids, _ in prompts], "left")
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    steering = begin(steerer, ids, mask.bool(), prompts, None, True)
-    if len(prompts) > 1 and takes_positions(dspa.model):
-        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-    reader = PromptReader(
-        steerer.input_encoder,
-        f"{dspa.model.path}.{dspa.paths[0]}",
-        steering.counted,
-        follow=bool(remote),
-    )
-    steering.plan_from(_read(dspa.model, reader, inputs, remote))
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    steering = begin(steerer, ids, mask, prompts, None, True)
+    steering.plan_from(_read(dspa, steerer.input_encoder, inputs, steering.counted, remote))
     plans = [plan_of(steering.record, row) for row in range(len(ids))]
     return plans if is_batch(prompt) else plans[0]
 
 
 def _read(
-    model: TransformersModel, reader: PromptReader, inputs: dict[str, torch.Tensor], remote: Remote
+    dspa: ModelAndSAEs,
+    encoder: Encoder,
+    inputs: dict[str, torch.Tensor],
+    counted: torch.Tensor,
+    remote: Remote,
 ) -> torch.Tensor:
-    """Run the prompts up to the input layer, here or there; int32 [rows, d_in]."""
+    """Run the prompts up to the input layer, here or there; int32 [rows, d_in].
+
+    counted: bool [rows, tokens].
+    """
+    model, path = dspa.model, f"{dspa.model.path}.{dspa.paths[0]}"
+    mask = inputs["attention_mask"]
+    passes = [(PromptReader(encoder, path, counted, follow=bool(remote)), inputs)]
+    if len(mask) > 1 and not shares_prompts(model):
+        # Some models with states of their own read padding as tokens.
+        passes = [
+            (
+                PromptReader(encoder, path, counted[row : row + 1, real], follow=bool(remote)),
+                {name: values[row : row + 1, real] for name, values in inputs.items()},
+            )
+            for row, real in enumerate(mask.bool())
+        ]
+    elif len(mask) > 1 and takes_positions(model):
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     if not remote:
         counts: list[torch.Tensor] = []
-        with evaluating(model), torch.no_grad(), model.trace(inputs, use_cache=False):
-            reader.read(counts)
-        return counts[0]
+        with evaluating(model), torch.no_grad():
+            for reader, rows in passes:
+                with model.trace(rows, use_cache=False):
+                    reader.read(counts)
+        return torch.cat(counts)
     register(TRAVELS)
     with model.session(remote=remote):
         read = save([])
-        with model.trace(inputs, use_cache=False):
-            reader.read(read)
-    return read[0]
+        for reader, rows in passes:
+            with model.trace(rows, use_cache=False):
+                reader.read(read)
+    return torch.cat(read)

@@ -6,7 +6,7 @@ from typing import Any, Unpack, cast
 import torch
 from nnsight.modeling.transformers import TransformersModel
 
-from dspa_nn.checks import check_type
+from dspa_nn.checks import check_names, check_type
 from dspa_nn.counts import ActivationCounts, CountRun, Reader, kept_date, pairs_of, side_by_side
 from dspa_nn.errors import CountsError, SteeringError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
@@ -15,7 +15,7 @@ from dspa_nn.ndif import Payload, payload_of_encoders
 from dspa_nn.saes import LoadedSAE, load_sae
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.layers import check_layers
-from dspa_nn.steering.options import COUNT, PLANNED, CountOptions, check_keywords
+from dspa_nn.steering.options import COUNT, PLANNED, CountOptions
 from dspa_nn.steering.sweep_counts import SweepCounts
 
 
@@ -109,7 +109,7 @@ class LayerSweep:
             CountsError: no triples, a checkpoint of another run, no such shard or keyword.
             TripleError: a triple that cannot be rendered; it is named.
         """
-        check_keywords("count", options, COUNT, CountsError)
+        check_names("count", options, COUNT, CountsError)
         given: dict[str, Any] = dict(options)
         planning = {name: given.pop(name) for name in PLANNED if name in given}
         run = CountRun(self, triples, **planning, rendered_on=kept_date(given.get("checkpoint")))

@@ -8,8 +8,8 @@ from dspa_nn.graph.record import Record
 from dspa_nn.progress import warn
 from dspa_nn.steering.log import EditLog
 
-# A mean move beyond which no sentence is left: docs/method.md 4.4 says why it is not lower.
-LARGEST_SHARE = 0.9
+# A mean move beyond which three answers of four fell apart: docs/method.md 4.4.
+LARGEST_SHARE = 0.3
 
 
 def warn_beforehand(record: Record) -> None:
@@ -24,6 +24,13 @@ def warn_beforehand(record: Record) -> None:
         warn(
             f"nothing is planned for rows {record.empty}: their plans hold no output latent; plan "
             "with other settings, or run those prompts without steering"
+        )
+    if record.options["alpha"] == 0:
+        warn("nothing was steered: alpha is 0, so every edit leaves its latent as it is")
+    if record.training:
+        warn(
+            "the model generates in training mode, in which dropout makes every run another; call "
+            "model.eval() first"
         )
     if record.uncompiled:
         warn(
@@ -47,7 +54,7 @@ def warn_of(log: EditLog, record: Record) -> None:
     reason, missed = log.reason(), log.missed()
     if missed is not None:
         warn(missed)
-    elif reason is not None and len(record.empty) < max(log.rows, 1):
+    elif reason is not None and record.options["alpha"] and len(record.empty) < max(log.rows, 1):
         warn(f"nothing was steered: {reason}")
     if not _anywhere_far(record):
         return
@@ -55,7 +62,8 @@ def warn_of(log: EditLog, record: Record) -> None:
     if far:
         warn(
             f"the residual stream of rows {far} was moved by more than {LARGEST_SHARE:.0%} of its "
-            "norm on average, beyond which texts fall apart; lower alpha, or k_diff"
+            "norm on average, beyond which most answers of the embedded model fell apart; lower "
+            "alpha, or k_diff"
         )
 
 

@@ -81,6 +81,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "block_size": 8,
     },
     "xLSTM": ALONE | {"num_heads": 4},
+    "Rwkv": ALONE | {"intermediate_size": 48},
+    # Takes no positions, and counts padding.
+    "TrOCR": {
+        "vocab_size": len(tiny.VOCABULARY),
+        "d_model": tiny.HIDDEN,
+        "decoder_layers": tiny.LAYERS,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 512,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    },
 }
 # These share a prompt's keys and values between two responses, as ever.
 ATTENTION: dict[str, dict[str, Any]] = {
@@ -228,3 +241,13 @@ def test_several_residual_streams_are_refused_by_name() -> None:
     model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with pytest.raises(CountsError, match=r"Gemma3nForCausalLM put out hidden states of shape \(4"):
         steered(model).count([PreferenceTriple("sun", "moon", "tea")], progress=False)
+
+
+@pytest.mark.parametrize("family", ["RecurrentGemma", "xLSTM", "Rwkv", "TrOCR", "Qwen3_5Text"])
+def test_prompts_that_are_planned_together_are_planned_as_each_alone(family: str) -> None:
+    dspa = steered(build(family))
+    map = dspa.fit([PreferenceTriple(**fields) for fields in tiny.triples(4)], progress=False)
+    prompts = [fields["prompt"] for fields in tiny.triples(3, seed=9)]
+    together = [plan.portable().counts for plan in dspa.plan(map, prompts)]
+    alone = [dspa.plan(map, prompt).portable().counts for prompt in prompts]
+    assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))

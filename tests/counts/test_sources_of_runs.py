@@ -8,6 +8,7 @@ import pytest
 
 from dspa_nn import DSPA, CountsError, FileError, MapError, PreferenceTriple, TripleError
 from dspa_nn.counts import CountRun, dates, kept_date, merge_shards
+from dspa_nn.prompts import rendered_on
 from tests import chat_zoo, steer_zoo, tiny
 
 DATED = "{{ strftime_now('%d %b %Y') }}\n" + tiny.TEMPLATES["none"]
@@ -114,3 +115,39 @@ def test_a_checkpoint_that_is_a_file_is_refused_before_the_model_is_run(tmp_path
     path.write_text("")
     with pytest.raises(FileError, match=r"checkpoint is .*file, which is a file; give a folder"):
         over(tiny.TEMPLATES["none"]).fit(triples(), checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{{ strftime_now('%d %b %Y') }}",
+        "{% set form = '%d %b %Y' %}{{ strftime_now(form) }}",
+        "{{ strftime_now('%d ' + '%b %Y') }}",
+        "{{ strftime_now ( format='%d %b %Y' ) }}",
+        "{% set now = strftime_now %}{{ now('%d %b %Y') }}",
+    ],
+)
+def test_the_day_is_kept_however_a_template_asks_for_it(written: str) -> None:
+    dspa = over(written + "\n" + tiny.TEMPLATES["none"])
+    assert dates.today_for(dspa.facts.tokenizer)
+    messages = [{"role": "user", "content": "sun"}]
+    with rendered_on("2031-02-03"):
+        text = dspa.render(messages).text
+    today = dspa.render(messages).text
+    assert text.startswith("03 Feb 2031")
+    assert text[11:] == today[11:]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("options", [{"strict": "x"}, {"progress": "x"}, {"remote": "yes"}])
+def test_flags_of_other_types_are_refused_before_the_model_is_run(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dspa = over(tiny.TEMPLATES["none"])
+
+    def run(*_: object, **__: object) -> Any:
+        raise AssertionError("the model would have run")
+
+    monkeypatch.setattr(CountRun, "_count_batches", run)
+    with pytest.raises((MapError, CountsError), match=f"{next(iter(options))} is "):
+        dspa.fit(triples(), **options)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dspa_nn.demo import SETS, SHOWN, run_demo
 from dspa_nn.demo.sets import find_set
-from dspa_nn.errors import DSPAError
+from dspa_nn.errors import DSPAError, FileError
 from dspa_nn.evaluation import answer, margins, surprise, warmth
 from dspa_nn.triples import read_demo_rows, take_demo_rows
 from tests import eval_zoo
@@ -167,3 +167,9 @@ def test_embedded_triples_are_read_and_signed():
     assert {row.sign for row in rows if row.kind == "personal"} == {1}
     assert {row.sign for row in rows if row.kind == "factual"} == {-1}
     assert all(row.triple.is_chat and row.text for row in rows)
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match=r"out is .*file, which is a file; give a folder"):
+        run_demo(tmp_path / "file")

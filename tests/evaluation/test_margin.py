@@ -5,12 +5,13 @@ import pytest
 import torch
 
 import dspa_nn as dn
-from dspa_nn.errors import DSPAError, SteeringError
+from dspa_nn.errors import DSPAError, SteeringError, TripleError
 from dspa_nn.evaluation import answer, encode, margins, surprise, token_changes
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Pass
 from dspa_nn.evaluation.teacher_forcing import force
 from dspa_nn.steering import DSPAMethod, SteeringOptions
+from dspa_nn.triples import PreferenceTriple
 from tests import eval_zoo, tiny
 
 
@@ -189,3 +190,17 @@ def test_a_measure_inside_a_tracing_context_is_refused(what):
     told = f"{what} was called inside a tracing context, and runs the model itself; call it before"
     with pytest.raises(SteeringError, match=told), dspa.model.trace(prompts[0].ids):
         measure()
+
+
+def test_a_triple_that_cannot_be_rendered_is_named():
+    dspa, triples = eval_zoo.dspa(), eval_zoo.triples(1)
+    wrong = PreferenceTriple("sun", "moon", "red")
+    object.__setattr__(wrong, "chosen", 5)
+    with pytest.raises(TripleError, match=r"^triple 1: a response of type int came"):
+        encode(dspa, [*triples, wrong])
+
+
+def test_a_prompt_that_cannot_be_rendered_is_named():
+    dspa = eval_zoo.dspa()
+    with pytest.raises(TripleError, match=r"^prompt 1: "):
+        dspa.prompt_batch(["sun", [{"role": "user"}]])

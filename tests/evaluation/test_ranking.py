@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dspa_nn import ConditionalDifferenceMap
+from dspa_nn import ConditionalDifferenceMap, MapError
 from dspa_nn.counts import ActivationCounts, CountRows
 from dspa_nn.evaluation.ranking import (
     accuracy,
@@ -81,3 +81,10 @@ def test_scores_are_those_that_steering_uses():
     for place, triple in enumerate(eval_zoo.triples(3)):
         plan = eval_zoo.dspa().plan(map, triple.prompt, prompt_rule="gated")
         assert torch.allclose(torch.from_numpy(own[place]), plan.scores, atol=1e-9, rtol=0)
+
+
+def test_counts_of_other_weights_are_refused(map, counts):
+    counts.provenance["weights"] = "float32:aa"
+    map.provenance["weights"] = "float32:bb"
+    with pytest.raises(MapError, match="float32:bb, but it is used with counts of weights"):
+        scores(map, counts)

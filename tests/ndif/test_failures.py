@@ -14,7 +14,7 @@ from tests.ndif.test_remote import OPTIONS, prompts, triples
 pytestmark = [
     pytest.mark.ndif,
     # Random SAEs, and settings that steer hard.
-    pytest.mark.filterwarnings("ignore:the residual stream of rows:dspa_nn.DSPAWarning"),
+    pytest.mark.steers_hard,
 ]
 KEY = "5e7f-not-to-be-seen-anywhere"
 

@@ -187,8 +187,11 @@ def test_a_map_of_another_model_is_refused_before_sending(pair: tuple[Any, Any])
     shipment = look_through((dspa, other))
     check_fits(shipment)
     other.provenance["input_layer"] = 9
-    with pytest.raises(MapError, match=r"fitted with input layer 9, but it is used with.* 1;"):
+    said = r"fitted with input layer 9, but it is used with.* 1;"
+    with pytest.raises(MapError, match=said):
         check_fits(shipment)
+    with pytest.raises(MapError, match=said):
+        dspa.payload(other)
 
 
 def test_what_is_sent_opens_where_the_toolkit_is_not(pair: tuple[Any, Any], tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import torch
 import transformers
 
 import dspa_nn as dn
-from dspa_nn import DSPAWarning, SteeringError
+from dspa_nn import DSPAWarning, SteeringError, evaluation
 from dspa_nn.steering import received
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab
+
+pytestmark = pytest.mark.steers_hard
 
 CALL: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}
 COMPILED = "was compiled with torch.compile, and compiled code leaves steered layers out"
@@ -35,7 +37,8 @@ def said(run: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run()
-    return [str(one.message) for one in caught if issubclass(one.category, DSPAWarning)]
+    texts = [str(one.message) for one in caught if issubclass(one.category, DSPAWarning)]
+    return [text for text in texts if not text.startswith("the residual stream of rows")]
 
 
 # -- compiled code ---------------------------------------------------------------------------------
@@ -418,3 +421,65 @@ def test_what_runs_the_model_itself_is_refused_inside_a_block(lab: Lab) -> None:
     with pytest.raises(dn.DSPAError, match=f"count {sentence}"), lab.nn.trace("sun moon"):
         lab.dspa.fit(lab.triples)
     assert lab.dspa.plan(lab.map, "sun").latents
+
+
+# -- settings by position, measures under attach, threads, training --------------------------------
+
+
+def test_a_generation_config_given_by_position_is_read(lab: Lab) -> None:
+    ids = torch.tensor([lab.ids("sun moon")])
+
+    def run(**settings: Any) -> Any:
+        config = transformers.GenerationConfig(**CALL, pad_token_id=0, **settings)
+        with lab.dspa.attach(lab.hf, lab.map, **SETTINGS) as edits:
+            lab.hf.generate(ids, config, attention_mask=torch.ones_like(ids))
+        return edits._record
+
+    assert run(num_beams=2).beams
+    assert run(eos_token_id=7).eos_ids == [7]
+    with pytest.raises(SteeringError, match="prompt_lookup_num_tokens cannot be steered"):
+        run(prompt_lookup_num_tokens=2)
+
+
+def test_what_reads_the_unsteered_model_is_refused_while_attach_steers_it(lab: Lab) -> None:
+    one = lab.triples[:1]
+    prompts = [lab.dspa.render("sun", " moon")]
+    calls: dict[str, Any] = {
+        "count": lambda: lab.dspa.count(one),
+        "plan": lambda: lab.dspa.plan(lab.map, "sun"),
+        "encode": lambda: evaluation.encode(lab.dspa, one),
+        "force": lambda: evaluation.force(lab.dspa, prompts, [None]),
+        "answer": lambda: evaluation.answer(lab.dspa, prompts),
+    }
+    with lab.dspa.attach(lab.hf, lab.map, positions="all", **SETTINGS):
+        for name, call in calls.items():
+            with pytest.raises(SteeringError, match=f"^{name} was called while attach steers"):
+                call()
+
+
+def test_plans_and_counts_in_threads_are_those_of_one_thread(lab: Lab) -> None:
+    wanted = str(lab.dspa.plan(lab.map, "sun moon"))
+    with ThreadPoolExecutor(4) as pool:
+        plans = list(pool.map(lambda _: str(lab.dspa.plan(lab.map, "sun moon")), range(8)))
+        tables = list(pool.map(lambda _: lab.dspa.count(lab.triples[:2]), range(4)))
+    assert plans == [wanted] * 8
+    assert all(not (table.chosen != tables[0].chosen).nnz for table in tables)
+
+
+@pytest.mark.parametrize("way", ["attach", "apply"])
+def test_generation_in_training_mode_is_told_of(lab: Lab, way: str) -> None:
+    def run() -> None:
+        if way == "attach":
+            with lab.dspa.attach(lab.hf, lab.map, **SETTINGS):
+                generate(lab.hf, lab)
+        else:
+            with lab.nn.generate("sun moon", **CALL):
+                lab.dspa.apply(lab.map, **SETTINGS)
+
+    assert said(run) == []
+    lab.hf.train()
+    try:
+        (sentence,) = said(run)
+    finally:
+        lab.hf.eval()
+    assert sentence.startswith("the model generates in training mode, in which dropout makes every")

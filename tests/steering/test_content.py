@@ -26,6 +26,7 @@ def test_a_batch_without_prompt_is_planned_as_with_it(lab: Lab, way: Any) -> Non
     rows = [lab.ids(prompt) for prompt in messages]
     with warnings.catch_warnings():
         warnings.simplefilter("error", DSPAWarning)
+        warnings.filterwarnings("ignore", "the residual stream of rows")
         found, told = way(lab, rows), way(lab, rows, prompt=messages)
     assert torch.equal(found.ids, told.ids)
     assert torch.equal(found.log.prompt_counts, told.log.prompt_counts)
@@ -61,6 +62,7 @@ def test_a_pipeline_finds_its_content(lab: Lab, batch_size: int) -> None:
     messages = [[dict(turn) for turn in chat] for chat in lab.prompts(3, chat=True)]
     with warnings.catch_warnings(), lab.dspa.attach(lab.hf, lab.map, **SETTINGS) as steering:
         warnings.simplefilter("error", DSPAWarning)
+        warnings.filterwarnings("ignore", "the residual stream of rows")
         pipeline(lab)(messages, batch_size=batch_size, **CALL)
     plans = [plan for log in steering.logs for plan in log.plans]
     wanted = [sum(steer_zoo.prompt_ids(lab.tok, lab.bos, chat)[1]) for chat in messages]

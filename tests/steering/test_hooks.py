@@ -13,6 +13,8 @@ from dspa_nn import MapError, SteeringError
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab, by_oracle
 
+pytestmark = pytest.mark.steers_hard
+
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:

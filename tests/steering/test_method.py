@@ -1,13 +1,17 @@
 """`SteeringMethod`: what evaluation enters, and DSPA as its first implementation."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
 
+from dspa_nn import DSPA, SteeringError
 from dspa_nn.steering import DSPAMethod, Intervention, SteeringMethod, SteeringOptions
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab, by_hooks
+
+pytestmark = pytest.mark.steers_hard
 
 
 def options_of(settings: Any) -> SteeringOptions:
@@ -66,3 +70,22 @@ def test_what_attach_yields_is_the_log_of_the_last_run(lab: Lab) -> None:
     assert edits.total == edits.logs[-1].total > 0
     edits.logs.clear()
     assert edits.total
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"alpa": 1}, "DSPAMethod takes no alpa (did you mean 'alpha'?)"),
+        ({"mode": "abl"}, "mode is 'abl', and must be one of"),
+        ({"alpha": -1}, "alpha is -1"),
+        ({"only": [99]}, "only= names latent 99"),
+    ],
+)
+def test_a_method_is_refused_when_it_is_made(lab: Lab, options: Any, sentence: str) -> None:
+    with pytest.raises(SteeringError, match=re.escape(sentence)):
+        DSPAMethod("wrong", lab.dspa, lab.map, options)
+
+
+def test_misspelt_defaults_are_refused(lab: Lab) -> None:
+    with pytest.raises(SteeringError, match=r"defaults takes no percentle \(did you mean 'percent"):
+        DSPA(lab.nn, input_sae=lab.sae_in, output_sae=lab.sae_out, defaults={"percentle": 50})

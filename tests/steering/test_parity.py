@@ -17,7 +17,7 @@ from tests.oracle import model as oracle
 from tests.steer_zoo import Lab, assert_equal, by_hooks, by_nnsight, by_oracle, deviation
 
 # Tiny random models are steered far, so that a wrong edit shows.
-pytestmark = pytest.mark.filterwarnings("ignore:the residual stream of rows:dspa_nn.DSPAWarning")
+pytestmark = pytest.mark.steers_hard
 
 WORLDS: tuple[tuple[str, Any], ...] = (
     ("gemma2", "add"),

@@ -12,6 +12,8 @@ from dspa_nn.steering import planning
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab
 
+pytestmark = pytest.mark.steers_hard
+
 PLANNED: dict[str, Any] = {name: value for name, value in SETTINGS.items() if name != "positions"}
 
 
@@ -149,7 +151,7 @@ def test_what_is_refused(llama: Lab) -> None:
     assert "alpha is -1" in refused(llama, one, plan, alpha=-1)
     alphas = refused(llama, [one, one], [plan, weaker])
     assert "plans of one batch were made with alpha" in alphas
-    assert "apply was given a list for its map; pass what fit or" in refused(llama, one, [])
+    assert "a list came for the map; pass what fit or" in refused(llama, one, [])
     with pytest.raises(SteeringError, match="plan was given a plan for its map"):
         planning.plan(llama.dspa, plan, one, {})
     plan.made.options["origin"] = {**plan.made.options["origin"], "input_layer": 0}

@@ -10,8 +10,11 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn import DSPAWarning, SteeringError, TripleError
+from dspa_nn.steering.warnings import LARGEST_SHARE
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab, by_hooks, by_nnsight
+
+pytestmark = pytest.mark.steers_hard
 
 CALL: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
 
@@ -68,6 +71,24 @@ def test_what_is_known_beforehand_is_said_before_the_model_runs() -> None:
     assert log.steps == 0
 
 
+@pytest.mark.parametrize("way", ["apply", "attach"])
+def test_a_strength_of_zero_is_told_of_before_the_model_runs(lab: Lab, way: str) -> None:
+    ids, log = torch.tensor([lab.ids("sun")]), lab.dspa.attach(lab.hf, lab.map, alpha=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DSPAWarning)
+        if way == "attach":
+            with log, pytest.raises(DSPAWarning, match="nothing was steered: alpha is 0"):
+                lab.hf.generate(ids, attention_mask=torch.ones_like(ids), **CALL)
+            assert log.steps == 0
+            return
+        seen: list[object] = []
+        hook = lab.hf.register_forward_pre_hook(lambda *_: seen.append(1))
+        with pytest.raises(DSPAWarning, match="alpha is 0"), lab.nn.generate("sun", **CALL):
+            lab.dspa.apply(lab.map, alpha=0)
+        hook.remove()
+        assert not seen
+
+
 def test_an_empty_plan_is_told_of_before_the_model_runs(lab: Lab) -> None:
     plan = lab.dspa.plan(lab.map, "sun", only=[])
     ids, log = torch.tensor([lab.ids("sun")]), lab.dspa.attach(lab.hf, plan)
@@ -104,6 +125,7 @@ def test_shares_are_of_the_state_before_the_edit(lab: Lab) -> None:
 
 @pytest.mark.parametrize("way", [by_nnsight, by_hooks])
 def test_a_strength_that_wrecks_the_text_is_told_of(lab: Lab, way: Any) -> None:
+    assert LARGEST_SHARE == 0.3  # docs/method.md 4.4
     rows = [lab.ids(prompt) for prompt in lab.prompts(2)]
     with pytest.warns(DSPAWarning, match=r"the residual stream of rows \[0, 1\] was moved by more"):
         way(lab, rows, mode="augment", alpha=5)

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from dspa_nn.checks import check_type
+from dspa_nn.checks import check_names, check_type
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.settings import APPLY_SETTINGS
 from dspa_nn.imports import late
-from dspa_nn.steering.options import CHOICES, check_keywords
+from dspa_nn.steering.options import CHOICES
 
 STEERING = (*APPLY_SETTINGS, *CHOICES)
 # What `generate` takes beside the fields of its configuration.
@@ -64,7 +64,7 @@ settings of apply and the keywords of transformers' generate
         fields = [name for name in config if not name.startswith("_")]
         known = (*STEERING, *fields, *_BESIDE, "map", "seed", "stream")
         takes = "the settings of apply and the keywords of transformers' generate"
-        check_keywords(call, options, known, SteeringError, takes)
+        check_names(call, options, known, SteeringError, takes)
         if (options.get("num_return_sequences") or 1) != 1:
             raise SteeringError(
                 f"{call} was given num_return_sequences={options['num_return_sequences']}, and a "
