@@ -1,7 +1,6 @@
 """A model and its two SAEs, checked against each other: all that is known before any run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy, deepcopy
 from functools import partial
 from typing import Any
 from typing import cast as cast_type
@@ -35,12 +34,12 @@ from dspa_nn.saes import (
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.layers import check_layers, first_known
 from dspa_nn.steering.options import Planner, PromptOrPrompts
-from dspa_nn.steering.pickling import from_bytes, to_bytes
+from dspa_nn.steering.pickling import Copied
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
 
 
-class ModelAndSAEs(Shipped):
+class ModelAndSAEs(Copied, Shipped):
     """What `DSPA` is made of, and what it puts together for a run or for the way to NDIF.
 
     Example:
@@ -273,21 +272,6 @@ class ModelAndSAEs(Shipped):
     def as_shipped(self) -> Reduced:
         """Return what is pickled in its place for NDIF."""
         return reduce_dspa(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return from_bytes, (to_bytes(self),)
-
-    def __copy__(self) -> "ModelAndSAEs":
-        twin = type(self).__new__(type(self))
-        vars(twin).update(vars(self))
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ModelAndSAEs":
-        # A deep copy of an nnsight model cannot be traced, so both steer the same one.
-        memo[id(self.model)] = self.model
-        twin = copy(self)
-        vars(twin).update(deepcopy(vars(self), memo))
-        return twin
 
     @property
     def encoders(self) -> tuple[Encoder, Encoder]:

@@ -6,7 +6,8 @@ What stands in for it on the way to NDIF is another matter: `dspa_nn/shipping.py
 import io
 import pickle
 from collections import OrderedDict
-from typing import Any
+from copy import copy, deepcopy
+from typing import Any, cast
 
 from torch import nn
 
@@ -30,6 +31,8 @@ class _Pickler(pickle.Pickler):
         state = own_attributes(obj)
         # By it transformers knows that its hooks are there.
         state.pop("_output_capturing_hooks_installed", None)
+        if getattr(getattr(state.get("generate"), "__self__", None), "steers", False):
+            del state["generate"]
         for name, hooks in state.items():
             if name.endswith("_hooks"):
                 state[name] = OrderedDict(
@@ -80,3 +83,23 @@ def from_bytes(data: bytes) -> Any:
     vars(dspa).update(state)
     adopt(dspa.model)
     return dspa
+
+
+class Copied:
+    """Base of `DSPA`: a copy of it is one, and steers the same model; a pickled one has its own."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_bytes, (to_bytes(self),)
+
+    def __copy__(self) -> "Copied":
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Copied":
+        # A deep copy of an nnsight model cannot be traced.
+        model: Any = cast(Any, self).model
+        memo[id(model)] = model
+        twin = copy(self)
+        vars(twin).update(deepcopy(vars(self), memo))
+        return twin
