@@ -277,7 +277,7 @@ def restore(module, controller) -> None:
     vars(module)["forward"] = controller
 
 
-def own_attributes(module) -> dict[str, Any]:
+def own_attributes(module: Any) -> dict[str, Any]:
     """A module's attributes without what nnsight put there to hear of its calls."""
     attributes = dict(vars(module))
     if hands_over(module):

@@ -186,14 +186,14 @@ def check_names(call: str, given, known) -> None:
         )
 
 
-def check_options(options, names=APPLY_SETTINGS) -> None:
+def check_options(options: Any, names: Any = APPLY_SETTINGS) -> None:
     """Refuse settings of a run that are out of range; names: which of them are looked at."""
     for setting in SETTINGS:
         if setting.name in names:
             setting.check(options[setting.name])
 
 
-def allowed_latents(only, never, d_out: int) -> Any:
+def allowed_latents(only: Any, never: Any, d_out: int) -> Any:
     """A bool [d_out], True where a latent may be chosen, or None where every one may."""
     if only is None and never is None:
         return None

@@ -97,8 +97,9 @@ def _saved_buffers(part: Any) -> Iterator[Any]:
     """Buffers that are saved with the weights, which masks and tables made on loading are not."""
     for module in part.modules():
         for name, buffer in module._buffers.items():
-            saved = buffer is not None and name not in module._non_persistent_buffers_set
-            if saved and buffer.numel():
+            if buffer is None or name in module._non_persistent_buffers_set:
+                continue
+            if buffer.numel():
                 yield buffer
 
 

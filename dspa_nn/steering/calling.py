@@ -3,7 +3,7 @@
 import inspect
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from dspa_nn.graph.adapters import active_in, adapted_layers, strengths
 from dspa_nn.graph.steer import Steering
@@ -47,17 +47,18 @@ def ways_of_calling(module: Any, paths: Sequence[str]) -> list[Any]:
     """
     found: list[Any] = []
     for path in paths:
-        part = module
+        part: Any = module
         for name in ("", *path.split(".")):
             part = part._modules.get(name) if name else part
             if part is None:
                 break
-            own = vars(part)
+            own = cast(dict[str, Any], part.__dict__)
+            kind: Any = type(part)
             found += [
                 part,
                 own.get("_compiled_call_impl"),
                 own.get("forward"),
-                type(part).forward,
+                kind.forward,
             ]
     return found
 

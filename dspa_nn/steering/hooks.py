@@ -201,7 +201,8 @@ class Hooks:
     def _generate(self, *args: Any, **kwargs: Any) -> Any:
         if not self._handles:  # left before an attachment that was begun later
             return self._go_on(*args, **kwargs)
-        named = by_name(type(self._model).generate, args, kwargs)
+        kind: Any = self._model.__class__
+        named = by_name(kind.generate, args, kwargs)
         ids = named.get("input_ids", named.get("inputs"))
         if ids is None:
             raise SteeringError(

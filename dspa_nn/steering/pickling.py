@@ -80,7 +80,7 @@ def from_bytes(data: bytes) -> Any:
     tokenizer = state["facts"].tokenizer
     state["model"] = nnsight_model(state["model"], task="text-generation", tokenizer=tokenizer)
     dspa = empty(kind)
-    vars(dspa).update(state)
+    dspa.__dict__.update(state)
     adopt(dspa.model)
     return dspa
 

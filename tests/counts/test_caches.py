@@ -81,7 +81,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "block_size": 8,
     },
     "xLSTM": ALONE | {"num_heads": 4},
-    "Rwkv": ALONE | {"intermediate_size": 48},
     # Takes no positions, and counts padding.
     "TrOCR": {
         "vocab_size": len(tiny.VOCABULARY),
@@ -243,7 +242,7 @@ def test_several_residual_streams_are_refused_by_name() -> None:
         steered(model).count([PreferenceTriple("sun", "moon", "tea")], progress=False)
 
 
-@pytest.mark.parametrize("family", ["RecurrentGemma", "xLSTM", "Rwkv", "TrOCR", "Qwen3_5Text"])
+@pytest.mark.parametrize("family", ["RecurrentGemma", "xLSTM", "TrOCR", "Qwen3_5Text"])
 def test_prompts_that_are_planned_together_are_planned_as_each_alone(family: str) -> None:
     dspa = steered(build(family))
     map = dspa.fit([PreferenceTriple(**fields) for fields in tiny.triples(4)], progress=False)
