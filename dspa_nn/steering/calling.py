@@ -53,7 +53,7 @@ def ways_of_calling(module: Any, paths: Sequence[str]) -> list[Any]:
             if part is None:
                 break
             own = cast(dict[str, Any], part.__dict__)
-            kind: Any = type(part)
+            kind = cast(Any, type(part))
             found += [
                 part,
                 own.get("_compiled_call_impl"),

@@ -192,6 +192,7 @@ def test_a_measure_inside_a_tracing_context_is_refused(what):
         measure()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_triple_that_cannot_be_rendered_is_named():
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(1)
     wrong = PreferenceTriple("sun", "moon", "red")
