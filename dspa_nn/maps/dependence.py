@@ -72,7 +72,7 @@ class PromptDependence:
 
 
 def told(found: Any) -> str:
-    """One more line for a map that remembers what its fit found, else nothing.
+    """One more line for a map that remembers what its fit found, if that says anything.
 
     >>> told(None)
     ''
@@ -82,9 +82,10 @@ def told(found: Any) -> str:
       of a held-out difference 5.00% is the same for every prompt, 1.00% depends on the prompt ...
     """
     try:
-        return f"\n  {PromptDependence(**found)}"
+        remembered = PromptDependence(**found)
     except TypeError:  # of no fit, or of one that measured something else
         return ""
+    return f"\n  {remembered}" if remembered.enough else ""
 
 
 def prompt_dependence(

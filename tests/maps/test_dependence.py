@@ -104,11 +104,12 @@ def test_few_triples_give_figures_that_say_nothing(n):
 
 
 def test_a_map_tells_what_its_fit_found(tmp_path):
-    counts = random_counts(1, 30)
+    counts = random_counts(1, FEWEST)
     found = counts.prompt_dependence(percentile=75, prompt_tokens="all")
     map = counts.fit(percentile=75, prompt_tokens="all")
     assert map.provenance["prompt_dependence"] == found.to_dict()
     assert repr(map).splitlines()[-1] == f"  {found}"
+    assert "held-out" not in repr(random_counts(1, FEWEST - 1).fit())
     map.save(tmp_path)
     assert dn.ConditionalDifferenceMap.load(tmp_path).provenance == map.provenance
     longer = np.sign(counts.chosen_length - counts.rejected_length)
