@@ -278,15 +278,15 @@ class DSPA(ModelAndSAEs):
     ) -> Attachment:
         """Make the same edit with plain PyTorch hooks, as a context manager, without nnsight.
 
-        Several threads may run the model under it, as servers do. `apply` is for one thread at a
-        time: nnsight runs one call of a model at once.
-
         Example:
             >>> ids = tokenizer("Tell me about volcanoes.", return_tensors="pt")
             >>> with dspa.attach(hf_model, map) as edits:
             ...     answer = hf_model.generate(**ids, max_new_tokens=4)
             >>> edits.steps
             4
+
+        Several threads may run the model under it, as servers do. `apply` is for one thread at a
+        time: nnsight runs one call of a model at once.
 
         Args:
             hf_model: a Hugging Face model of the same kind as `dspa.model`, or that model itself.

@@ -1,15 +1,11 @@
-"""How a `DSPA` is pickled for another process of its user's: with its model, and without hooks.
+"""How a `DSPA` is copied and pickled for its user: with its model, and without hooks on it.
 
 What stands in for it on the way to NDIF is another matter: `dspa_nn/shipping.py`.
 """
 
-import io
-import pickle
 from collections import OrderedDict
 from copy import copy, deepcopy
 from typing import Any, cast
-
-from torch import nn
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.adapter import own_attributes
@@ -21,24 +17,32 @@ from dspa_nn.ndif import adopt
 _PASSING = ("transformers.", "nnsight.", "dspa_nn.")
 
 
-class _Pickler(pickle.Pickler):
-    """Leaves out of every module the hooks that transformers, nnsight and `attach` put there."""
+class _Bare:
+    """What is pickled in place of a module: without what transformers, nnsight and `attach` hook.
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Reduce a module to its class and what it holds itself."""
-        if not isinstance(obj, nn.Module):
-            return NotImplemented
-        state = own_attributes(obj)
+    It arrives as the module. known: those of the modules that were met before, by id.
+    """
+
+    def __init__(self, module: Any, known: dict[int, "_Bare"]) -> None:
+        known[id(module)] = self
+        self.module = module
+        self.children = OrderedDict(
+            (name, child if child is None else known.get(id(child)) or _Bare(child, known))
+            for name, child in module._modules.items()
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = own_attributes(self.module)
+        state["_modules"] = self.children
         # By it transformers knows that its hooks are there.
         state.pop("_output_capturing_hooks_installed", None)
         if getattr(getattr(state.get("generate"), "__self__", None), "steers", False):
             del state["generate"]
         for name, hooks in state.items():
             if name.endswith("_hooks"):
-                state[name] = OrderedDict(
-                    (key, hook) for key, hook in hooks.items() if not _passes(hook)
-                )
-        return empty, (type(obj),), state
+                kept = ((key, hook) for key, hook in hooks.items() if not _passes(hook))
+                state[name] = OrderedDict(kept)
+        return empty, (type(self.module),), state
 
 
 def _passes(hook: Any) -> bool:
@@ -46,42 +50,29 @@ def _passes(hook: Any) -> bool:
 
 
 def empty(kind: Any) -> Any:
-    """An object of a class, before its state is set."""
+    """An object of a class, before its state is set.
+
+    Example:
+        >>> type(empty(DSPA)) is DSPA
+        True
+    """
     return kind.__new__(kind)
 
 
-def to_bytes(dspa: Any) -> bytes:
-    """The state of a `DSPA`, its model as the torch module and the tokenizer.
+def rebuilt(kind: Any, state: dict[str, Any]) -> Any:
+    """The `DSPA` of a class and its state, whose model is a torch module, with one of nnsight's.
 
-    Raises:
-        SteeringError: the model is not loaded, or it cannot be pickled.
+    Example:
+        >>> twin = rebuilt(DSPA, {**vars(dspa), "model": hf_model})
+        >>> twin.paths == dspa.paths
+        True
     """
-    module = torch_module(dspa.model)
-    if any(parameter.is_meta for parameter in module.parameters()):
-        raise SteeringError(
-            f"the model {dspa.facts.model_id} is not loaded, and a DSPA is pickled with its "
-            "weights; build the DSPA anew in the other process"
-        )
-    written = io.BytesIO()
-    try:
-        _Pickler(written).dump((type(dspa), {**vars(dspa), "model": module}))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise SteeringError(
-            f"the model {dspa.facts.model_id} cannot be pickled ({str(error).rstrip('.')}); build "
-            "the DSPA anew in the other process"
-        ) from error
-    return written.getvalue()
-
-
-def from_bytes(data: bytes) -> Any:
-    """The `DSPA` that `to_bytes` was given, with a model of its own."""
-    kind, state = pickle.loads(data)  # noqa: S301 - what the user's own pickle holds
     nnsight_model: Any = untyped("nnsight.modeling.transformers").TransformersModel
     tokenizer = state["facts"].tokenizer
-    state["model"] = nnsight_model(state["model"], task="text-generation", tokenizer=tokenizer)
+    model = nnsight_model(state["model"], task="text-generation", tokenizer=tokenizer)
     dspa = empty(kind)
-    dspa.__dict__.update(state)
-    adopt(dspa.model)
+    dspa.__dict__.update({**state, "model": model})
+    adopt(model)
     return dspa
 
 
@@ -89,7 +80,14 @@ class Copied:
     """Base of `DSPA`: a copy of it is one, and steers the same model; a pickled one has its own."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return from_bytes, (to_bytes(self),)
+        state = vars(self)
+        module = torch_module(state["model"])
+        if any(parameter.is_meta for parameter in module.parameters()):
+            raise SteeringError(
+                f"the model {state['facts'].model_id} is not loaded, and a DSPA is pickled with "
+                "its weights; build the DSPA anew in the other process"
+            )
+        return rebuilt, (type(self), {**state, "model": _Bare(module, {})})
 
     def __copy__(self) -> "Copied":
         twin = type(self).__new__(type(self))
