@@ -4,9 +4,10 @@
 
 Six turns are given as text, the seventh is said and answered, and then the eighth is said in both
 ways, in turns in one process: by that conversation, whose cache holds all but the last answer and
-the new message, and by a new conversation with the same messages, which encodes everything. A third
-way is `attach` around `generate` on the whole prompt. Other work on the machine changes processor
-time less than it changes wall time.
+the new message, and by a new conversation with the same messages, which encodes everything. After
+each round the first one goes back to where it was after the seventh turn. A third way is `attach`
+around `generate` on the whole prompt. Other work on the machine changes processor time less than it
+changes wall time.
 """
 
 import argparse
@@ -16,9 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from benchmarks._report import options, ratio, write
+from benchmarks._report import options, write
 from benchmarks._steering import Scene
 from dspa_nn.models import as_local
 from dspa_nn.steering import Conversation
@@ -67,12 +69,24 @@ class Took(NamedTuple):
 
 
 def eighth(conversation: Conversation) -> Took:
-    """The turn as a conversation runs it."""
+    """The turn as a conversation runs it; then the conversation is as it was before."""
+    kept: Any = conversation._turns.kept
+    before = kept and kept.mark()
     noted = Noted()
     start = time.perf_counter(), time.process_time()
     conversation.say(EIGHTH, max_new_tokens=1, logits_processor=[noted])
     end = time.perf_counter(), time.process_time()
-    return Took(end[0] - start[0], end[1] - start[1], conversation.edits, noted.first)
+    edits = conversation.edits
+    conversation.undo()
+    if kept:
+        kept.back_to(before)
+    return Took(end[0] - start[0], end[1] - start[1], edits, noted.first)
+
+
+def quartiles(times_a: list[float], times_b: list[float]) -> tuple[float, float, float]:
+    """Median of a/b over pairs, and the quartiles."""
+    low, median, high = np.quantile(np.divide(times_a, times_b), [0.25, 0.5, 0.75])
+    return float(median), float(low), float(high)
 
 
 def attached(scene: Scene, messages: list[dict[str, str]]) -> Took:
@@ -89,14 +103,15 @@ def attached(scene: Scene, messages: list[dict[str, str]]) -> Took:
 def measure(scene: Scene, tokens: int, repeats: int, through: Any) -> dict[str, object]:
     """One row: the two ways and `attach`, in turns, on a history of about `tokens`."""
     took: dict[str, list[Took]] = {"kept": [], "whole": [], "attach": []}
-    deviation, same, long = 0.0, True, 0
+    deviation, same = 0.0, True
+    begun: dict[str, Any] = {"through": through, "do_sample": False}
+    talk = scene.dspa.conversation(scene.map, messages=history(scene, tokens), **begun)
+    talk.say(SEVENTH, max_new_tokens=LAST_ANSWER, min_new_tokens=LAST_ANSWER)
+    said = talk.messages
+    long = len(scene.dspa.render(said).ids)
+    whole_prompt = [*said, {"role": "user", "content": EIGHTH}]
     for turn in range(-1, repeats):
-        begun: dict[str, Any] = {"through": through, "do_sample": False}
-        talk = scene.dspa.conversation(scene.map, messages=history(scene, tokens), **begun)
-        talk.say(SEVENTH, max_new_tokens=LAST_ANSWER, min_new_tokens=LAST_ANSWER)
-        said = talk.messages
         again = scene.dspa.conversation(scene.map, messages=said, **begun)
-        long = len(scene.dspa.render(said).ids)
         runs: dict[str, Callable[[], Took]] = {
             "kept": partial(eighth, talk),
             "whole": partial(eighth, again),
@@ -106,6 +121,8 @@ def measure(scene: Scene, tokens: int, repeats: int, through: Any) -> dict[str, 
         if turn >= 0:
             for name, one in made.items():
                 took[name].append(one)
+            shown = {name: f"{one.wall:.2f} ({one.processor:.2f})" for name, one in made.items()}
+            print(f"{through}, round {turn + 1} of {repeats}: s, of processor", shown, flush=True)
         kept, whole = made["kept"], made["whole"]
         apart = (kept.logits - whole.logits).abs().max() / whole.logits.abs().max()
         deviation = max(deviation, float(apart))
@@ -116,11 +133,12 @@ def measure(scene: Scene, tokens: int, repeats: int, through: Any) -> dict[str, 
     return {
         "way": through,
         "tokens of history": long,
-        "kept, s of processor": sorted(work["kept"])[repeats // 2],
-        "whole, s of processor": sorted(work["whole"])[repeats // 2],
-        "kept / whole, processor": ratio(work["kept"], work["whole"]),
-        "kept / whole, wall": ratio(wall["kept"], wall["whole"]),
-        "kept / attach on the whole, processor": ratio(work["kept"], work["attach"]),
+        "of the prompt": len(scene.dspa.render(whole_prompt).ids),
+        "kept, s of processor": float(np.median(work["kept"])),
+        "whole, s of processor": float(np.median(work["whole"])),
+        "kept / whole, processor": quartiles(work["kept"], work["whole"]),
+        "kept / whole, wall": quartiles(wall["kept"], wall["whole"]),
+        "kept / attach on the whole, processor": quartiles(work["kept"], work["attach"]),
         "largest deviation of logits": f"{deviation:.1e}",
         "same plans and tokens": same,
     }
@@ -143,8 +161,8 @@ def main() -> None:
         measure(scene, tokens, repeats, through) for tokens in lengths for through in asked.through
     ]
     notes = [
-        f"Seconds are medians over {repeats} conversations, ratios of pairs with 95 % intervals; "
-        f"the seventh answer has {LAST_ANSWER} tokens, and the eighth one token.",
+        f"Medians over {repeats} rounds in turns, ratios pair by pair with their quartiles; the "
+        f"seventh answer has {LAST_ANSWER} tokens, and the eighth one token.",
         "Deviation is of the first new token's logits, kept against whole, as a share of the "
         "largest.",
     ]
