@@ -1,7 +1,7 @@
 """Counts that `fit` took, kept by what was counted with what: no model run is lost, or done twice.
 
-An entry is a folder named by a hash of all that the counts depend on. While it is counted it is the
-checkpoint of that run; then the whole table takes the place of the chunks.
+An entry is a folder named by a hash of all that the counts depend on (`keys.py`). While it is
+counted it is the checkpoint of that run; then the whole table takes the place of the chunks.
 """
 
 import os
@@ -19,43 +19,17 @@ from dspa_nn.counts.kept import (
     lock_of,
     removed,
 )
+from dspa_nn.counts.keys import key_of, unknown_hook
 from dspa_nn.counts.run import CountRun
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, FileError
-from dspa_nn.files import sha256_of_json
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.imports import untyped
-from dspa_nn.models import torch_module
 from dspa_nn.progress import say, warn
 
 # Beyond so many bytes in all, those that were not used for longest go when new ones are kept.
 LIMIT = 10 * 2**30
-# Of the provenance: what is fitted with, and names of what is known by a hash.
-_NOT_COUNTED_WITH = ("defaults", "data_sha256", "input_sae", "output_sae")
 _PARTS = "parts"
-
-
-def key_of(run: CountRun, remote: bool) -> str:
-    """What counts of a run are kept under: 16 hex digits of a hash of all that they depend on.
-
-    >>> key_of(CountRun(dspa, triples), False) == key_of(CountRun(dspa, list(triples)), False)
-    True
-
-    That is the model with a fingerprint of its weights and its adapters, the SAEs, layers, dtype,
-    chat template, every token that is shown in its order, this package's version, and where the
-    model runs: on a CPU, a GPU, or a server of NDIF, whose weights are known by their name alone.
-    """
-    identity = {
-        name: value for name, value in run.provenance.items() if name not in _NOT_COUNTED_WITH
-    }
-    for side in ("input_sae", "output_sae"):
-        if identity.get(f"{side}_sha256") is None:
-            identity[side] = run.provenance.get(side)
-    if remote:
-        identity["where"] = str(untyped("nnsight").CONFIG.API.HOST)
-    else:
-        identity["where"] = next(torch_module(run.dspa.model).parameters()).device.type
-    return sha256_of_json(identity)[:16]
 
 
 def count_or_recall(
@@ -72,9 +46,17 @@ def count_or_recall(
     (20, 20)
 
     One process counts, and others that want the same wait for it. What cannot be written is not
-    kept, with a warning; what was changed on disk is counted again, with a warning.
+    kept, and neither is what a hook of the user's has changed; what was changed on disk is counted
+    again. Each says so in a warning.
     """
     check_outside_blocks("count")
+    hook = None if remote else unknown_hook(run.dspa.model)
+    if hook is not None:
+        warn(
+            f"the model has a hook of its user's ({hook}), which counts depend on, so they are not "
+            "kept; remove the hook for counts that a next fit reads"
+        )
+        return run.count(remote=remote, checkpoint=checkpoint, progress=progress)
     folder = counts_folder() / key_of(run, remote)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Counts that are kept for a next fit: where they lie, how large they are, how to remove them."""
 
 import json
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -12,6 +13,9 @@ from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError
 from dspa_nn.files import cache_dir
 from dspa_nn.imports import untyped
+
+# How an entry is named: what else lies in the folder is somebody else's.
+_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ def kept_counts() -> KeptCountsList:
     >>> len(kept_counts())
     1
     """
-    folders = [path for path in counts_folder().glob("*") if path.is_dir()]
+    found = counts_folder().glob("*")
+    folders = [path for path in found if _NAME.fullmatch(path.name) and path.is_dir()]
     entries = [entry_at(folder) for folder in folders]
     return KeptCountsList(sorted(entries, key=lambda entry: -entry.used))
 

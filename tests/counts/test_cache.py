@@ -307,3 +307,17 @@ def test_what_fit_refuses_it_refuses_with_kept_counts_too(lab: Lab) -> None:
 def test_counts_of_a_model_on_ndif_are_known_by_its_server(lab: Lab) -> None:
     run = cache.CountRun(lab.dspa, lab.triples)
     assert cache.key_of(run, True) != cache.key_of(run, False)
+
+
+def test_a_folder_of_somebody_elses_stays(lab: Lab) -> None:
+    fit(lab)
+    other = counts_folder() / "mine"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    try:
+        assert len(kept_counts()) == 1
+        clear_counts()
+        assert (other / "notes.txt").read_text() == "mine"
+    finally:
+        (other / "notes.txt").unlink()
+        other.rmdir()

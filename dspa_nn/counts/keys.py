@@ -1,0 +1,121 @@
+"""By what kept counts are known: a hash of all that they depend on, read anew for every fit.
+
+Provenance says too little: two models of equal weights and another setting count differently, and
+what it says of weights and SAEs may be remembered from before they were changed in place.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from dspa_nn.counts.run import CountRun
+from dspa_nn.files import sha256_of_json
+from dspa_nn.graph.encode import Encoder
+from dspa_nn.imports import untyped
+from dspa_nn.models import Fingerprint, torch_module
+
+# Of the provenance: what is fitted with, and names of what is known by a hash.
+_NOT_COUNTED_WITH = ("defaults", "data_sha256", "input_sae", "output_sae")
+# Of a model's configuration: what says nothing of how it computes.
+_NOT_COMPUTED_WITH = ("_name_or_path", "architectures", "transformers_version", "use_cache")
+# Whose hooks change nothing that a block returns, or are known by the model's weights.
+_KNOWN_HOOKS = ("accelerate", "nnsight", "peft", "torch", "transformers")
+
+
+def key_of(run: CountRun, remote: bool) -> str:
+    """What counts of a run are kept under: 16 hex digits of a hash of all that they depend on.
+
+    >>> key_of(CountRun(dspa, triples), False) == key_of(CountRun(dspa, list(triples)), False)
+    True
+
+    That is the model with its configuration, all its weights and its adapters, the SAEs, layers,
+    dtype, chat template, every token that is shown in its order, this package's version, and where
+    the model runs: on a CPU, a GPU, with autocast, or a server of NDIF, whose weights are known by
+    their name alone.
+    """
+    identity = {
+        name: value for name, value in run.provenance.items() if name not in _NOT_COUNTED_WITH
+    }
+    for side in ("input_sae", "output_sae"):
+        if identity.get(f"{side}_sha256") is None:
+            identity[side] = run.provenance.get(side)
+    model = torch_module(run.dspa.model)
+    inputs, outputs = run.dspa.readers
+    identity["encoders"] = [_hash_of(reader.sae.encoder) for reader in (*inputs, *outputs)]
+    identity["config"] = _config_of(model)
+    if remote:
+        identity["where"] = str(untyped("nnsight").CONFIG.API.HOST)
+    else:
+        last = int(outputs[-1].path.rpartition(".")[2])
+        identity["now"] = Fingerprint().read(model, run.dspa.facts.blocks, last)
+        identity["scalars"] = _scalars_of(model)
+        identity["where"] = _where(next(model.parameters()).device.type)
+    return sha256_of_json(identity)[:16]
+
+
+def unknown_hook(model: Any) -> str | None:
+    """Which module has a hook that a key cannot hold, as words; None where there is none.
+
+    >>> unknown_hook(hf_model) is None
+    True
+    """
+    for path, module in torch_module(model).named_modules():
+        for hook in _hooks_of(module):
+            named = getattr(hook, "func", hook)
+            owner = str(getattr(named, "__module__", None) or type(named).__module__)
+            if owner.partition(".")[0] not in _KNOWN_HOOKS:
+                name = getattr(named, "__qualname__", type(named).__qualname__)
+                return f"{name} on {path or type(module).__name__}"
+    return None
+
+
+def _hooks_of(module: Any) -> Iterator[Any]:
+    for kind in ("_forward_pre_hooks", "_forward_hooks"):
+        yield from _attributes(module).get(kind, {}).values()
+
+
+def _attributes(module: Any) -> dict[str, Any]:
+    """What a module holds, with a type."""
+    return vars(module)
+
+
+def _hash_of(encoder: Encoder) -> str:
+    """SHA-256 of what an encoder reads, as it is now."""
+    rule: Any = vars(encoder)["rule"]
+    digest = hashlib.sha256(json.dumps(rule, sort_keys=True).encode())
+    for name, tensor in sorted(encoder.tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(whole.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _config_of(model: Any) -> dict[str, Any]:
+    """The settings of a model, and its kernel of attention, whose sums differ in the last bits."""
+    config: Any = model.config
+    known: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    kept = {name: value for name, value in known.items() if name not in _NOT_COMPUTED_WITH}
+    return kept | {"attention": str(getattr(config, "_attn_implementation", None))}
+
+
+def _scalars_of(model: Any) -> list[tuple[str, str, float]]:
+    """Plain numbers on the modules of a model (a scale, an epsilon), which somebody may have set.
+
+    Whole numbers are left out: modules count with them.
+    """
+    return [
+        (path, name, value)
+        for path, module in model.named_modules()
+        for name, value in _attributes(module).items()
+        if type(value) is float
+    ]
+
+
+def _where(device: str) -> str:
+    """The device, and how it computes."""
+    precision = torch.get_float32_matmul_precision()
+    autocast = torch.is_autocast_enabled(device)
+    return f"{device}, {torch.get_autocast_dtype(device) if autocast else precision}"
