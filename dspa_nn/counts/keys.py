@@ -7,7 +7,7 @@ what it says of weights and SAEs may be remembered from before they were changed
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -79,7 +79,7 @@ def _hooks_of(module: Any) -> Iterator[Any]:
 
 def _attributes(module: Any) -> dict[str, Any]:
     """What a module holds, with a type."""
-    return vars(module)
+    return cast(dict[str, Any], vars(module))
 
 
 def _hash_of(encoder: Encoder) -> str:
