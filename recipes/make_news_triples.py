@@ -38,8 +38,7 @@ HELD_OUT = {"test": 26, "dev": 16}  # twins; all others are for fitting
 # embedded model's layer 9 does not tell good events from bad ones well enough for a map.
 CUES = (
     ("Good news: {}", "Bad news: {}"),
-    ("I am so happy. {}", "I am so sad. {}"),
-    ("{} It is wonderful!", "{} It is terrible."),
+    ("I have good news. {}", "I have bad news. {}"),
 )
 
 Row = dict[str, Any]
