@@ -82,7 +82,7 @@ SETS: dict[str, DemoSet] = {
             ),
             signs={"glad": 1, "sorry": -1},
             read=partial(read_demo_rows, "news"),
-            steering={"k_diff": 32},
+            steering={"mode": "both", "alpha": 0.4},
         ),
         DemoSet(
             name="register",
