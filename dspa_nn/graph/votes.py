@@ -35,8 +35,10 @@ class Member:
             counts, lengths, self.prompt_rule, self.k_prompt,
             arrays["tau"], arrays["gate_mean"], arrays["gate"],
         )  # fmt: skip
-        entries = [arrays[name] for name in ("rows", "indptr", "columns", "values")]
-        return weights, scores(weights, *entries, arrays["d_out"])
+        return weights, scores(
+            weights,
+            arrays["rows"], arrays["indptr"], arrays["columns"], arrays["values"], arrays["d_out"],
+        )  # fmt: skip
 
 
 def vote(members: list, counts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Any]:

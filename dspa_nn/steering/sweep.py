@@ -41,7 +41,10 @@ class LayerSweep:
             one.
         output_saes: the same for output SAEs. A pair is an input layer and an output layer that
             does not come before it; every SAE must be in a pair.
-        same_model_as, defaults, payload_dtype, sae_device: as for `DSPA`.
+        same_model_as: as for `DSPA`.
+        defaults: as for `DSPA`.
+        payload_dtype: as for `DSPA`.
+        sae_device: as for `DSPA`.
 
     Raises:
         SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.

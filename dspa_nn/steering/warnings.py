@@ -25,7 +25,7 @@ def warn_beforehand(record: Record) -> None:
             f"nothing is planned for rows {record.empty}: their plans hold no output latent; plan "
             "with other settings, or run those prompts without steering"
         )
-    if record.options["alpha"] == 0:
+    if _idle(record):
         warn("nothing was steered: alpha is 0, so every edit leaves its latent as it is")
     if record.training:
         warn(
@@ -38,6 +38,11 @@ def warn_beforehand(record: Record) -> None:
             "run is not compiled; pass disable_compile=True, or leave out compile_config and "
             "cache_implementation"
         )
+
+
+def _idle(record: Record) -> bool:
+    """Whether alpha is 0; a vector that is added has no alpha."""
+    return record.options.get("alpha") == 0
 
 
 def warn_if_unsteered(record: Record) -> None:
@@ -54,7 +59,7 @@ def warn_of(log: EditLog, record: Record) -> None:
     reason, missed = log.reason(), log.missed()
     if missed is not None:
         warn(missed)
-    elif reason is not None and record.options["alpha"] and len(record.empty) < max(log.rows, 1):
+    elif reason is not None and not _idle(record) and len(record.empty) < max(log.rows, 1):
         warn(f"nothing was steered: {reason}")
     if not _anywhere_far(record):
         return

@@ -64,6 +64,7 @@ plt.show()
 # %%
 print(conversation.plan)
 print(conversation.edits)
+assert conversation.plan is not None
 assert conversation.plan.latents == dspa.plan(map, conversation.messages[:-1]).latents
 
 # %% [markdown]

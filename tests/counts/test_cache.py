@@ -38,7 +38,8 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def fit(lab: Lab, **options: Any) -> dn.ConditionalDifferenceMap:
-    return lab.dspa.fit(lab.triples, **({"token_budget": 64, "percentile": 50} | options))
+    settings: dict[str, Any] = {"token_budget": 64, "percentile": 50}
+    return lab.dspa.fit(lab.triples, **(settings | options))
 
 
 def test_the_next_equal_fit_reads_what_the_first_one_counted(
@@ -77,7 +78,8 @@ def test_what_counts_depend_on_is_counted_anew(lab: Lab, passes: list[int]) -> N
     ]
     for number, (own, triples, options) in enumerate(changes, 2):
         passes.clear()
-        own.dspa.fit(triples, **({"token_budget": 64} | options))
+        settings: dict[str, Any] = {"token_budget": 64}
+        own.dspa.fit(triples, **(settings | options))
         assert passes
         assert len(kept_counts()) == number
     with torch.no_grad():
@@ -287,7 +289,8 @@ def test_the_oldest_go_beyond_the_limit(
     newer, older = kept_counts()
     for entry, age in ((newer, 100.0), (older, 200.0)):
         for path in entry.folder.iterdir():
-            os.utime(path, (path.stat().st_mtime - age,) * 2)
+            then = path.stat().st_mtime - age
+            os.utime(path, (then, then))
     fit(lab)  # used again, the older one is the newest
     monkeypatch.setattr(cache, "LIMIT", int(2.5 * older.nbytes))
     capsys.readouterr()

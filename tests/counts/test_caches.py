@@ -247,6 +247,7 @@ def test_prompts_that_are_planned_together_are_planned_as_each_alone(family: str
     dspa = steered(build(family))
     map = dspa.fit([PreferenceTriple(**fields) for fields in tiny.triples(4)], progress=False)
     prompts = [fields["prompt"] for fields in tiny.triples(3, seed=9)]
-    together = [plan.portable().counts for plan in dspa.plan(map, prompts)]
+    plans: Any = dspa.plan(map, prompts)
+    together = [plan.portable().counts for plan in plans]
     alone = [dspa.plan(map, prompt).portable().counts for prompt in prompts]
     assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))

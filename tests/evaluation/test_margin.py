@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,5 +204,6 @@ def test_a_triple_that_cannot_be_rendered_is_named():
 
 def test_a_prompt_that_cannot_be_rendered_is_named():
     dspa = eval_zoo.dspa()
+    wrong: Any = ["sun", [{"role": "user"}]]
     with pytest.raises(TripleError, match=r"^prompt 1: "):
-        dspa.prompt_batch(["sun", [{"role": "user"}]])
+        dspa.prompt_batch(wrong)

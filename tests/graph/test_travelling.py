@@ -72,7 +72,14 @@ def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path
     counts = [table.tolist() for table in counter.finish()]
     assert torch.tensor(counts[0]).sum()
 
-    sent = (lab.dspa, lab.map, plan, prompt, registered(Counter(*readers, True)), batch)
+    sent = (
+        lab.dspa,
+        lab.map,
+        plan,
+        prompt,
+        registered(Counter(readers[0], readers[1], True)),
+        batch,
+    )
     given = json.dumps(SETTINGS), json.dumps(CALL)
     done = run_elsewhere(THERE, sent, tmp_path, *given, path=str(REPOSITORY))
     assert done.returncode == 0, done.stderr

@@ -40,10 +40,11 @@ def scored(lm: Any, pairs: list[Any]) -> list[tuple[float, bool]]:
 
 
 def hf_class(**options: Any) -> Any:
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models import huggingface
 
     dspa = eval_zoo.dspa()
-    return HFLM(
+    kind: Any = huggingface.HFLM
+    return kind(
         pretrained=eval_zoo.model(),
         tokenizer=dspa.facts.tokenizer,
         logits_cache=False,
@@ -131,8 +132,9 @@ def test_tasks_on_local_files_run_and_equal_lm_evals_own_class(tmp_path: Path) -
     names = write_tasks(tmp_path / "tasks", questions(tmp_path))
     assert names == ["dspa_paper", "my_arc", "my_winogrande"]
     manager = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    evaluate: Any = simple_evaluate
     results = [
-        simple_evaluate(
+        evaluate(
             model=lm,
             tasks=names[1:],
             task_manager=manager,
@@ -218,11 +220,13 @@ def test_the_embedded_model_scores_real_items_as_lm_evals_own_class_does(
         "bootstrap_iters": 0,
         "log_samples": True,
     }
+    kind: Any = HFLM
     models = (
         model_class()(dspa=dspa, batch_size=8, device="cpu"),
-        HFLM(pretrained=hf_model, tokenizer=dspa.facts.tokenizer, logits_cache=False, device="cpu"),
+        kind(pretrained=hf_model, tokenizer=dspa.facts.tokenizer, logits_cache=False, device="cpu"),
     )
-    mine, theirs = (simple_evaluate(model=lm, **settings) for lm in models)
+    evaluate: Any = simple_evaluate
+    mine, theirs = (evaluate(model=lm, **settings) for lm in models)
     for name in names:
         assert mine["results"][name]["acc,none"] == theirs["results"][name]["acc,none"]
         for one, other in zip(mine["samples"][name], theirs["samples"][name], strict=True):

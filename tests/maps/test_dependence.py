@@ -1,5 +1,7 @@
 """How much of a preference depends on the prompt: against loops, and where it is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -13,7 +15,7 @@ from tests.count_zoo import PROVENANCE, random_counts
 NEVER = np.zeros(6, dtype=bool)
 
 
-def planted(same: float, special: float, n: int = 120, noise: float = 1.0):
+def planted(same: float, special: float, n: int = 120, noise: float = 1.0) -> tuple[Any, Any]:
     """Prompts of two kinds, and differences with a part of either sort."""
     rng = np.random.default_rng(3)
     kind = np.arange(n) % 2

@@ -71,7 +71,8 @@ def test_it_is_written_as_numbers_are(three: list[ConditionalDifferenceMap]) -> 
     assert torch.equal((-a).score(counts, lengths), -s[0])
     assert torch.equal((a / 2).score(counts, lengths), s[0] / 2)
     assert torch.equal((a * 3 - b / 4).score(counts, lengths), 3 * s[0] - s[1] / 4)
-    assert torch.equal(sum([a, b, c], start=0).score(counts, lengths), s[0] + s[1] + s[2])
+    total: Any = sum([a, b, c], start=0)
+    assert torch.equal(total.score(counts, lengths), s[0] + s[1] + s[2])
     for number in (np.float32(0.5), np.array(0.5), torch.tensor(0.5)):
         assert (a * number).terms == ((0.5, a),)
     assert (np.float64(0.5) * a).terms == ((0.5, a),)
@@ -228,7 +229,7 @@ def test_refusals(call: Any, sentence: str) -> None:
 def test_weights_that_differ_are_refused_and_those_of_another_dtype_accepted() -> None:
     one = other(weights="float32:aa")
     with pytest.raises(MapError, match="fingerprint float32:aa, but the other map has weights of"):
-        one + other(weights="float32:bb")
+        _ = one + other(weights="float32:bb")
     assert "weights" not in (one + other(weights="bfloat16:bb")).provenance
 
 

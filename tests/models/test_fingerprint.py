@@ -188,7 +188,7 @@ def test_files_of_before_know_no_weights_and_are_taken(lab: steer_zoo.Lab, tmp_p
 
 def test_the_strength_of_an_adapter_counts_though_it_is_no_parameter() -> None:
     model = tiny.model("llama")
-    layer = adapt(model)
+    layer: Any = adapt(model)
     found = set()
     for scaling in ({"formal": 1.0}, {"formal": 0.5}, {"formal": 0.5, "idle": 3.0}):
         layer.scaling = scaling
@@ -231,7 +231,7 @@ def test_a_module_that_an_adapter_replaces_counts_as_the_one_in_use() -> None:
     mlp = model.model.layers[1].mlp
     kept = mlp.down_proj = Kept(mlp.down_proj)
     with torch.no_grad():
-        kept.modules_to_save["formal"].weight += 1
+        kept.modules_to_save["formal"].get_parameter("weight").add_(1)
     adapted = Fingerprint().read(model, "model.layers", 2)
     assert adapted["adapters"] == "formal"
     assert adapted["weights"] != base["weights"]

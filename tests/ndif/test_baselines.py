@@ -58,6 +58,7 @@ def test_a_vector_steers_there_as_here(remote: Any, local: Any, gated: bool) -> 
     assert log.moved == own[1].moved == 10
     assert torch.allclose(log.norms(), own[1].norms())
     if gated:
+        assert log.similarity is not None
         assert torch.allclose(log.similarity, own[1].similarity, atol=1e-5)
 
 

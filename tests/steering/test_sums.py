@@ -284,7 +284,7 @@ def test_attachments_may_be_left_in_any_order(lab: Lab, second: Any) -> None:
 def test_single_forwards_under_two_attachments(lab: Lab, second: Any) -> None:
     ids = torch.tensor([lab.ids("sun moon red")])
     dspa, map = second
-    options = OPTIONS | {"positions": "all"}
+    options: dict[str, Any] = OPTIONS | {"positions": "all"}
     with (
         lab.dspa.attach(lab.hf, lab.map, **options) as one,
         dspa.attach(lab.hf, map, **options) as two,

@@ -33,7 +33,7 @@ class Answer(NamedTuple):
     edits: EditLog
 
 
-class StoppedError(Exception):
+class Stopped(Exception):
     """A turn was stopped before its end, by whoever read its stream."""
 
 
@@ -71,7 +71,7 @@ class Turns:
 
         Raises:
             SteeringError: what cannot be run here, or does not fit the context.
-            StoppedError: `stop` said so.
+            Stopped: `stop` said so.
         """
         check_outside_blocks("say")
         dspa = self._dspa
@@ -110,7 +110,7 @@ class Turns:
             else:
                 ids, log = self._from_cache(kept, model, facts, task, stop)
         if stop is not None and stop():
-            raise StoppedError
+            raise Stopped
         return Answer(facts.tokenizer.decode(ids, skip_special_tokens=True), ids, log)
 
     def _from_cache(
