@@ -34,19 +34,19 @@ demo: $(INSTALLED)demo
 # Ray starts processes of its own, so its test runs after the parallel ones.
 RAY := tests/recipes/test_ray.py
 
-test: $(INSTALLED)demo,test,ray
+test: $(INSTALLED)demo,test,train,ray
 	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif" --ignore $(RAY)
 	$(PYTEST) $(RAY)
 	$(BIN)/python -m tests.ndif.server prepare
 	DSPA_NDIF=1 $(PYTEST) tests/ndif
 
-check: $(INSTALLED)demo,test
+check: $(INSTALLED)demo,test,train
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(PYTEST) $(PARALLEL) -m "not slow and not data and not gpu and not ndif"
 
-format: $(INSTALLED)demo,test
+format: $(INSTALLED)demo,test,train
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

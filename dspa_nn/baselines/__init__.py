@@ -24,6 +24,7 @@ from dspa_nn.baselines.repe import fit_repe
 from dspa_nn.baselines.states import Activations, activations
 from dspa_nn.baselines.static_sae import fit_static_sae
 from dspa_nn.baselines.subject import Subject
+from dspa_nn.baselines.trained import AdapterMethod, WeightsMethod
 from dspa_nn.baselines.unsteered import Unsteered
 from dspa_nn.baselines.vector import Condition, ControlVector
 
@@ -31,6 +32,7 @@ __all__ = [
     "BASELINES",
     "INSTRUCTION",
     "Activations",
+    "AdapterMethod",
     "Baseline",
     "Condition",
     "ControlVector",
@@ -40,6 +42,7 @@ __all__ = [
     "Unsteered",
     "VectorLog",
     "VectorMethod",
+    "WeightsMethod",
     "activations",
     "baseline_method",
     "fit_baseline",

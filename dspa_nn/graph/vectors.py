@@ -61,15 +61,15 @@ def opens(similarity: Tensor, threshold: float, larger: bool) -> Tensor:
     return similarity > threshold if larger else similarity < threshold
 
 
-def check_vector(fitted: Any, here: Any, words: str) -> None:
-    """Refuse a vector of another model; the sentence names both."""
+def check_vector(fitted: Any, here: Any, words: str, what: str = "this vector") -> None:
+    """Refuse a vector, or what else was made with a model, of another; the sentence names both."""
     contradiction = contradicting(fitted, here, OF_VECTORS)
     if contradiction is not None:
         name, one, other = contradiction
         raise refuse(
             SteeringRefusal,
-            f"this vector was fitted with {name} {one}, but {words} {name} {other}; use the one "
-            "it was fitted with, or fit a vector for this one",
+            f"{what} was fitted with {name} {one}, but {words} {name} {other}; use the one "
+            "it was fitted with, or fit one for this",
         )
 
 

@@ -1,0 +1,140 @@
+"""One training run: a step budget, a loss log, checkpoints, and resuming from them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from dspa_nn.errors import DSPAError
+from dspa_nn.files import as_path, sha256_of_json, write_atomically
+from dspa_nn.models import Fingerprint, model_path, read_facts
+from dspa_nn.triples import PreferenceTriple, load_triples
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run is, and in which pieces.
+
+    Attributes:
+        epochs: passes over the data, where no number of steps is given.
+        steps: optimiser steps, or None for the epochs.
+        batch: rows that are run at once; accumulate: of such batches to a step.
+        tokens: of a sequence, at most.
+        save_every: steps between checkpoints.
+        seed: of the order and of what is drawn.
+    """
+
+    epochs: float
+    steps: int | None = None
+    batch: int = 4
+    accumulate: int = 1
+    tokens: int = 768
+    save_every: int = 20
+    seed: int = 0
+
+
+def arguments(out: Path, budget: Budget, **settings: Any) -> dict[str, Any]:
+    """Keywords of `TrainingArguments` (or of `DPOConfig`), with the budget filled in."""
+    cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(out / "checkpoints"),
+        "num_train_epochs": budget.epochs,
+        "max_steps": budget.steps or -1,
+        "per_device_train_batch_size": budget.batch,
+        "gradient_accumulation_steps": budget.accumulate,
+        "optim": "adamw_torch",
+        "save_steps": budget.save_every,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "seed": budget.seed,
+        "use_cpu": not cuda,
+        "bf16": cuda,
+        "dataloader_pin_memory": cuda,
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **settings,
+    }
+
+
+def training_arguments(out: Path, budget: Budget, **settings: Any) -> TrainingArguments:
+    """The same as an object."""
+    return TrainingArguments(**arguments(out, budget, **settings))
+
+
+class LossLog(TrainerCallback):
+    """Writes every logged loss to `loss.jsonl`; after a resume, those of before as well."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "loss.jsonl"
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write what was logged so far."""
+        lines = [json.dumps(entry) for entry in state.log_history if "loss" in entry]
+        write_atomically(self.path, "\n".join(lines) + "\n")
+
+
+def go(trainer: Any, out: Path, settings: Any, origin: dict[str, Any]) -> list[float]:
+    """Train, from the last checkpoint if there is one; save; return the loss of every step.
+
+    Raises:
+        DSPAError: the checkpoints are of another run.
+    """
+    told = {"settings": settings, "origin": origin}
+    key = sha256_of_json(told)
+    note = out / "run.json"
+    checkpoint = get_last_checkpoint(trainer.args.output_dir) if note.is_file() else None
+    if note.is_file() and json.loads(note.read_text())["sha256"] != key:
+        raise DSPAError(
+            f"{out} holds a run of other settings, data or weights; give another --out, or remove "
+            "it"
+        )
+    write_atomically(note, json.dumps(told | {"sha256": key}, indent=1))
+    trainer.add_callback(LossLog(out))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(out))
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def load(name: str | None) -> tuple[Any, Any]:
+    """A model in float32 (bfloat16 on a GPU) and its tokenizer; None is the embedded one."""
+    path = name or model_path()
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def origin_of(model: Any, tokenizer: Any, triples: list[PreferenceTriple]) -> dict[str, Any]:
+    """What a trained model or adapter comes from: the weights below it, and the triples."""
+    facts = read_facts(model, tokenizer)
+    read = Fingerprint().read(model, facts.blocks, facts.n_layers - 1)
+    shown = [[list(own.messages), own.chosen, own.rejected] for own in triples]
+    return {
+        "model_id": facts.model_id,
+        "model_revision": facts.revision,
+        **read,
+        "triples": len(triples),
+        "data_sha256": sha256_of_json(shown),
+    }
+
+
+def take(source: str, number: int | None, start: int = 0) -> list[PreferenceTriple]:
+    """The first triples of a source, from `start` on."""
+    found: Iterable[PreferenceTriple] = load_triples(source)
+    listed = list(found)[start : None if number is None else start + number]
+    if not listed:
+        raise DSPAError(f"{source} holds no triple from row {start} on; check the path and --start")
+    return listed
+
+
+def noted(out: str | Path, settings: Any) -> dict[str, Any]:
+    """Settings as JSON's types."""
+    return json.loads(json.dumps({**asdict(settings), "out": as_path(out).name}, default=str))
