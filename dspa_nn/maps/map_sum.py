@@ -15,6 +15,7 @@ from dspa_nn.graph.settings import VOTING_SETTINGS
 from dspa_nn.maps.algebra import Latents, added, alike, check_summable, in_common
 from dspa_nn.maps.files import contents_of_sum, keywords
 from dspa_nn.maps.map import SCHEMA_VERSION_OF_SUMS, ConditionalDifferenceMap
+from dspa_nn.maps.operators import as_number
 from dspa_nn.maps.options import FITTED_WITH
 from dspa_nn.maps.queries import PromptCounts
 from dspa_nn.maps.rows import Array, MapRows
@@ -56,7 +57,7 @@ class MapSum(ConditionalDifferenceMap):
 
     Raises:
         MapError: no member; maps of other SAEs, weights or layers, or that count prompt tokens
-            differently; a coefficient that is not finite.
+            differently; a coefficient that is not finite, or what is no pair of a number and a map.
     """
 
     def __init__(self, terms: Iterable[tuple[float, ConditionalDifferenceMap]]) -> None:
@@ -224,9 +225,10 @@ def sum_from_files(
 def _merged(terms: Iterable[tuple[float, ConditionalDifferenceMap]]) -> tuple[Term, ...]:
     """Terms without sums among them, each map once, those times 0 left out but for the last one."""
     flat: list[Term] = []
-    for coefficient, map in terms:
+    for term in terms:
+        coefficient, map = _checked(term)
         inner = map.terms if isinstance(map, MapSum) else ((1.0, map),)
-        flat += [(float(coefficient) * own, member) for own, member in inner]
+        flat += [(coefficient * own, member) for own, member in inner]
     merged: list[Term] = []
     for coefficient, map in flat:
         for place, (sum_so_far, other) in enumerate(merged):
@@ -242,6 +244,22 @@ def _merged(terms: Iterable[tuple[float, ConditionalDifferenceMap]]) -> tuple[Te
         if not math.isfinite(coefficient):
             raise MapError(f"a map came to be multiplied by {coefficient}; use finite numbers.")
     return tuple(term for term in merged if term[0]) or tuple(merged[:1])
+
+
+def _checked(term: Any) -> Term:
+    """A pair of a number and a map, whatever a user passed as one."""
+    pair: list[Any] = list(term) if isinstance(term, tuple | list) else []  # pyright: ignore[reportUnknownArgumentType]
+    if len(pair) == 2 and isinstance(pair[1], ConditionalDifferenceMap):
+        coefficient = as_number(pair[0])
+        if coefficient is not None:
+            return coefficient, pair[1]
+    kind = type(cast(object, term)).__name__
+    came = [type(part).__name__ for part in pair]
+    raise MapError(
+        f"a sum was given a {kind}{' of ' + ' and '.join(came) if came else ''}; "
+        "expected pairs of a number and a map, as [(1, map_a), (0.5, map_b)], or write "
+        "map_a + 0.5 * map_b."
+    )
 
 
 def _origin(terms: tuple[Term, ...]) -> dict[str, Any]:

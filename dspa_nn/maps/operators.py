@@ -25,29 +25,31 @@ class Summable:
     # So that numpy's numbers leave the multiplication to the map.
     __array_ufunc__ = None
 
+    # 0 adds nothing: `sum([map_a, map_b])` begins with it.
+
     def __add__(self, other: object) -> "MapSum":
-        return _sum((1.0, self), (1.0, other))
+        return _sum((1.0, self)) if _is_zero(other) else _sum((1.0, self), (1.0, other))
 
     def __radd__(self, other: object) -> "MapSum":
-        # `sum([map_a, map_b])` begins with 0.
-        if isinstance(other, int) and other == 0:
-            return _sum((1.0, self))
-        return NotImplemented
+        return _sum((1.0, self)) if _is_zero(other) else NotImplemented
 
     def __sub__(self, other: object) -> "MapSum":
-        return _sum((1.0, self), (-1.0, other))
+        return _sum((1.0, self)) if _is_zero(other) else _sum((1.0, self), (-1.0, other))
+
+    def __rsub__(self, other: object) -> "MapSum":
+        return -self if _is_zero(other) else NotImplemented
 
     def __neg__(self) -> "MapSum":
         return _sum((-1.0, self))
 
     def __mul__(self, number: object) -> "MapSum":
-        coefficient = _number(number)
+        coefficient = as_number(number)
         return NotImplemented if coefficient is None else _sum((coefficient, self))
 
     __rmul__ = __mul__
 
     def __truediv__(self, number: object) -> "MapSum":
-        divisor = _number(number)
+        divisor = as_number(number)
         if divisor is None:
             return NotImplemented
         if divisor == 0:
@@ -64,13 +66,30 @@ def _sum(*terms: tuple[float, object]) -> "MapSum":
     return MapSum(cast(Any, terms))
 
 
-def _number(value: Any) -> float | None:
-    """A number to multiply a map by, or None where it is none."""
+def as_number(value: Any) -> float | None:
+    """A number to multiply a map by, or None where it is none.
+
+    >>> as_number(2), as_number("2")
+    (2.0, None)
+
+    Raises:
+        MapError: a number that is not finite, or beyond those that a float holds.
+    """
     if getattr(value, "ndim", None) == 0:  # numpy's and torch's scalars are numbers too
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise MapError(
+            "a map came to be multiplied by a number too large for a float; multiply by a smaller "
+            "one."
+        ) from None
     if not math.isfinite(number):
         raise MapError(f"a map came to be multiplied by {number}; multiply by a finite number.")
     return number
+
+
+def _is_zero(value: object) -> bool:
+    return isinstance(value, Real) and value is not False and value == 0

@@ -254,6 +254,9 @@ class EditLog(Shipped):
                 "no input latent is active on the prompt; check that the input SAE belongs to "
                 "this layer and model"
             )
+        terms = record.options["origin"].get("sum") or [{"coefficient": 1}]
+        if not any(term["coefficient"] for term in terms):
+            return "every map of this sum has the coefficient 0; give one of them another"
         if not bool((record.scores != 0).any()):
             return "no active prompt latent has an entry in the map; fit on more triples"
         if not record.augment.numel() and not record.ablate.numel():

@@ -215,6 +215,10 @@ def other(**changes: Any) -> ConditionalDifferenceMap:
         (lambda a: a * float("nan"), "a map came to be multiplied by nan; multiply by a finite"),
         (lambda a: 1e308 * a * 10, "a map came to be multiplied by inf; use finite numbers"),
         (lambda a: a / 0, "a map came to be divided by 0; divide by another number"),
+        (lambda a: a * 10**400, "a map came to be multiplied by a number too large for a float"),
+        (lambda a: MapSum(iter([a])), "a sum was given a ConditionalDifferenceMap; expected pairs"),
+        (lambda a: MapSum(iter([("2", a)])), "a sum was given a tuple of str and Conditiona.*; ex"),
+        (lambda a: MapSum(iter([(1.0, "a")])), "a sum was given a tuple of float and str; expecte"),
         (lambda a: MapSum([]), "a sum of no maps was asked for; add at least one"),
         (lambda a: (a + a).weights([0] * 7), "weights of a sum of 1 maps were asked for, and each"),
         (lambda a: (a + a).with_entries([], [0], [], []), "was given entries, and has none of its"),
@@ -231,6 +235,13 @@ def test_weights_that_differ_are_refused_and_those_of_another_dtype_accepted() -
     with pytest.raises(MapError, match="fingerprint float32:aa, but the other map has weights of"):
         _ = one + other(weights="float32:bb")
     assert "weights" not in (one + other(weights="bfloat16:bb")).provenance
+
+
+def test_zero_adds_nothing() -> None:
+    one = fitted(4)
+    for same in (one + 0, 0 + one, one - 0, sum([one], 0.0)):
+        assert [(number, map is one) for number, map in same.terms] == [(1.0, True)]
+    assert [(number, map is one) for number, map in (0 - one).terms] == [(-1.0, True)]
 
 
 @pytest.mark.parametrize(

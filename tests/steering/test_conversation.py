@@ -260,6 +260,26 @@ def test_changed_weights_are_noticed() -> None:
     assert again.say(SAID[1]) == answer
 
 
+def test_hooks_and_buffers_that_changed_are_noticed() -> None:
+    lab = steer_zoo.lab("llama", "add", chat=True)
+    conversation = begin(lab)
+    conversation.say(SAID[0])
+    frequencies = lab.hf.model.rotary_emb.inv_freq
+    before = frequencies.clone()
+    block = lab.hf.model.layers[0]
+    handle = block.register_forward_pre_hook(lambda _, given: (given[0] * 1.5, *given[1:]))
+    try:
+        conversation.say(SAID[1])
+        fresh = begin(lab, messages=conversation.messages[:2])
+        assert fresh.say(SAID[1]) == conversation.messages[-1]["content"]
+        handle.remove()
+        frequencies.mul_(0.1)
+        equal(conversation, lab, SAID[2])
+    finally:
+        handle.remove()
+        frequencies.copy_(before)
+
+
 # -- templates and contexts ------------------------------------------------------------------------
 
 DROPS_REASONING = (
@@ -387,6 +407,10 @@ def test_what_is_saved_goes_on(lab: Lab, tmp_path: Path) -> None:
     conversation.save(tmp_path)
     loaded = Conversation.load(tmp_path, lab.dspa, lab.map)
     assert loaded.messages == conversation.messages
+    other = Conversation.load(tmp_path, lab.dspa, lab.map, system="be short").messages
+    assert other == [{"role": "system", "content": "be short"}, *conversation.messages[1:]]
+    with pytest.raises(SteeringError, match="load was given messages=, and goes on with those"):
+        Conversation.load(tmp_path, lab.dspa, lab.map, messages=[])
     assert loaded.edits is None
     assert str(loaded.plan) == str(conversation.plan)
     equal(loaded, lab, SAID[2])

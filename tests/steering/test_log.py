@@ -182,6 +182,10 @@ def test_reasons_that_lie_in_the_saes_or_the_map(lab: Lab, rows: Any) -> None:
     assert said(by_nnsight, empty, rows) == [
         UNUSED + "no active prompt latent has an entry in the map; fit on more triples"
     ]
+    nothing = dataclasses.replace(lab, map=lab.map - lab.map)
+    assert said(by_nnsight, nothing, rows) == [
+        UNUSED + "every map of this sum has the coefficient 0; give one of them another"
+    ]
     edited = {edit.latent for edit in by_nnsight(lab, rows[:1]).log}
     planned = set(by_nnsight(lab, rows[:1]).log.plans[0].latents)
     assert planned - edited

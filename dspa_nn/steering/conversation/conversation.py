@@ -256,16 +256,25 @@ class Conversation:
         Args:
             folder: where it was saved.
             dspa: the model and its SAEs. map: the map to steer by from now on.
-            options: keywords of `DSPA.conversation`, in place of those that were saved.
+            options: keywords of `DSPA.conversation`, in place of those that were saved; system=
+                takes the place of the system message.
 
         Raises:
             FileError: no saved conversation, or a damaged one.
-            SteeringError: one with another model.
+            SteeringError: one with another model, or messages=, which are those that were saved.
         """
+        if "messages" in options:
+            raise SteeringError(
+                "load was given messages=, and goes on with those that were saved; begin another "
+                "conversation with dspa.conversation(map, messages=...)"
+            )
         saved = read(folder, dspa.facts)
+        said = saved.messages
+        if options.get("system") is not None and said and said[0]["role"] == "system":
+            said = said[1:]
         given: dict[str, Any] = {"through": saved.through, "seed": saved.seed}
         given |= saved.options | options
-        conversation = cls(dspa, map, messages=saved.messages, **given)
+        conversation = cls(dspa, map, messages=said, **given)
         if saved.plan is not None:
             conversation._plans, conversation._edits = [saved.plan], [None]
         return conversation

@@ -161,9 +161,13 @@ class Turns:
         return KeptPrompt(model)
 
     def _state_of(self, model: Any) -> object:
-        """What a cache depends on beside the tokens: weights, adapters, devices, the input SAE."""
-        weights = [(parameter.data_ptr(), parameter._version) for parameter in model.parameters()]
-        return self._dspa.identity(), weights, self._dspa.input_sae.sha256
+        """What a cache depends on beside the tokens: weights, hooks, adapters, the input SAE."""
+        tensors = [*model.parameters(), *model.buffers()]
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        hooks: list[Any] = []
+        for module in model.modules():
+            hooks += [*module._forward_pre_hooks.items(), *module._forward_hooks.items()]
+        return self._dspa.identity(), weights, hooks, self._dspa.input_sae.sha256
 
     def _fitted(
         self, model: Any, messages: Sequence[Message], generation: dict[str, Any]
