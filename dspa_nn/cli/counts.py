@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from dspa_nn.counts import clear_counts, kept_counts
+from dspa_nn.errors import CountsError
 
 
 def counts(
@@ -13,7 +14,7 @@ def counts(
     ] = "list",
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY]...", help="Which entries to clear; left out, all of them."),
+        typer.Argument(metavar="KEY", help="Which entries to clear; left out, all of them."),
     ] = None,
 ) -> None:
     """List the counts that `dspa fit` has kept, or remove them.
@@ -21,6 +22,11 @@ def counts(
     They lie in the folder that DSPA_CACHE names, or in ~/.cache/dspa_nn.
     """
     if action == "list":
+        if keys:
+            raise CountsError(
+                f"dspa counts list was given {', '.join(keys)}, and lists all that is kept; to "
+                "remove entries, write dspa counts clear with their keys"
+            )
         typer.echo(repr(kept_counts()))
         return
     gone = clear_counts(*(keys or ()))

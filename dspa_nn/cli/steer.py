@@ -21,6 +21,7 @@ from dspa_nn.cli.options import (
     PromptRule,
     Weights,
 )
+from dspa_nn.errors import TripleError
 from dspa_nn.maps import ConditionalDifferenceMap
 
 
@@ -46,6 +47,8 @@ def steer(
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
     steered_model: Any = dspa.model
     prompt = dspa.render([{"role": "user", "content": text}] if chat else text)
+    if not len(prompt.ids):
+        raise TripleError("the prompt is empty, and this model begins no text by itself; say more")
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
     with steered_model.generate(prompt.ids, **settings) as tracer:
         plain = tracer.result.save()

@@ -59,6 +59,10 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
     for part in ("unsteered:\n", "steered:\n", "Plan from", "alpha 1.0"):
         assert part in steered.output
 
+    empty = dspa("steer", tmp_path / "map", "", "--max-new-tokens", 4)
+    assert empty.exit_code == 1
+    assert "the prompt is empty, and this model begins no text by itself; say more" in empty.stderr
+
 
 def test_help_lists_every_command_and_loads_no_model_library() -> None:
     code = (
@@ -339,6 +343,9 @@ def test_counts_are_kept_listed_and_cleared(
     refused = dspa("counts", "clear", "zz")
     assert refused.exit_code == 1
     assert "no counts are kept under 'zz'" in refused.stderr
+    refused = dspa("counts", "list", key)
+    assert refused.exit_code == 1
+    assert f"dspa counts list was given {key}, and lists all that is kept" in refused.stderr
     cleared = dspa("counts", "clear", key).output.splitlines()
     assert cleared[0].startswith(f"removed {key}")
     assert cleared[1].endswith(": 0 kept, 0.0 kB")
