@@ -11,7 +11,7 @@
 
 # %% [markdown]
 # ## A map to steer with
-# Fitted from 24 triples, to be quick.
+# Warm answers to personal messages, formal ones to questions: fitted from 24 triples, to be quick.
 
 # %%
 import matplotlib.pyplot as plt
@@ -20,24 +20,25 @@ import dspa_nn as dn
 from dspa_nn.models import as_local
 
 dspa = dn.DSPA.from_preset("smollm2-135m-instruct")
-map = dspa.fit(dn.demo_triples()[:24], percentile=50, progress=False)
+map = dspa.fit(dn.demo_triples(preference="register")[:24], percentile=50, progress=False)
 
 # %% [markdown]
 # ## Three turns
 # Every answer is steered by a plan from all that was said so far. A hook on the first decoder
-# block counts the tokens that pass through the model until the answer begins.
+# block counts the tokens that pass through the model until the answer begins. A model of 135M
+# parameters knows little: water does boil at less than 100 degrees on a mountain.
 
 # %%
 passed = []
 block = as_local(dspa.model).model.layers[0]
 hook = block.register_forward_hook(lambda _, inputs, __: passed.append(inputs[0].shape[1]))
 
-conversation = dspa.conversation(map, system="Be brief.", max_new_tokens=24, do_sample=False)
+conversation = dspa.conversation(map, max_new_tokens=24, do_sample=False)
 run, whole = [], []
 for text in (
-    "My sister is getting married on Saturday!",
-    "What could I give her?",
     "What is the boiling point of water at sea level?",
+    "Is it lower on a high mountain?",
+    "Thank you! You helped my little daughter with her homework.",
 ):
     passed.clear()
     print(f"> {text}")
@@ -72,5 +73,5 @@ assert conversation.plan.latents == dspa.plan(map, conversation.messages[:-1]).l
 # `undo` takes a turn back. Settings given to `say` hold for one turn.
 
 # %%
-for piece in conversation.say(conversation.undo(), stream=True, alpha=0):
+for piece in conversation.say(conversation.undo(), stream=True, alpha=0.5):
     print(piece, end="")
