@@ -120,9 +120,9 @@ def sweep(
 
 def _table(pairs: list[LayerPair], counted: int) -> str:
     """The pairs, best first, in at most 80 columns."""
-    held = pairs[0].ranking.n
+    held, of = pairs[0].ranking.n, "pair" if len(pairs) == 1 else "pairs"
     lines = [
-        f"{len(pairs)} pairs of layers, fitted on {counted - held} triples; {held} were held out",
+        f"{len(pairs)} {of} of layers, fitted on {counted - held} triples; {held} were held out",
         "",
         "share of the held-out triples that is ranked rightly: by the map, by one",
         "difference for all prompts, and the first less the second (95 % bootstrap)",
