@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dspa_nn.errors import EvaluationError
+from dspa_nn.graph.settings import APPLY_SETTINGS
 from dspa_nn.imports import late, untyped
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local
@@ -19,7 +20,6 @@ from dspa_nn.steering import DSPA, DSPAMethod, SteeringMethod
 NAME = "dspa"
 # lm-eval's request: the texts, the context's ids, the continuation's ids.
 Request = tuple[tuple[str, str], list[int], list[int]]
-_SETTINGS = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "positions")
 
 
 @cache
@@ -74,7 +74,7 @@ def model_class() -> Any:
                     f"batch_size is {batch_size!r}; give a whole number of rows for the model "
                     "class dspa, which plans its batches itself."
                 )
-            settings = {name: options.pop(name) for name in _SETTINGS if name in options}
+            settings = {name: options.pop(name) for name in APPLY_SETTINGS if name in options}
             self._built = _build(dspa, preset, str(options.get("pretrained", "")))
             self._method = _method(self._built, method, map, settings)
             options.pop("pretrained", None)

@@ -86,9 +86,10 @@ def grid_table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: -row["change"]):
-        setting = row["setting"]
-        names = ("prompt_rule", "percentile", "mode", "alpha", "k_diff")
+        tried = row["setting"]
+        chosen_by = [tried["prompt_rule"], tried["percentile"]]
+        edited_by = [tried["mode"], tried["alpha"], tried["k_diff"]]
         figures = [f"{row[name]:+.4f}" for name in ("chosen", "rejected", "change")]
-        cells = [*(str(setting[name]) for name in names), *figures, f"{row['kl']:.3f}"]
+        cells = [*map(str, chosen_by + edited_by), *figures, f"{row['kl']:.3f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -39,9 +39,14 @@ class Setting:
     @property
     def steering(self) -> SteeringOptions:
         """Keywords of `apply`."""
-        names = ("prompt_rule", "k_diff", "mode", "alpha")
-        options = {name: getattr(self, name) for name in names}
-        return cast(SteeringOptions, {"k_prompt": DEFAULTS["k_prompt"], **options})
+        options: dict[str, Any] = {
+            "k_prompt": DEFAULTS["k_prompt"],
+            "prompt_rule": self.prompt_rule,
+            "k_diff": self.k_diff,
+            "mode": self.mode,
+            "alpha": self.alpha,
+        }
+        return cast(SteeringOptions, options)
 
     def method(
         self,

@@ -35,7 +35,7 @@ def test_options_out_of_range(options: dict, sentence: str) -> None:
 def test_a_misspelt_option_is_blamed_on_fit_with_the_nearest_name() -> None:
     sentence = (
         r"^fit takes no percentil \(did you mean 'percentile'\?\); it takes percentile, k_diff, "
-        r"gate, sparsify, max_entries, prompt_tokens, strict\.$"
+        r"gate, sparsify, max_entries, prompt_tokens, strict$"
     )
     misspelt: dict[str, Any] = {"percentil": 90}
     with pytest.raises(MapError, match=sentence):
