@@ -20,6 +20,11 @@ coefficients = st.sampled_from([1.0, -1.0, 0.5, 0.3, -2.75, 1e-3])
 rules = st.sampled_from(["density", "gated", "centred"])
 
 
+def each(terms: Any) -> Any:
+    """An iterator over what the annotation rules out."""
+    return iter(terms)
+
+
 def fitted(seed: int, percentile: int = 50, **options: Any) -> ConditionalDifferenceMap:
     """A map of counts of its own, with a prompt rule of its own."""
     own = {"prompt_rule": options.pop("rule", "centred"), "k_prompt": options.pop("k", 3)}
@@ -217,8 +222,8 @@ def other(**changes: Any) -> ConditionalDifferenceMap:
         (lambda a: a / 0, "a map came to be divided by 0; divide by another number"),
         (lambda a: a * 10**400, "a map came to be multiplied by a number too large for a float"),
         (lambda a: MapSum(iter([a])), "a sum was given a ConditionalDifferenceMap; expected pairs"),
-        (lambda a: MapSum(iter([("2", a)])), "a sum was given a tuple of str and Conditiona.*; ex"),
-        (lambda a: MapSum(iter([(1.0, "a")])), "a sum was given a tuple of float and str; expecte"),
+        (lambda a: MapSum(each([("2", a)])), "a sum was given a tuple of str and Conditiona.*; ex"),
+        (lambda a: MapSum(each([(1.0, "a")])), "a sum was given a tuple of float and str; expecte"),
         (lambda a: MapSum([]), "a sum of no maps was asked for; add at least one"),
         (lambda a: (a + a).weights([0] * 7), "weights of a sum of 1 maps were asked for, and each"),
         (lambda a: (a + a).with_entries([], [0], [], []), "was given entries, and has none of its"),
@@ -239,7 +244,8 @@ def test_weights_that_differ_are_refused_and_those_of_another_dtype_accepted() -
 
 def test_zero_adds_nothing() -> None:
     one = fitted(4)
-    for same in (one + 0, 0 + one, one - 0, sum([one], 0.0)):
+    sums: list[Any] = [one + 0, 0 + one, one - 0, sum([one], 0.0)]
+    for same in sums:
         assert [(number, map is one) for number, map in same.terms] == [(1.0, True)]
     assert [(number, map is one) for number, map in (0 - one).terms] == [(-1.0, True)]
 

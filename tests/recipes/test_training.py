@@ -97,7 +97,7 @@ def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> Non
 
 def test_sft_texts_are_the_papers_format(recipes: Any) -> None:
     _, tokenizer = model()
-    triple = eval_zoo.triples(5)[4]  # with an earlier exchange
+    triple: Any = eval_zoo.triples(5)[4]  # with an earlier exchange
     (ids,) = recipes["texts"].demonstrations(tokenizer, [triple], 10**6)
     text = tokenizer.decode([*ids.prompt, *ids.response])
     roles = [message["role"] for message in triple.prompt]
