@@ -198,6 +198,7 @@ def test_demo_hands_its_options_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_bench_prints_the_cost_table() -> None:
     lengths = ("--prompt", 20, "--chosen", 30, "--rejected", 10)
     table = preset_costs("smollm2-135m-instruct", [(20, 30, 10)])

@@ -72,6 +72,7 @@ def main() -> None:
     print("all cases passed")
 
 
+@pytest.mark.slow
 def test_counting_and_steering_on_other_devices() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from tests.saes.test_placement import main; main()"],
