@@ -98,5 +98,7 @@ def test_every_page_with_code_is_run_or_known_not_to() -> None:
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
     ]
-    elsewhere = {"docs/howto/gpu.md", "docs/howto/ndif.md", "docs/howto/saes.md"}
+    # They need a GPU, a server, a judge, other people's harnesses, or files that are not here.
+    names = ("alpaca_eval", "gpu", "layers", "lm_eval", "ndif", "saes")
+    elsewhere = {f"docs/howto/{name}.md" for name in names}
     assert {page for page in pages if blocks(page)} - elsewhere == set(PAGES)

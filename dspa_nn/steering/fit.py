@@ -48,7 +48,8 @@ def fit_triples(
 
 def _kept(dspa: Any, triples: Iterable[Any], options: dict[str, Any]) -> ActivationCounts:
     """The counts of a source, taken from the cache or counted and put there."""
-    remote = bool(options.pop("remote", False))
+    remote = options.pop("remote", False)
+    check_type("remote", remote, bool, CountsError)
     if not remote:
         load_weights(dspa.model, "count")  # what is kept is known by its weights
     planning = {name: options.pop(name) for name in PLANNED if name in options}
