@@ -168,15 +168,16 @@ def run(
         reader = MeanReader(paths, [[prompts], [responses]])
     else:
         reader = MeanReader(paths[::-1], [[responses], [prompts]])
+    # Blocks name the model alone: what else they name would be sent along.
+    model = subject.model
     if remote:
         register(TRAVELS)
-        with subject.model.session(remote=remote):
+        with model.session(remote=remote):
             found = save([])
-            with subject.model.trace(inputs, use_cache=False):
+            with model.trace(inputs, use_cache=False):
                 reader.read(found)
     else:
         found: list[Any] = []
-        model = subject.model
         with evaluating(model), torch.no_grad(), model.trace(inputs, use_cache=False):
             reader.read(found)
     means = cast(list[Tensor], found[0])
