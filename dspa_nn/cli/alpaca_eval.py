@@ -29,7 +29,7 @@ from dspa_nn.cli.options import (
     Preset,
 )
 from dspa_nn.files import as_path
-from dspa_nn.harness import alpaca_win_rate, write_outputs
+from dspa_nn.harness import alpaca_win_rate, read_outputs, write_outputs
 from dspa_nn.progress import show_progress
 
 
@@ -66,9 +66,10 @@ def alpaca_eval(
     """
     out = as_path(out)
     judge = judge_of(judge_url, judge_model, key_variable, out)
+    total = len(read_outputs(as_path(reference))[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
-    with show_progress("answering", limit or 805, "instructions") as advance:
+    with show_progress("answering", total, "instructions") as advance:
         path = write_outputs(
             dspa,
             reference,

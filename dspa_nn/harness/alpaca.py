@@ -61,9 +61,9 @@ def write_outputs(
     Raises:
         EvaluationError: a file without instructions, or answers in `out` to others.
     """
-    asked = _read(as_path(source))[:limit]
+    asked = read_outputs(as_path(source))[:limit]
     path = as_path(out)
-    done = _read(path) if path.exists() else []
+    done = read_outputs(path) if path.exists() else []
     if [row["instruction"] for row in done] != [row["instruction"] for row in asked[: len(done)]]:
         raise EvaluationError(
             f"{path} answers other instructions than {source}; give another file for the answers"
@@ -128,7 +128,7 @@ def alpaca_win_rate(
             instructions.
         JudgeError: the judge refused or did not answer.
     """
-    mine, theirs = _read(as_path(outputs)), _read(as_path(reference))
+    mine, theirs = read_outputs(as_path(outputs)), read_outputs(as_path(reference))
     known = {row["instruction"] for row in theirs}
     if missing := [row["instruction"] for row in mine if row["instruction"] not in known]:
         raise EvaluationError(
@@ -203,7 +203,15 @@ def _library() -> Any:
         ) from None
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_outputs(path: Path) -> list[dict[str, Any]]:
+    """Instructions and answers in AlpacaEval's format.
+
+    Example:
+        >>> read_outputs(Path("reference_outputs.json"))  # doctest: +SKIP
+
+    Raises:
+        EvaluationError: no JSON, or no list of objects with an instruction.
+    """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
