@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.sets import TextScore
 from dspa_nn.demo.show import section
-from dspa_nn.evaluation import BOLD, COLOURED, MarginPart
+from dspa_nn.evaluation import BOLD, COLOURED, MarginPart, Outcome
 from dspa_nn.triples import DemoRow
 
 

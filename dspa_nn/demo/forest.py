@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.show import note, section
-from dspa_nn.evaluation import Interval
+from dspa_nn.evaluation import Interval, Outcome
 from dspa_nn.files import write_atomically
 from dspa_nn.imports import untyped
-from dspa_nn.triples import DemoRow
 
 # Of middle lightness, so that they can be told on white and on black.
 _BLUE, _ORANGE, _GREY = "#3b8ad8", "#d9772b", "#828282"
@@ -27,11 +25,11 @@ class Line(NamedTuple):
     change: Interval
 
 
-def lines_of(outcomes: Sequence[Outcome], rows: Sequence[DemoRow], seed: int) -> list[Line]:
+def lines_of(outcomes: Sequence[Outcome], seed: int) -> list[Line]:
     """Two lines for every method."""
     lines: list[Line] = []
     for outcome in outcomes:
-        found = outcome.effect(seed, rows)
+        found = outcome.effect(seed)
         lines += [Line(outcome.name, "chosen", found.chosen)]
         lines += [Line(outcome.name, "rejected", found.rejected)]
     return lines

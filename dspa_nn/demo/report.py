@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from dspa_nn.demo.examples import picked
-from dspa_nn.demo.measure import Outcome, kinds_of
+from dspa_nn.demo.measure import kinds_of, of_kind
 from dspa_nn.demo.sets import DemoSet
 from dspa_nn.demo.verdict import Verdict
-from dspa_nn.evaluation import Match, TokenChanges
+from dspa_nn.evaluation import Match, Outcome, TokenChanges
 from dspa_nn.steering import DSPAMethod
 from dspa_nn.triples import DemoRow
 
@@ -80,7 +80,10 @@ def figures(outcome: Outcome, rows: Sequence[DemoRow], seed: int) -> dict[str, A
     """Every figure with its interval, over all triples and for each kind, and its values."""
     kinds = ("", *kinds_of(rows))
     return {
-        name: {kind or "all": outcome.interval(name, seed, rows, kind).to_dict() for kind in kinds}
+        name: {
+            kind or "all": outcome.interval(name, seed, of_kind(rows, kind)).to_dict()
+            for kind in kinds
+        }
         | {"values": [None if np.isnan(v) else round(float(v), 6) for v in values]}
         for name, values in outcome.values.items()
     }

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from dspa_nn.demo import examples, forest, report, show, tables
-from dspa_nn.demo.measure import Outcome, measure
+from dspa_nn.demo.measure import measure
 from dspa_nn.demo.sets import SHOWN, DemoSet, find_set
-from dspa_nn.demo.setup import matched_controls, tuned_and_paper
+from dspa_nn.demo.setup import tuned_and_paper
 from dspa_nn.demo.verdict import Verdict, judged, verdicts
-from dspa_nn.evaluation import Match, encode, promoted_tokens
+from dspa_nn.evaluation import Match, Outcome, encode, matched_controls, promoted_tokens
 from dspa_nn.files import as_path, require_folder, write_atomically
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.steering import DSPA, DSPAMethod
@@ -140,9 +140,9 @@ def measure_set(
     with clock(seconds, "match controls"):
         show.note(console, f"Matching the controls on {len(development)} development triples.")
         codes = encode(dspa, [row.triple for row in development])
-        controls, matches = matched_controls(codes, counts, tuned, seed)
+        controls = matched_controls(codes, counts, tuned, seed).values()
         del codes  # the largest array of the demo
-    methods = [tuned, paper, *controls.values()]
+    methods = [tuned, paper, *(control.method for control in controls)]
     with clock(seconds, "measure"):
         show.note(console, f"Measuring {len(methods)} ways to steer {len(test)} held-out prompts.")
         outcomes = measure(dspa, shown, test, methods, max_new_tokens)
@@ -151,7 +151,7 @@ def measure_set(
         test,
         {"fit": len(fitting), "dev": len(development), "test": len(test)},
         methods,
-        {controls[key].name: match for key, match in matches.items()},
+        {control.method.name: control.match for control in controls},
         outcomes,
         verdicts(outcomes, test, shown, seed),
     )
@@ -175,11 +175,11 @@ def print_set(
     examples.answers(console, rows, unsteered, map, score)
     tables.latents(console, map, report.edits_by_kind(map, rows), words, _LATENTS)
     tables.margins(console, outcomes, rows, seed)
-    tables.strength(console, outcomes, rows, seed)
+    tables.strength(console, outcomes, seed)
     tables.answers(console, outcomes, rows, score, seed)
     tables.matches(console, done.matches)
     tables.paired(console, map, others, score, seed)
-    lines = forest.lines_of(outcomes[1:], rows, seed)
+    lines = forest.lines_of(outcomes[1:], seed)
     forest.printed(console, lines)
     if forest.pictured(console, lines, picture):
         show.note(console, f"The same as a picture: {picture}")

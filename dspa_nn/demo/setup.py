@@ -1,23 +1,11 @@
-"""What the demo compares: the tuned map, the paper's own settings, and four matched controls."""
+"""The two maps that the demo compares: the tuned one, and one at the paper's own settings."""
 
 import warnings
-from dataclasses import replace
 from typing import Any, cast
 
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.demo.sets import DemoSet
 from dspa_nn.errors import DSPAWarning
-from dspa_nn.evaluation import (
-    Codes,
-    Match,
-    calibrate,
-    densities,
-    density_matched,
-    global_difference,
-    mean_difference,
-    permuted,
-    swapped,
-)
 from dspa_nn.graph.settings import DEFAULTS, FIT_SETTINGS, PLAN_SETTINGS
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, fill
 
@@ -43,24 +31,3 @@ def tuned_and_paper(
         warnings.simplefilter("ignore", DSPAWarning)
         paper = counts.fit(**of_paper)
     return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)
-
-
-def matched_controls(
-    codes: Codes, counts: ActivationCounts, tuned: DSPAMethod, seed: int
-) -> tuple[dict[str, DSPAMethod], dict[str, Match]]:
-    """Controls (a) to (d), brought to the tuned map's strength on the development triples."""
-    same_density = density_matched(densities(counts))
-    one_score = global_difference(mean_difference(counts))
-    raw = {
-        "a": replace(tuned, name="(a) rows permuted", map=permuted(tuned.map, seed)),
-        "b": replace(
-            tuned, name="(b) same density", options={**tuned.options, "planner": same_density}
-        ),
-        "c": replace(tuned, name="(c) swapped", map=swapped(tuned.map)),
-        "d": replace(
-            tuned, name="(d) global difference", options={**tuned.options, "planner": one_score}
-        ),
-    }
-    matched = {key: calibrate(codes, control, tuned) for key, control in raw.items()}
-    controls = {key: control for key, (control, _) in matched.items()}
-    return controls, {key: match for key, (_, match) in matched.items()}

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from dspa_nn.demo.measure import Outcome, kinds_of
+from dspa_nn.demo.measure import kinds_of, of_kind
 from dspa_nn.demo.sets import TextScore
 from dspa_nn.demo.show import cell, grid, note, section
-from dspa_nn.evaluation import Match
+from dspa_nn.evaluation import Match, Outcome
 from dspa_nn.triples import DemoRow
 
 
@@ -26,16 +26,14 @@ def margins(
     for kind in ("", *kinds_of(rows)):
         table = grid("margin", "chosen", "rejected", name=f"{kind or 'all'} prompts")
         for outcome in outcomes[1:]:
-            found = outcome.effect(seed, rows, kind)
+            found = outcome.effect(seed, of_kind(rows, kind))
             table.add_row(outcome.name, *map(cell, (found.margin, found.chosen, found.rejected)))
         console.print(table)
         if kind != kinds_of(rows)[-1]:
             console.print()
 
 
-def strength(
-    console: Console, outcomes: Sequence[Outcome], rows: Sequence[DemoRow], seed: int
-) -> None:
+def strength(console: Console, outcomes: Sequence[Outcome], seed: int) -> None:
     """How much was edited on either text, and how far the next-token distributions moved."""
     section(
         console,
@@ -49,14 +47,13 @@ def strength(
     )
     for outcome in outcomes[1:]:
         edits = [
-            cell(outcome.interval(f"{part}_edits", seed, rows), _edits)
-            for part in ("chosen", "rejected")
+            cell(outcome.interval(f"{part}_edits", seed), _edits) for part in ("chosen", "rejected")
         ]
         moved = [
-            cell(outcome.interval(f"{part}_share", seed, rows), _percent)
+            cell(outcome.interval(f"{part}_share", seed), _percent)
             for part in ("chosen", "rejected")
         ]
-        divergence = cell(outcome.interval("kl", seed, rows), "{:.3f}".format)
+        divergence = cell(outcome.interval("kl", seed), "{:.3f}".format)
         table.add_row(outcome.name, *edits, *moved, divergence)
     console.print(table)
 
@@ -79,7 +76,7 @@ def answers(
     table = grid("answers\nchanged", *(f"{score.name},\n{kind or 'all'}" for kind in kinds))
     form = f"{{:+.{score.digits}f}}".format
     for outcome in outcomes[1:]:
-        intervals = (outcome.interval("score_change", seed, rows, kind) for kind in kinds)
+        intervals = (outcome.interval("score_change", seed, of_kind(rows, kind)) for kind in kinds)
         table.add_row(
             outcome.name, _changed(outcomes[0], outcome), *(cell(part, form) for part in intervals)
         )
@@ -94,9 +91,9 @@ def answers(
     for outcome in outcomes:
         table.add_row(
             outcome.name,
-            cell(outcome.interval("tokens", seed, rows), "{:.1f}".format),
-            *(cell(outcome.interval(f"distinct_{n}", seed, rows), "{:.2f}".format) for n in (1, 2)),
-            cell(outcome.interval("log_perplexity_change", seed, rows).exp(), "{:.2f}".format),
+            cell(outcome.interval("tokens", seed), "{:.1f}".format),
+            *(cell(outcome.interval(f"distinct_{n}", seed), "{:.2f}".format) for n in (1, 2)),
+            cell(outcome.interval("log_perplexity_change", seed).exp(), "{:.2f}".format),
         )
     console.print(table)
 

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dspa_nn.demo.measure import Outcome, kinds_of
+from dspa_nn.demo.measure import kinds_of, of_kind
 from dspa_nn.demo.sets import DemoSet, TextScore
 from dspa_nn.demo.show import NAME, section
-from dspa_nn.evaluation import Effect, Interval
+from dspa_nn.evaluation import Effect, Interval, Outcome
 from dspa_nn.triples import DemoRow
 
 HIGHEST_PERPLEXITY_RATIO = 1.3
@@ -61,17 +61,17 @@ def _of_method(
     """What one method did to the margin, over all prompts and each kind, and to its answers."""
     make = partial(Verdict, outcome.name, "")
     for kind in ("", *kinds_of(rows)):
-        found = outcome.effect(seed, rows, kind)
+        found = outcome.effect(seed, of_kind(rows, kind))
         where = f"On {kind} prompts " if kind else ""
         sentence = f"{where}{found.moved()}: {_parts(found, ';')}."
         text = sentence[0].upper() + sentence[1:]
         yield make("margin", kind, found.margin.above_zero, text, _parts(found, ";"))
-    change = outcome.interval("score_change", seed, rows)
+    change = outcome.interval("score_change", seed)
     does = "move" if change.above_zero else "do not move"
     told = _in(score, change)
     text = f"Its answers {does} towards what is preferred: {score.name} {told}."
     yield make("score", "", change.above_zero, text, told)
-    ratio = outcome.interval("log_perplexity_change", seed, rows).exp()
+    ratio = outcome.interval("log_perplexity_change", seed).exp()
     fluent = ratio.mean <= HIGHEST_PERPLEXITY_RATIO
     told = f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
     text = (

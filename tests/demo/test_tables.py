@@ -9,8 +9,7 @@ from rich.console import Console
 
 from dspa_nn.demo import SETS, forest, show, tables
 from dspa_nn.demo.examples import compared, picked
-from dspa_nn.demo.measure import Outcome
-from dspa_nn.evaluation import Interval, Match
+from dspa_nn.evaluation import Interval, Match, Outcome
 from dspa_nn.triples import take_demo_rows
 from tests import eval_zoo
 from tests.demo.test_demo import CONTROLS, NAMES
@@ -38,7 +37,7 @@ def printed(width, rows):
     outcomes = [Outcome(name, values) for name in NAMES]
     score = SETS["register"].score
     tables.margins(console, outcomes, rows, 0)
-    tables.strength(console, outcomes, rows, 0)
+    tables.strength(console, outcomes, 0)
     tables.answers(console, outcomes, rows, score, 0)
     match = Match(128, 64.0, 12.34, 0.1234, 12.34, 0.1234)
     tables.matches(console, dict.fromkeys(CONTROLS, match))

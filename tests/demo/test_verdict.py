@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from dspa_nn.demo import SETS, verdict
-from dspa_nn.demo.measure import Outcome
 from dspa_nn.demo.verdict import verdicts
+from dspa_nn.evaluation import Outcome
 from dspa_nn.triples import take_demo_rows
 from tests import eval_zoo
 
