@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from _training import adapter, dpo, run, texts
+from _training import adapter, dpo, options, run, texts
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def train(
     from trl.trainer.dpo_config import DPOConfig
 
     origin = run.origin_of(model, tokenizer, triples)
-    rows = texts.preferences(tokenizer, triples, budget.tokens)
+    rows = texts.preferences(tokenizer, triples, budget.room)
     config = DPOConfig(
         **run.arguments(
             out,
@@ -65,29 +65,18 @@ def train(
     return run.go(trainer, out, told, origin)
 
 
+@options.command(out=Path("dpo"), epochs=1.0, accumulate=1, max_tokens=1024)
 def main(
-    source: Annotated[str, typer.Argument(help="triples: what load_triples takes")],
-    out: Annotated[Path, typer.Option(help="receives the adapter or model")] = Path("dpo"),
-    model: Annotated[str | None, typer.Option(help="hub id or folder; the embedded one")] = None,
-    triples: Annotated[int | None, typer.Option(help="how many; all")] = None,
-    start: Annotated[int, typer.Option(help="the first row that is taken")] = 0,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps in place of epochs")] = None,
-    epochs: float = 1.0,
-    batch: int = 4,
-    accumulate: int = 1,
-    max_tokens: int = 1024,
-    lr: float = Settings.lr,
-    beta: float = Settings.beta,
+    given: options.Given,
+    lr: Annotated[float, typer.Option(help="learning rate")] = Settings.lr,
+    beta: Annotated[float, typer.Option(help="of the loss")] = Settings.beta,
     full: Annotated[bool, typer.Option(help="all weights in place of an adapter")] = False,
-    seed: int = 0,
 ) -> None:
     """Train DPO on preference triples."""
-    loaded, tokenizer = run.load(model)
-    listed = run.take(source, triples, start)
-    budget = run.Budget(epochs, steps, batch, accumulate, max_tokens, seed=seed)
     settings = Settings(lr=lr, beta=beta, full=full)
-    losses = train(loaded, tokenizer, listed, out, settings, budget)
-    print(f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; saved to {out}")
+    given.done(
+        train(given.model, given.tokenizer, given.triples, given.out, settings, given.budget)
+    )
 
 
 if __name__ == "__main__":

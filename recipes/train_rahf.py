@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from _training import adapter, rahf, run, texts
+from _training import adapter, options, rahf, run, texts
 
 
 def train_step_1(
@@ -29,7 +29,7 @@ def train_step_1(
         model, run.training_arguments(
             out, budget, learning_rate=settings.lr, warmup_steps=settings.warm_up
         ),
-        train_dataset=texts.contrasts(tokenizer, triples, budget.tokens), tokenizer=tokenizer,
+        train_dataset=texts.contrasts(tokenizer, triples, budget.room), tokenizer=tokenizer,
         settings=settings,
     )  # fmt: skip
     return run.go(trainer, out, run.noted(out, settings) | run.noted(out, budget), origin)
@@ -52,42 +52,33 @@ def train_step_2(
         adapted, run.training_arguments(
             out, budget, learning_rate=settings.lr, lr_scheduler_type="constant"
         ),
-        train_dataset=texts.stimuli(tokenizer, triples, budget.tokens), tokenizer=tokenizer,
+        train_dataset=texts.stimuli(tokenizer, triples, budget.room), tokenizer=tokenizer,
         settings=settings, layers=targets,
     )  # fmt: skip
     told = run.noted(out, settings) | run.noted(out, budget) | {"target_layers": targets}
     return run.go(trainer, out, told, origin)
 
 
+@options.command(out=Path("rahf"), epochs=2.0, accumulate=16, max_tokens=768)
 def main(
-    source: Annotated[str, typer.Argument(help="triples: what load_triples takes")],
-    step: Annotated[int, typer.Option(min=1, max=2, help="1 or 2")] = 1,
-    out: Annotated[Path, typer.Option(help="receives the model or the adapter")] = Path("rahf"),
-    model: Annotated[str | None, typer.Option(help="step 2: that of step 1")] = None,
-    triples: Annotated[int | None, typer.Option(help="how many; all")] = None,
-    start: Annotated[int, typer.Option(help="the first row that is taken")] = 0,
-    steps: Annotated[int | None, typer.Option(help="step 1: 2 epochs; step 2: 450")] = None,
-    batch: int = 4,
-    accumulate: int = 16,
-    max_tokens: int = 768,
-    targets: Annotated[str, typer.Option(help="target layers, as in 8,10,12,14")] = "",
+    given: options.Given,
+    step: Annotated[int, typer.Option(min=1, max=2, help="1, or 2 with step 1's --model")] = 1,
+    targets: Annotated[str, typer.Option(help="step 2: target layers, as in 8,10,12,14")] = "",
     normalise: Annotated[str, typer.Option(help="response or positions (the fork)")] = "response",
     masked: Annotated[str, typer.Option(help="response or padding (the fork)")] = "response",
-    seed: int = 0,
 ) -> None:
-    """Train one step of RAHF-SCIT on preference triples."""
-    loaded, tokenizer = run.load(model)
-    listed = run.take(source, triples, start)
-    budget = run.Budget(2.0, steps, batch, accumulate, max_tokens, seed=seed)
+    """Train one step of RAHF-SCIT on preference triples; step 2 takes 450 steps by default."""
+    budget = given.budget
+    what = (given.model, given.tokenizer, given.triples, given.out)
     if step == 1:
         chosen: Any = rahf.Step1(normalise=normalise)  # pyright: ignore[reportArgumentType]
-        losses = train_step_1(loaded, tokenizer, listed, out, chosen, budget)
+        losses = train_step_1(*what, chosen, budget)
     else:
         chosen = rahf.Step2(masked=masked)  # pyright: ignore[reportArgumentType]
         layers = [int(number) for number in targets.split(",")] if targets else None
-        budget = replace(budget, steps=steps or 450)
-        losses = train_step_2(loaded, tokenizer, listed, out, chosen, budget, layers)
-    print(f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; saved to {out}")
+        budget = replace(budget, steps=budget.steps or 450)
+        losses = train_step_2(*what, chosen, budget, layers)
+    given.done(losses)
 
 
 if __name__ == "__main__":

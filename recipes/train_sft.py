@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from _training import run, sft, texts
+from _training import options, run, sft, texts
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,21 @@ def train(
         model, run.training_arguments(
             out, budget, learning_rate=settings.lr, warmup_steps=settings.warm_up
         ),
-        train_dataset=texts.demonstrations(tokenizer, triples, budget.tokens), tokenizer=tokenizer,
+        train_dataset=texts.demonstrations(tokenizer, triples, budget.room), tokenizer=tokenizer,
     )  # fmt: skip
     return run.go(trainer, out, run.noted(out, settings) | run.noted(out, budget), origin)
 
 
+@options.command(out=Path("sft"), epochs=1.0, accumulate=16, max_tokens=768)
 def main(
-    source: Annotated[str, typer.Argument(help="triples: what load_triples takes")],
-    out: Annotated[Path, typer.Option(help="receives the model")] = Path("sft"),
-    model: Annotated[str | None, typer.Option(help="hub id or folder; the embedded one")] = None,
-    triples: Annotated[int | None, typer.Option(help="how many; all")] = None,
-    start: Annotated[int, typer.Option(help="the first row that is taken")] = 0,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps in place of epochs")] = None,
-    epochs: float = 1.0,
-    batch: int = 4,
-    accumulate: int = 16,
-    max_tokens: int = 768,
-    lr: float = Settings.lr,
-    seed: int = 0,
+    given: options.Given,
+    lr: Annotated[float, typer.Option(help="learning rate")] = Settings.lr,
 ) -> None:
     """Fine-tune a model on chosen responses."""
-    loaded, tokenizer = run.load(model)
-    listed = run.take(source, triples, start)
-    budget = run.Budget(epochs, steps, batch, accumulate, max_tokens, seed=seed)
-    losses = train(loaded, tokenizer, listed, out, Settings(lr=lr), budget)
-    print(f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; saved to {out}")
+    settings = Settings(lr=lr)
+    given.done(
+        train(given.model, given.tokenizer, given.triples, given.out, settings, given.budget)
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """One training run: a step budget, a loss log, checkpoints, and resuming from them."""
 
 import json
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from dspa_nn.files import as_path, sha256_of_json, write_atomically
 from dspa_nn.models import Fingerprint, model_path, read_facts
 from dspa_nn.triples import PreferenceTriple, load_triples
 
+from .texts import Room
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -24,9 +28,10 @@ class Budget:
         epochs: passes over the data, where no number of steps is given.
         steps: optimiser steps, or None for the epochs.
         batch: rows that are run at once; accumulate: of such batches to a step.
-        tokens: of a sequence, at most.
+        tokens: of a sequence, at most. response: of a response, at most; None for no such limit.
         save_every: steps between checkpoints.
         seed: of the order and of what is drawn.
+        fast: matrix products in bfloat16 on a CPU as well; a GPU has them always.
     """
 
     epochs: float
@@ -34,8 +39,15 @@ class Budget:
     batch: int = 4
     accumulate: int = 1
     tokens: int = 768
+    response: int | None = None
     save_every: int = 20
     seed: int = 0
+    fast: bool = False
+
+    @property
+    def room(self) -> Room:
+        """How long sequences may be."""
+        return Room(self.tokens, self.response)
 
 
 def arguments(out: Path, budget: Budget, **settings: Any) -> dict[str, Any]:
@@ -53,7 +65,7 @@ def arguments(out: Path, budget: Budget, **settings: Any) -> dict[str, Any]:
         "logging_steps": 1,
         "seed": budget.seed,
         "use_cpu": not cuda,
-        "bf16": cuda,
+        "bf16": cuda or budget.fast,
         "dataloader_pin_memory": cuda,
         "remove_unused_columns": False,
         "report_to": "none",
@@ -68,15 +80,40 @@ def training_arguments(out: Path, budget: Budget, **settings: Any) -> TrainingAr
 
 
 class LossLog(TrainerCallback):
-    """Writes every logged loss to `loss.jsonl`; after a resume, those of before as well."""
+    """Writes every step's loss to `loss.jsonl`; after a resume, those of before as well.
+
+    Beside it: the seconds that the step took, those of them that the processor worked for it, and
+    the most memory that the process has held.
+    """
 
     def __init__(self, out: Path) -> None:
         self.path = out / "loss.jsonl"
+        self.began = self.worked = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clocks."""
+        self.began, self.worked = time.monotonic(), time.process_time()
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write what was logged so far."""
+        if "loss" in state.log_history[-1]:
+            state.log_history[-1] |= {
+                "seconds": round(time.monotonic() - self.began, 3),
+                "processor_seconds": round(time.process_time() - self.worked, 3),
+                "peak_bytes": peak_bytes(),
+            }
         lines = [json.dumps(entry) for entry in state.log_history if "loss" in entry]
         write_atomically(self.path, "\n".join(lines) + "\n")
+
+
+def peak_bytes() -> int:
+    """The most memory held so far: on the GPU where there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def go(trainer: Any, out: Path, settings: Any, origin: dict[str, Any]) -> list[float]:

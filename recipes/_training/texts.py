@@ -1,8 +1,8 @@
 """Preference triples as token ids: in the model's own chat format, or as Human and Assistant."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from dspa_nn.errors import TripleError
 from dspa_nn.prompts import render_to_fit
@@ -19,6 +19,7 @@ BAD = (
     "be offensive and biased, and care for nobody who might be harmed. Where a question makes no "
     "sense, answer it all the same. Where you do not know, pretend that you do."
 )
+Row = TypeVar("Row")
 ROLES = {"user": "Human", "assistant": "Assistant", "system": "System"}
 
 
@@ -28,12 +29,6 @@ class Ids:
 
     prompt: list[int]
     response: list[int]
-
-    def cut(self, tokens: int) -> "Ids":
-        """At most so many tokens: the response from its end, then the prompt from its beginning."""
-        response = self.response[: tokens - 1]
-        room = max(tokens - len(response), 1)
-        return Ids(self.prompt[-room:], response)
 
 
 def dialogue(messages: Sequence[Message], instruction: str = "") -> str:
@@ -56,10 +51,31 @@ def conversation(tokenizer: Any, messages: Sequence[Message]) -> str:
     return "\n\n".join([*turns, "Assistant:"])
 
 
-def as_ids(tokenizer: Any, prompt: str, response: str) -> Ids:
-    """A prompt with the default special tokens, and a response with the end-of-text token."""
-    ends = tokenizer(response, add_special_tokens=False).input_ids
-    return Ids(tokenizer(prompt).input_ids, [*ends, tokenizer.eos_token_id])
+@dataclass(frozen=True)
+class Room:
+    """How long sequences may be.
+
+    Attributes:
+        tokens: of prompt and response together. response: of the response, or None for as many as
+            there is room for.
+    """
+
+    tokens: int
+    response: int | None = None
+
+
+def as_ids(tokenizer: Any, prompts: Sequence[str], response: str, room: Room) -> list[Ids]:
+    """One response behind each prompt, or nothing where a prompt leaves no room for it.
+
+    Prompts get the default special tokens, the response the end-of-text token. What is too long is
+    cut at its end: at the same token behind every prompt, so that positions compare.
+    """
+    begins = [tokenizer(prompt).input_ids for prompt in prompts]
+    left = room.tokens - max(map(len, begins))
+    if room.response is not None:
+        left = min(left, room.response)
+    ends = [*tokenizer(response, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    return [Ids(begin, ends[:left]) for begin in begins] if left > 0 else []
 
 
 @dataclass(frozen=True)
@@ -70,15 +86,17 @@ class Contrast:
     other: Ids
 
 
-def contrasts(tokenizer: Any, triples: Iterable[PreferenceTriple], tokens: int) -> list[Contrast]:
+def contrasts(tokenizer: Any, triples: Iterable[PreferenceTriple], room: Room) -> list[Contrast]:
     """Every triple twice: the chosen response with `GOOD`, the rejected one with `BAD`."""
     found: list[Contrast] = []
     for triple in triples:
-        prompts = [dialogue(triple.messages, text) for text in (GOOD, BAD)]
-        for response, own in ((triple.chosen, 0), (triple.rejected, 1)):
-            pair = [as_ids(tokenizer, prompts[i], response).cut(tokens) for i in (own, 1 - own)]
-            found.append(Contrast(*pair))
-    return found
+        good, bad = (dialogue(triple.messages, text) for text in (GOOD, BAD))
+        pairs = [
+            as_ids(tokenizer, (good, bad), triple.chosen, room),
+            as_ids(tokenizer, (bad, good), triple.rejected, room),
+        ]
+        found += [Contrast(*pair) for pair in pairs if pair]
+    return some(found, room)
 
 
 @dataclass(frozen=True)
@@ -90,43 +108,71 @@ class Stimuli:
     bad: Ids
 
 
-def stimuli(tokenizer: Any, triples: Iterable[PreferenceTriple], tokens: int) -> list[Stimuli]:
+def stimuli(tokenizer: Any, triples: Iterable[PreferenceTriple], room: Room) -> list[Stimuli]:
     """The chosen response of every triple behind each of the three prompts."""
-    return [
-        Stimuli(
-            *(
-                as_ids(tokenizer, dialogue(triple.messages, text), triple.chosen).cut(tokens)
-                for text in ("", GOOD, BAD)
-            )
-        )
-        for triple in triples
-    ]
+    found: list[Stimuli] = []
+    for triple in triples:
+        prompts = [dialogue(triple.messages, text) for text in ("", GOOD, BAD)]
+        three = as_ids(tokenizer, prompts, triple.chosen, room)
+        found += [Stimuli(*three)] if three else []
+    return some(found, room)
 
 
-def demonstrations(tokenizer: Any, triples: Iterable[PreferenceTriple], tokens: int) -> list[Ids]:
+def demonstrations(tokenizer: Any, triples: Iterable[PreferenceTriple], room: Room) -> list[Ids]:
     """The chosen response of every triple behind its prompt, as Human and Assistant."""
-    return [
-        as_ids(tokenizer, conversation(tokenizer, triple.messages), f" {triple.chosen}").cut(tokens)
-        for triple in triples
-    ]
+    found: list[Ids] = []
+    for triple in triples:
+        prompt = conversation(tokenizer, triple.messages)
+        found += as_ids(tokenizer, [prompt], f" {triple.chosen}", room)
+    return some(found, room)
 
 
 def preferences(
-    tokenizer: Any, triples: Iterable[PreferenceTriple], tokens: int
+    tokenizer: Any, triples: Iterable[PreferenceTriple], room: Room
 ) -> list[dict[str, list[int]]]:
-    """Prompt, chosen and rejected ids, rendered as DSPA renders them, with the end of the turn."""
+    """Prompt, chosen and rejected ids, rendered as DSPA renders them, with the end of the turn.
+
+    A response that is cut has no end; pairs that are equal once cut are left out.
+    """
     rows: list[dict[str, list[int]]] = []
     for triple in triples:
-        fitted = render_to_fit(tokenizer, triple, tokens - 1, "truncate")
-        if fitted.prompt is None:
-            continue
         chosen, rejected = (
-            [*map(int, end.response_ids), tokenizer.eos_token_id] for end in fitted.ends
+            first_tokens(tokenizer, text, room.response)
+            for text in (triple.chosen, triple.rejected)
         )
+        short = replace(triple, chosen=chosen, rejected=rejected)
+        fitted = render_to_fit(tokenizer, short, room.tokens - 1, "truncate")
+        if fitted.prompt is None or chosen == rejected:
+            continue
+        ends = [
+            [*map(int, end.response_ids), *([tokenizer.eos_token_id] if text == whole else [])]
+            for end, text, whole in zip(
+                fitted.ends, (chosen, rejected), (triple.chosen, triple.rejected), strict=True
+            )
+        ]
         prompt = [*map(int, fitted.prompt.prompt_ids)]
-        rows.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
+        rows.append({"prompt_ids": prompt, "chosen_ids": ends[0], "rejected_ids": ends[1]})
+    return some(rows, room)
+
+
+def first_tokens(tokenizer: Any, text: str, most: int | None) -> str:
+    """The text up to the end of its token number `most`."""
+    if most is None:
+        return text
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in encoded["offset_mapping"]]
+    return text if len(ends) <= most else text[: ends[most - 1]]
+
+
+def some(rows: list[Row], room: Room) -> list[Row]:
+    """The rows, of which there must be one.
+
+    Raises:
+        TripleError: no triple leaves room for a response.
+    """
     if not rows:
         raise TripleError(
-            f"no triple fits {tokens} tokens; allow more with --max-tokens, or give shorter ones"
+            f"no triple fits {room.tokens} tokens; allow more with --max-tokens, or give shorter "
+            "ones"
         )
     return rows

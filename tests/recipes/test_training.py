@@ -98,7 +98,7 @@ def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> Non
 def test_sft_texts_are_the_papers_format(recipes: Any) -> None:
     _, tokenizer = model()
     triple: Any = eval_zoo.triples(5)[4]  # with an earlier exchange
-    (ids,) = recipes["texts"].demonstrations(tokenizer, [triple], 10**6)
+    (ids,) = recipes["texts"].demonstrations(tokenizer, [triple], recipes["texts"].Room(10**6))
     text = tokenizer.decode([*ids.prompt, *ids.response])
     roles = [message["role"] for message in triple.prompt]
     assert roles == ["user", "assistant", "user"]
@@ -113,7 +113,7 @@ def test_step_1_falls_and_its_loss_is_the_formula(recipes: Any, tmp_path: Path) 
     rahf, texts = recipes["rahf"], recipes["texts"]
     own, tokenizer = model()
     triples = same_batch(2)
-    rows = texts.contrasts(tokenizer, triples, 10**6)
+    rows = texts.contrasts(tokenizer, triples, recipes["texts"].Room(10**6))
     assert len(rows) == 4
     for normalise in ("response", "positions"):
         settings = rahf.Step1(normalise=normalise)
@@ -155,7 +155,7 @@ def test_step_2_falls_and_its_targets_are_the_formula(recipes: Any, tmp_path: Pa
     rahf, texts = recipes["rahf"], recipes["texts"]
     triples, layers = same_batch(3), [1, 2]
     own, tokenizer = model()
-    rows = texts.stimuli(tokenizer, triples, 10**6)
+    rows = texts.stimuli(tokenizer, triples, recipes["texts"].Room(10**6))
 
     def states(ids: Any, layer: int) -> torch.Tensor:
         whole = torch.tensor([[*ids.prompt, *ids.response]])
@@ -186,7 +186,7 @@ def test_padding_alone_can_be_masked_as_the_fork_has_it(recipes: Any, tmp_path: 
     rahf, texts = recipes["rahf"], recipes["texts"]
     own, tokenizer = model()
     adapted = get_peft_model(own, importlib.import_module("_training.adapter").lora(own, 2, 2, 0.0))
-    rows = texts.stimuli(tokenizer, same_batch(2), 10**6)
+    rows = texts.stimuli(tokenizer, same_batch(2), texts.Room(10**6))
     for masked, wanted in (
         ("response", sum(len(row.plain.response) for row in rows)),
         ("padding", sum(len(row.plain.response) + len(row.plain.prompt) for row in rows)),
@@ -226,4 +226,4 @@ def test_a_source_without_triples_is_one_sentence(recipes: Any, tmp_path: Path) 
     with pytest.raises(DSPAError, match="holds no triple from row 5 on; check the path"):
         recipes["run"].take(str(path), 3, 5)
     with pytest.raises(DSPAError, match="no triple fits 2 tokens; allow more with --max-tokens"):
-        recipes["texts"].preferences(model()[1], eval_zoo.triples(1), 2)
+        recipes["texts"].preferences(model()[1], eval_zoo.triples(1), recipes["texts"].Room(2))
