@@ -77,7 +77,8 @@ def begin(
     if prompts is not None:
         known = [prompt_ids for prompt_ids, _ in prompts]
         check_prompts(known, ids, mask, prompt_length, generating, source, remedy)
-        if steerer.plans is None and steerer.options["prompt_tokens"] == "content":
+        # Where rows differ in it, it is a list of theirs.
+        if steerer.plans is None and "content" in steerer.options["prompt_tokens"]:
             content = [inside for _, inside in prompts]
         prompt_length = [len(prompt_ids) for prompt_ids in known]
     if generating:

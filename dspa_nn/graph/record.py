@@ -20,10 +20,15 @@ class Steerer:
         content_of: content_of(ids of a prompt) -> bool over them, or None where that is unknown; or
             None where nothing can read content from ids, as on a server.
         earlier: an `Earlier`, where the run goes on from a filled cache; or None.
+        own: for each row the settings in force, where they differ between rows (`options` then
+            holds a list of each setting that differs); None where one choice holds for all.
+        rows: for each row a `Steerer` or None, where they are planned by different maps.
         kind: the class of a run in place of `Steering`, or None.
     """
 
     kind: Any = None
+    own: Any = None
+    rows: Any = None
 
     def __init__(
         self, encoders: Any, decoder: Tensor, editable: Any, members: Any,
@@ -58,16 +63,18 @@ class Record:
 
     Attributes:
         options: the settings in force.
+        own: for each row the settings in force, where they differ between rows: see `Steerer`.
         ids: int64 [rows, tokens], of the prompt; of the whole run once `generate` has ended.
         mask: bool [rows, tokens], real tokens of the prompt pass.
         prompt_length: int64 [rows], in real tokens.
         counts: int32 [rows, d_in], prompt tokens on which each input latent is active.
         lengths: int64 [rows], counted prompt tokens.
-        weights: float64 [rows, d_in], or [rows, members, d_in] of a sum of maps.
+        weights: float64 [rows, d_in], or [rows, members, d_in] of a sum of maps; a list of one a
+            row where rows differ in how many maps vote.
         scores: float64 [rows, d_out].
         augment, ablate: int64 [rows, k] each, padded with -1.
         parts: for each row what each map of a sum adds to the planned scores, float64 [members, k],
-            raised latents first; None for a map alone.
+            raised latents first, or None for a map alone; None where no row has a sum.
         steps: a dict per pass of the model, or None where nothing was planned or steered: `start`,
             the first position that it tells of; `before` and `after`, the planned latents [rows,
             positions, k]; `strongest` and `norm` [rows, positions], the token's largest latent and
@@ -88,6 +95,7 @@ class Record:
 
     def __init__(self, options: dict[str, Any]):
         self.options = options
+        self.own: Any = None
         self.ids: Any = None
         self.mask: Any = None
         self.prompt_length: Any = None
@@ -110,3 +118,9 @@ class Record:
         self.empty: list[int] = []
         self.made: Any = None
         self.finished = False
+
+
+def of_rows(record: Record, name: str) -> list[Any]:
+    """The values of one setting in a run: one where it holds for all rows, else each row's."""
+    settings = [record.options] if record.own is None else record.own
+    return [own[name] for own in settings]

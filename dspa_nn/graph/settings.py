@@ -175,6 +175,15 @@ def fill(given: Any, *fallbacks: Any) -> dict[str, Any]:
     return filled
 
 
+def merged(own: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings of a batch from those of each row: one value where all agree, else a list."""
+    values = {name: [options.get(name) for options in own] for name in own[0]}
+    return {
+        name: each[0] if all(value == each[0] for value in each) else each
+        for name, each in values.items()
+    }
+
+
 def check_names(call: str, given, known) -> None:
     """Refuse keywords that a call does not take; the sentence names the nearest right one."""
     unknown = sorted(name for name in given if name not in known)

@@ -27,6 +27,7 @@ from dspa_nn.graph.settings import (
     check_names,
     check_options,
     fill,
+    merged,
 )
 from dspa_nn.graph.votes import Member
 
@@ -113,23 +114,8 @@ class PortableDSPA:
 
     def planned_steerer(self, plans: list, given: dict) -> Steerer:
         """The same for plans that are made; given: with only, never and planner among them."""
-        options = dict(plans[0].options)
         for origin in origins_of(plans):
             check_origin(origin, self.identity, "it is used with")
-        for plan in plans:
-            if plan.weights.shape != plans[0].weights.shape:
-                raise refuse(
-                    SteeringRefusal,
-                    "plans of one batch were made with sums of different numbers of maps; plan "
-                    "the batch with one map or one sum",
-                )
-            for name in APPLY_SETTINGS:
-                if plan.options[name] != options[name]:
-                    raise refuse(
-                        SteeringRefusal,
-                        f"plans of one batch were made with {name} {options[name]!r} and "
-                        f"{plan.options[name]!r}; plan the batch with the same settings",
-                    )
         for name, value in given.items():
             if value is not None and name not in APPLY_PLAN_SETTINGS:
                 raise refuse(
@@ -137,12 +123,16 @@ class PortableDSPA:
                     f"{name}= came with a plan, which is already made; give it to dspa.plan "
                     f"instead ({' and '.join(APPLY_PLAN_SETTINGS)} may be given here)",
                 )
-        options.update(
-            {name: given[name] for name in APPLY_PLAN_SETTINGS if given[name] is not None}
+        asked = {name: given[name] for name in APPLY_PLAN_SETTINGS if given[name] is not None}
+        own = [{**plan.options, **asked, "allowed": None} for plan in plans]
+        for options in own:
+            check_options(options, APPLY_PLAN_SETTINGS)
+        steerer = Steerer(
+            self.encoders, self.decoder, self.editable, None, merged(own), plans=plans
         )
-        options["allowed"] = None
-        check_options(options, APPLY_PLAN_SETTINGS)
-        return Steerer(self.encoders, self.decoder, self.editable, None, options, plans=plans)
+        if any(options != own[0] for options in own):
+            steerer.own = own
+        return steerer
 
     def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):
         """`DSPA.apply`, on the server; the log is read where the toolkit is installed."""

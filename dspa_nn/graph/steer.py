@@ -16,6 +16,7 @@ from dspa_nn.graph.edit import add_change, edit_latents
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.select import choose, with_signs
+from dspa_nn.graph.settings import merged
 from dspa_nn.graph.votes import parts_of_planned, vote
 
 
@@ -51,6 +52,7 @@ class Steering:
         self.on_end = on_end
         self.step = 0
         record = self.record = Record(steerer.options)
+        record.own = steerer.own
         record.generating = generating
         record.ids, record.mask = ids, mask
         record.prompt_length = mask.sum(-1) if prompt_length is None else prompt_length
@@ -78,6 +80,7 @@ class Steering:
         self.signs: Any = None  # [rows, 1, k] in the SAE's dtype: 1, -1, or 0 for padding
         self.everywhere: Any = None  # bool [rows, 1], for passes of one token
         self.decoder_rows: Any = None  # [rows, k, d_model] of the planned latents
+        self.alpha: Any = None  # a number, or [rows, 1, 1]
 
     def read_prompt(self, hidden: Tensor) -> None:
         """Count the prompt's active latents and plan. hidden: [rows, tokens, d_model]."""
@@ -113,6 +116,9 @@ class Steering:
                 setattr(self, name, getattr(self, name).repeat_interleave(times, 0))
             for name in ("ids", "mask", "prompt_length", "markup"):
                 setattr(record, name, getattr(record, name).repeat_interleave(times, 0))
+            if record.own is not None:
+                record.own = [own for own in record.own for _ in range(times)]
+                record.options = merged(record.own)
 
     def plan_from(self, counts: Tensor) -> None:
         """Plan from int32 [rows, d_in], the prompt tokens on which each latent is active."""
@@ -133,14 +139,17 @@ class Steering:
         record, plans = self.record, self.steerer.plans
         times = len(hidden) // len(plans)
         device = self.steerer.output_encoder.device
-        for name in ("counts", "lengths", "weights", "scores"):
+        for name in ("counts", "lengths", "scores"):
             values = torch.stack([getattr(plan, name) for plan in plans]).to(device)
             setattr(record, name, values.repeat_interleave(times, 0))
+        record.weights = [plan.weights.to(device) for plan in plans for _ in range(times)]
+        if len({weights.shape for weights in record.weights}) == 1:
+            record.weights = torch.stack(record.weights)
         for name in ("augment", "ablate"):
             latents = [getattr(plan, name)[getattr(plan, name) >= 0] for plan in plans]
             latents = torch.nn.utils.rnn.pad_sequence(latents, True, -1).to(device)
             setattr(record, name, latents.repeat_interleave(times, 0))
-        if plans[0].parts is not None:
+        if any(plan.parts is not None for plan in plans):
             record.parts = [plan.parts for plan in plans for _ in range(times)]
         self.prepare()
 
@@ -165,6 +174,11 @@ class Steering:
             rows = torch.searchsorted(editable, rows.to(editable.device))
             rows = rows.clamp(max=max(len(editable) - 1, 0))
         self.decoder_rows = decoder[rows.to(decoder.device)].to(device, dtype)
+        self.alpha = self.record.options["alpha"]
+        if isinstance(self.alpha, list):
+            # As wide as what a plain number is multiplied with, so that rows are edited alike.
+            wide = torch.promote_types(dtype, torch.float32)
+            self.alpha = torch.tensor(self.alpha, dtype=wide, device=device).reshape(-1, 1, 1)
 
     def steered(self, tokens: int, step: int) -> tuple[int, Any]:
         """Where a pass of so many tokens is steered.
@@ -176,8 +190,11 @@ class Steering:
         if step and tokens != self.width + step:
             # With a cache only the new tokens pass through the layer.
             return 0, None
-        everywhere = self.steerer.options["positions"] == "all"
-        where = mask & ~self.bos if everywhere else mask & self.last.cumsum(-1).bool()
+        positions = self.record.options["positions"]
+        where = mask & ~self.bos if positions == "all" else mask & self.last.cumsum(-1).bool()
+        if isinstance(positions, list):
+            everywhere = torch.tensor([own == "all" for own in positions], device=mask.device)
+            where = torch.where(everywhere.unsqueeze(-1), mask & ~self.bos, where)
         where = where[:, self.cached :]
         where = torch.nn.functional.pad(where, (0, tokens - where.shape[1]), value=True)
         columns = torch.nonzero(where.any(0))
@@ -208,7 +225,7 @@ class Steering:
             # Later passes are not checked: it would make a GPU wait, and NaN shows in the log.
             check_finite(part, where, "output")
         latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
-        edited = edit_latents(latents, strongest, self.signs, self.steerer.options["alpha"])
+        edited = edit_latents(latents, strongest, self.signs, self.alpha)
         if where is None:
             where = self.everywhere.expand(-1, tokens)
         else:

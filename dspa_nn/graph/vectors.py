@@ -151,10 +151,11 @@ class VectorSteerer:
         condition: None, or a dict: `vector` [d_model]; `threshold`; `larger`, whether the gate
             opens above it; `tanh`, whether the projection goes through it.
         options: positions, prompt_tokens, bos_id, markup_ids, scale, and the vector's origin.
-        plans, content_of, earlier, kind: as in `Steerer`.
+        plans, own, content_of, earlier, kind: as in `Steerer`.
     """
 
     plans: Any = None
+    own: Any = None
     content_of: Any = None
     earlier: Any = None
     kind = VectorSteering

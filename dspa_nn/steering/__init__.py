@@ -8,6 +8,7 @@ from dspa_nn.steering.fit import fit_merged
 from dspa_nn.steering.hooks import Hooks
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.method import DSPAMethod, Intervention, ScaledMethod, SteeringMethod
+from dspa_nn.steering.mixed import MixedRows, row_steerer
 from dspa_nn.steering.options import (
     CountOptions,
     FitKeywords,
@@ -40,6 +41,7 @@ __all__ = [
     "Hooks",
     "Intervention",
     "LayerSweep",
+    "MixedRows",
     "Mode",
     "Plan",
     "PlanOptions",
@@ -58,6 +60,7 @@ __all__ = [
     "fit_merged",
     "hooked_module",
     "received",
+    "row_steerer",
     "run_settings",
     "warn_beforehand",
     "warn_of",

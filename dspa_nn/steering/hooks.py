@@ -91,6 +91,10 @@ class Hooks:
         """The log of a run that begins."""
         raise NotImplementedError
 
+    def _began(self, record: Record) -> None:
+        """Warn of what is known of a run before the model is run."""
+        warn_beforehand(record)
+
     def _ended(self, record: Record) -> None:
         """Warn of what went wrong in a run that is over."""
         raise NotImplementedError
@@ -182,7 +186,7 @@ class Hooks:
             prompts = prompts_of_rows(prompts, ids, mask.bool(), generating)
         run = begin(self._steerer, ids, mask.bool(), prompts, length, generating, self._ended)
         yield run
-        warn_beforehand(run.record)
+        self._began(run.record)
         self._state.run, self._record = run, run.record
         self.runs += 1
         self.logs.append(self._log_of(run.record))

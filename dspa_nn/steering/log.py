@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from dspa_nn.graph.record import Record
+from dspa_nn.graph.record import Record, of_rows
 from dspa_nn.graph.settings import LOGGED_SETTINGS
 from dspa_nn.shipping import Reduced, Shipped, reduce_log
 from dspa_nn.steering.edits import Edit, SteeredPass, told
@@ -49,7 +49,10 @@ class EditLog(Shipped):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The settings that were in force, by the names of `apply`'s keywords."""
+        """The settings that were in force, by the names of `apply`'s keywords.
+
+        A setting that differs between the rows of a batch of plans is a list, one value per row.
+        """
         return {name: self._record.options[name] for name in LOGGED_SETTINGS}
 
     @property
@@ -247,21 +250,21 @@ class EditLog(Shipped):
             return (
                 "no prompt token counts (the prompt is empty or BOS alone), so nothing is planned"
             )
-        if record.options["alpha"] == 0:
+        if not any(of_rows(record, "alpha")):
             return "alpha is 0, so every edit leaves its latent as it is"
         if not int((record.counts > 0).sum()):
             return (
                 "no input latent is active on the prompt; check that the input SAE belongs to "
                 "this layer and model"
             )
-        terms = record.options["origin"].get("sum") or [{"coefficient": 1}]
-        if not any(term["coefficient"] for term in terms):
+        sums = [own.get("sum") or [{"coefficient": 1}] for own in of_rows(record, "origin")]
+        if not any(term["coefficient"] for terms in sums for term in terms):
             return "every map of this sum has the coefficient 0; give one of them another"
         if not bool((record.scores != 0).any()):
             return "no active prompt latent has an entry in the map; fit on more triples"
         if not record.augment.numel() and not record.ablate.numel():
-            mode = record.options["mode"]
-            return f"no output latent has a score that mode={mode!r} could act on"
+            modes = " and ".join(sorted({f"mode={mode!r}" for mode in of_rows(record, "mode")}))
+            return f"no output latent has a score that {modes} could act on"
         if not any(bool((one.strongest > 0).any()) for one in self.passes()):
             return (
                 "no output latent at all is active on the steered tokens; check that the output "

@@ -158,7 +158,9 @@ def plan_of(record: Record, row: int) -> Plan:
     """Take one row's plan from a record."""
     ids = record.ids[row, : record.mask.shape[1]][record.mask[row]]
     planned = {name: getattr(record, name)[row].detach().cpu().clone() for name in _PLANNED}
-    options = {name: value for name, value in record.options.items() if name != "allowed"}
-    parts = None if record.parts is None else record.parts[row].detach().cpu().clone()
+    own = record.options if record.own is None else record.own[row]
+    options = {name: value for name, value in own.items() if name != "allowed"}
+    parts = None if record.parts is None else record.parts[row]
+    parts = None if parts is None else parts.detach().cpu().clone()
     prompt = ids[: int(record.prompt_length[row])].cpu()
     return Plan(PortablePlan(prompt, **planned, options=options, parts=parts))

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from dspa_nn.graph.record import Record
+from dspa_nn.graph.record import Record, of_rows
 from dspa_nn.progress import warn
 from dspa_nn.steering.log import EditLog
 
@@ -42,7 +42,7 @@ def warn_beforehand(record: Record) -> None:
 
 def _idle(record: Record) -> bool:
     """Whether alpha is 0; a vector that is added has no alpha."""
-    return record.options.get("alpha") == 0
+    return "alpha" in record.options and not any(of_rows(record, "alpha"))
 
 
 def warn_if_unsteered(record: Record) -> None:
