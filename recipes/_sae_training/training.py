@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .revive import Revival, begin
+
+
+class Schedule(Protocol):
+    """What `fit` reads of the settings of a run."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def warm_up(self) -> float: ...
+    @property
+    def decay(self) -> float: ...
+    @property
+    def dead_window(self) -> int: ...
+    @property
+    def checkpoints(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -64,10 +82,8 @@ def train(
     same width and k to begin with instead of random weights; with a `revival` its dead latents are
     the only ones that learn.
     """
-    from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.saes.topk_sae import TopKTrainingSAEConfig
-    from sae_lens.training.sae_trainer import SAETrainer
 
     from .sparse import SparseTopKTrainingSAE
 
@@ -95,7 +111,33 @@ def train(
         _begin_with(sae, start_from, scale)
     if revival is not None:
         begin(sae, revival)
-    trainer = SAETrainer(
+    batches = partial(shuffled, activations, settings.batch, settings.seed)
+    return fit(sae, settings, steps, work, batches, scale)
+
+
+def fit(
+    sae: Any,
+    settings: Schedule,
+    steps: int,
+    work: Path,
+    batches: Callable[[int], Iterator[Tensor]],
+    scale: float | None = None,
+    log: Path | None = None,
+) -> Any:
+    """Run SAELens' trainer on a training SAE, from the newest checkpoint in `work` if there is one.
+
+    Args:
+        sae: the training SAE; it is trained in place, and returned.
+        settings: batch, learning rate and so on. steps: optimiser steps in all.
+        work: receives SAELens' checkpoints. log: receives a line for each step.
+        batches: batches of activations from a number of samples on.
+        scale: of the inputs, which SAELens folds into the weights at the end.
+    """
+    from sae_lens.config import SAETrainerConfig
+
+    from .logged import LoggingTrainer
+
+    trainer = LoggingTrainer(
         cfg=SAETrainerConfig(
             total_training_samples=steps * settings.batch,
             train_batch_size_samples=settings.batch,
@@ -117,9 +159,9 @@ def train(
         sae.load_weights_from_checkpoint(work / str(samples))
         trainer.load_trainer_state(work / str(samples))
         trainer.checkpoint_thresholds = [t for t in trainer.checkpoint_thresholds if t > samples]
-    trainer.data_provider = shuffled(
-        activations, settings.batch, settings.seed, trainer.n_training_samples
-    )
+    if log is not None:
+        trainer.log_to(log)
+    trainer.data_provider = batches(trainer.n_training_samples)
     return trainer.fit()
 
 

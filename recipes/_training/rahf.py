@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
 
@@ -107,16 +107,45 @@ def default_targets(n_layers: int) -> list[int]:
     return [layer for layer in range(first, first + 8, 2) if layer < n_layers] or [n_layers - 1]
 
 
+class _EnoughError(Exception):
+    """The last block that is needed has run."""
+
+
 def hidden_states(model: Any, rows: dict[str, Tensor], layers: Sequence[int]) -> list[Tensor]:
-    """Outputs of decoder blocks, each [rows, tokens, d_model]."""
+    """Outputs of decoder blocks, each [rows, tokens, d_model]; no block after them is run."""
     given = {key: rows[key] for key in ("input_ids", "attention_mask")}
     # Left padding: positions count real tokens.
     positions = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    found = model(
-        **given, position_ids=positions, use_cache=False, output_hidden_states=True,
-        logits_to_keep=1,
-    ).hidden_states  # fmt: skip
-    return [found[layer + 1] for layer in layers]
+    found: dict[int, Tensor] = {}
+
+    def keep(layer: int, output: Any) -> None:
+        found[layer] = output[0] if isinstance(output, tuple) else output
+        if layer == max(layers):
+            raise _EnoughError
+
+    blocks = decoder_blocks(model)
+    hooks = [
+        blocks[layer].register_forward_hook(lambda _, __, output, at=layer: keep(at, output))
+        for layer in layers
+    ]
+    try:
+        model(**given, position_ids=positions, use_cache=False)
+    except _EnoughError:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [found[layer] for layer in layers]
+
+
+def decoder_blocks(model: Any) -> Any:
+    """The list of decoder blocks, also of a model that PEFT has wrapped."""
+    depth = model.config.get_text_config().num_hidden_layers
+    return next(
+        module
+        for module in model.modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    )
 
 
 class Step2Trainer(Trainer):

@@ -122,20 +122,44 @@ def go(trainer: Any, out: Path, settings: Any, origin: dict[str, Any]) -> list[f
     Raises:
         DSPAError: the checkpoints are of another run.
     """
-    told = {"settings": settings, "origin": origin}
-    key = sha256_of_json(told)
-    note = out / "run.json"
-    checkpoint = get_last_checkpoint(trainer.args.output_dir) if note.is_file() else None
-    if note.is_file() and json.loads(note.read_text())["sha256"] != key:
-        raise DSPAError(
-            f"{out} holds a run of other settings, data or weights; give another --out, or remove "
-            "it"
-        )
-    write_atomically(note, json.dumps(told | {"sha256": key}, indent=1))
+    known = agree(out, {"settings": settings, "origin": origin})
+    checkpoint = get_last_checkpoint(trainer.args.output_dir) if known else None
     trainer.add_callback(LossLog(out))
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(out))
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def agree(out: Path, told: dict[str, Any]) -> bool:
+    """Note in `run.json` what a run is made of; True if it is there already, and the same.
+
+    Raises:
+        DSPAError: `out` holds another run.
+    """
+    note = out / "run.json"
+    noted_before = json.loads(note.read_text()) if note.is_file() else None
+    mark = {"sha256": sha256_of_json(told)}
+    if noted_before is not None and noted_before["sha256"] != mark["sha256"]:
+        raise DSPAError(
+            f"{out} holds a run of other settings, data or weights{differing(noted_before, told)}; "
+            "give another --out, or remove it"
+        )
+    write_atomically(note, json.dumps(told | mark, indent=1))
+    return noted_before is not None
+
+
+def differing(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first thing in which two runs differ, for a message."""
+    for part in ("settings", "origin"):
+        for name, value in now[part].items():
+            if before.get(part, {}).get(name) != value:
+                return f" ({name} was {before.get(part, {}).get(name)} and is {value})"
+    return ""
+
+
+def losses_in(path: Path) -> list[float]:
+    """The loss of every step, from a log."""
+    return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
 
 
 def load(name: str | None) -> tuple[Any, Any]:
