@@ -6,7 +6,9 @@ dtype, batch_plan. A key that one side lacks, or holds as None, is accepted (doc
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, cast
 
 from dspa_nn.graph.origin import OF_MAPS, contradicting
@@ -16,6 +18,9 @@ OF_COUNTS = OF_MAPS | {
     "data_sha256": "data with SHA-256",
     "template_sha256": "chat template with SHA-256",
 }
+
+# What figures depend on besides the model and the data.
+PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")
 
 # Files of before do not hold these, and a model that is not loaded here has no fingerprint.
 MAYBE_UNKNOWN = ("adapters", "weights", "defaults")
@@ -79,3 +84,18 @@ def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         listed = [values[key][text] for text in sorted(values[key])]
         result[key] = {"merged": listed} if len(listed) > 1 else (listed or [None])[0]
     return result
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that figures depend on.
+
+    >>> list(package_versions())[:3]
+    ['python', 'dspa-nn', 'torch']
+    """
+    versions = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            versions[name] = "not installed"
+    return versions

@@ -42,6 +42,7 @@ ROOMS = (
     ("baselines",),
     ("evaluation",),
     ("mt_bench", "harness"),
+    ("receipt",),
     ("demo",),
     ("cli",),
     ("__init__",),

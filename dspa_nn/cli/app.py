@@ -28,6 +28,10 @@ COMMANDS = {
         "Count SAEs at several layers in one run, and print which pair of layers does best.",
     ),
     "steer": ("steer", "Answer a prompt twice, unsteered and steered, and say what was edited."),
+    "evaluate": (
+        "evaluate",
+        "Write a page on what a map does, what it damages, and whether anything simpler does it.",
+    ),
     "mt-bench": (
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",

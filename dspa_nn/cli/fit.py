@@ -21,7 +21,9 @@ from dspa_nn.cli.options import (
     Percentile,
     Preset,
     PromptTokens,
+    Source,
     Sparsify,
+    Split,
     Weights,
     asked,
 )
@@ -34,7 +36,7 @@ from dspa_nn.triples import load_triples
 
 
 def fit(
-    source: Annotated[str, typer.Argument(help="JSON Lines, CSV, Parquet, or a datasets name.")],
+    source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the map; with --shards, for all shards.")],
     preset: Preset = DEFAULT_PRESET,
     weights: Weights = None,
@@ -43,7 +45,7 @@ def fit(
     output_sae: OutputSAE = None,
     layers: Layers = None,
     chat: Chat = False,
-    split: Annotated[str, typer.Option(help="Of a data set; files have none.")] = "train",
+    split: Split = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many triples.")] = None,
     percentile: Percentile = None,
     k_diff: KDiff = None,

@@ -40,6 +40,13 @@ def asked(**options: object) -> FitOptions:
     return cast(FitOptions, {name: value for name, value in options.items() if value is not None})
 
 
+# Preference triples, and which of them.
+Source = Annotated[str, typer.Argument(help="JSON Lines, CSV, Parquet, or a datasets name.")]
+Split = Annotated[str, typer.Option(help="Of a data set; files have none.")]
+MapArgument = Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
+
 Preset = Annotated[str, typer.Option(help="Model, layers and SAEs.")]
 # Another model than a preset's. Layers that are left out are those that the SAEs name.
 Model = Annotated[str | None, typer.Option(help="Hub id or folder of a model, for the preset's.")]

@@ -13,6 +13,7 @@ from dspa_nn.cli.options import (
     KDiff,
     KPrompt,
     Layers,
+    MapArgument,
     MaxNewTokens,
     Mode,
     Model,
@@ -26,7 +27,7 @@ from dspa_nn.maps import ConditionalDifferenceMap
 
 
 def steer(
-    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")],
+    map_folder: MapArgument,
     text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say to the model.")],
     preset: Preset = DEFAULT_PRESET,
     weights: Weights = None,

@@ -10,6 +10,7 @@ from dspa_nn.cli.build import build_sweep
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
+    AsJSON,
     Chat,
     Gate,
     KDiff,
@@ -21,7 +22,9 @@ from dspa_nn.cli.options import (
     Preset,
     PromptRule,
     PromptTokens,
+    Source,
     Sparsify,
+    Split,
     Weights,
     asked,
 )
@@ -36,14 +39,14 @@ SAES = "LAYER=FOLDER or LAYER=release/sae_id, once a layer; an SAE may name its 
 
 
 def sweep(
-    source: Annotated[str, typer.Argument(help="JSON Lines, CSV, Parquet, or a datasets name.")],
+    source: Source,
     input_sae: Annotated[list[str] | None, typer.Option(help=SAES)] = None,
     output_sae: Annotated[list[str] | None, typer.Option(help=SAES)] = None,
     preset: Preset = DEFAULT_PRESET,
     weights: Weights = None,
     model: Model = None,
     chat: Chat = False,
-    split: Annotated[str, typer.Option(help="Of a data set; files have none.")] = "train",
+    split: Split = "train",
     limit: Annotated[int | None, typer.Option(min=2, help="Stop after so many triples.")] = None,
     held_out: Annotated[
         int | None,
@@ -69,7 +72,7 @@ def sweep(
     prompt_rule: PromptRule = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the counts of all SAEs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Count SAEs at several layers in one run, and print which pair of layers does best.
 

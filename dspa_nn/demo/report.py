@@ -3,7 +3,6 @@
 import resource
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -11,24 +10,12 @@ import numpy as np
 from dspa_nn.demo.examples import picked
 from dspa_nn.demo.measure import kinds_of, of_kind
 from dspa_nn.demo.sets import DemoSet
-from dspa_nn.demo.verdict import Verdict
 from dspa_nn.evaluation import Match, Outcome, TokenChanges
+from dspa_nn.receipt import Verdict
 from dspa_nn.steering import DSPAMethod
 from dspa_nn.triples import DemoRow
 
 SCHEMA, VERSION = "dspa_nn.demo", 2
-PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that the figures depend on."""
-    versions = {"python": sys.version.split()[0]}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            versions[name] = "not installed"
-    return versions
 
 
 def of_set(

@@ -13,10 +13,12 @@ from dspa_nn.demo import examples, forest, report, show, tables
 from dspa_nn.demo.measure import measure
 from dspa_nn.demo.sets import SHOWN, DemoSet, find_set
 from dspa_nn.demo.setup import tuned_and_paper
-from dspa_nn.demo.verdict import Verdict, judged, verdicts
+from dspa_nn.demo.verdict import judged, verdicts
 from dspa_nn.evaluation import Match, Outcome, encode, matched_controls, promoted_tokens
 from dspa_nn.files import as_path, require_folder, write_atomically
 from dspa_nn.progress import quiet_loaders
+from dspa_nn.provenance import package_versions
+from dspa_nn.receipt import Verdict
 from dspa_nn.steering import DSPA, DSPAMethod
 from dspa_nn.triples import DemoRow, take_demo_rows
 
@@ -100,7 +102,7 @@ def run_demo(
     figures = {
         "schema": report.SCHEMA,
         "version": report.VERSION,
-        "versions": report.versions(),
+        "versions": package_versions(),
         "provenance": dspa.provenance(),
         "max_new_tokens": max_new_tokens,
         "seed": seed,

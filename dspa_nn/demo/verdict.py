@@ -1,8 +1,6 @@
 """What the figures say of every row of the tables, in sentences that turn out either way."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -11,32 +9,9 @@ from rich.text import Text
 from dspa_nn.demo.measure import kinds_of, of_kind
 from dspa_nn.demo.sets import DemoSet, TextScore
 from dspa_nn.demo.show import NAME, section
-from dspa_nn.evaluation import Effect, Interval, Outcome
+from dspa_nn.evaluation import Interval, Outcome
+from dspa_nn.receipt import Verdict, fluency_claim, margin_claim, parts_of
 from dspa_nn.triples import DemoRow
-
-HIGHEST_PERPLEXITY_RATIO = 1.3
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim and whether the figures bear it out.
-
-    Attributes:
-        about: the method that it is about; `against`: what that is compared with, or nothing.
-        claim: "margin", "score", "fluent", "beats" or "better score".
-        kind: of prompts; all where it is empty.
-        holds: whether the claim does.
-        text: a sentence that says so, with the figures.
-        figures: these alone.
-    """
-
-    about: str
-    against: str
-    claim: str
-    kind: str
-    holds: bool
-    text: str
-    figures: str
 
 
 def verdicts(
@@ -59,26 +34,14 @@ def _of_method(
     outcome: Outcome, rows: Sequence[DemoRow], score: TextScore, seed: int
 ) -> Iterator[Verdict]:
     """What one method did to the margin, over all prompts and each kind, and to its answers."""
-    make = partial(Verdict, outcome.name, "")
     for kind in ("", *kinds_of(rows)):
-        found = outcome.effect(seed, of_kind(rows, kind))
-        where = f"On {kind} prompts " if kind else ""
-        sentence = f"{where}{found.moved()}: {_parts(found, ';')}."
-        text = sentence[0].upper() + sentence[1:]
-        yield make("margin", kind, found.margin.above_zero, text, _parts(found, ";"))
+        yield margin_claim(outcome.name, outcome.effect(seed, of_kind(rows, kind)), kind)
     change = outcome.interval("score_change", seed)
     does = "move" if change.above_zero else "do not move"
     told = _in(score, change)
     text = f"Its answers {does} towards what is preferred: {score.name} {told}."
-    yield make("score", "", change.above_zero, text, told)
-    ratio = outcome.interval("log_perplexity_change", seed).exp()
-    fluent = ratio.mean <= HIGHEST_PERPLEXITY_RATIO
-    told = f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
-    text = (
-        f"They {'stay' if fluent else 'do not stay'} fluent: perplexity under the unsteered model "
-        f"{told} times that of its own answers, where {HIGHEST_PERPLEXITY_RATIO} is the limit."
-    )
-    yield make("fluent", "", fluent, text, told)
+    yield Verdict(outcome.name, "", "score", "", change.above_zero, text, told)
+    yield fluency_claim(outcome.name, outcome.interval("log_perplexity_change", seed).exp())
 
 
 # The map against another method, by claim: where it holds and where it does not.
@@ -94,16 +57,11 @@ def _against(map: Outcome, other: Outcome, score: TextScore, seed: int) -> Itera
     """Whether the map does better than another method on the same triples."""
     gap, change = map.less(other, seed), map.gap("score_change", other, seed)
     for claim, holds, told in (
-        ("beats", gap.margin.above_zero, _parts(gap, "")),
+        ("beats", gap.margin.above_zero, parts_of(gap, "")),
         ("better score", change.above_zero, _in(score, change)),
     ):
         text = f"{_CLAIMS[claim, holds]} {other.name}: {told}."
         yield Verdict(map.name, other.name, claim, "", holds, text, told)
-
-
-def _parts(found: Effect, mark: str) -> str:
-    chosen, rejected = found.chosen.mean, found.rejected.mean
-    return f"{found.margin}{mark} chosen {chosen:+.3f}, rejected {rejected:+.3f}"
 
 
 def _in(score: TextScore, change: Interval) -> str:
@@ -125,7 +83,7 @@ def judged(console: Console, verdicts: Sequence[Verdict]) -> None:
     map = verdicts[0].about
     for verdict in verdicts:
         if verdict.about == map and not verdict.against:
-            _line(table, verdict.holds, verdict.text)
+            _line(table, bool(verdict.holds), verdict.text)
     for (claim, holds), lead in _CLAIMS.items():
         told = [v for v in verdicts if (v.claim, v.holds) == (claim, holds)]
         if told:

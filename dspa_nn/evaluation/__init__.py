@@ -5,6 +5,7 @@ with pass through the same code.
 """
 
 from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
+from dspa_nn.evaluation.choices import ChoiceItem, ChoiceScores, choose, load_choices
 from dspa_nn.evaluation.controls import (
     densities,
     density_matched,
@@ -40,7 +41,7 @@ from dspa_nn.evaluation.ranking import (
     scores,
     selected,
 )
-from dspa_nn.evaluation.statistics import Interval, bootstrap
+from dspa_nn.evaluation.statistics import Interval, bootstrap, proportion
 from dspa_nn.evaluation.strength import Match, calibrate, calibrate_norm
 from dspa_nn.evaluation.style import gladness, warmth
 from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
@@ -51,6 +52,8 @@ __all__ = [
     "BOLD",
     "COLOURED",
     "Answers",
+    "ChoiceItem",
+    "ChoiceScores",
     "Codes",
     "Control",
     "Effect",
@@ -72,6 +75,7 @@ __all__ = [
     "calibrate",
     "calibrate_norm",
     "calibrated",
+    "choose",
     "densities",
     "density_matched",
     "distinct",
@@ -82,6 +86,7 @@ __all__ = [
     "gladness",
     "global_accuracy",
     "global_difference",
+    "load_choices",
     "longer_wins",
     "margin_values",
     "margins",
@@ -89,6 +94,7 @@ __all__ = [
     "mean_difference",
     "permuted",
     "promoted_tokens",
+    "proportion",
     "rank_pairs",
     "ranked",
     "raw_controls",

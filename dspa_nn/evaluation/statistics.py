@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from dspa_nn.imports import untyped
+
 RESAMPLES = 5000
 
 
@@ -68,3 +70,22 @@ def bootstrap(
     tail = 50 * (1 - level)
     low, high = np.percentile(means, [tail, 100 - tail])
     return Interval(float(measured.mean()), float(low), float(high), len(measured))
+
+
+def proportion(flags: Any, *, level: float = 0.95) -> Interval:
+    """The share of triples that are marked, with Wilson's interval; NaN is left out.
+
+    Example:
+        >>> print(proportion([True, False, False, False]))
+        +0.250 [+0.046, +0.699]
+
+    Where none or all are marked, a bootstrap would say that the share is known exactly.
+    """
+    binomtest: Any = untyped("scipy.stats").binomtest
+    marked = np.asarray(flags, dtype=np.float64).ravel()
+    marked = marked[~np.isnan(marked)]
+    if not len(marked):
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    found: Any = binomtest(int(marked.sum()), len(marked))
+    low, high = found.proportion_ci(confidence_level=level, method="wilson")
+    return Interval(float(marked.mean()), float(low), float(high), len(marked))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dspa_nn.evaluation import Interval, bootstrap
+from dspa_nn.evaluation import Interval, bootstrap, proportion
 
 
 def test_interval_of_a_mean_is_near_the_normal_one():
@@ -45,3 +45,11 @@ def test_signs_and_exponential():
     assert not Interval(1.0, 0.0, 2.0, 5).above_zero
     assert Interval(-1.0, -2.0, -0.1, 5).below_zero
     assert Interval(0.0, 0.0, np.log(2.0), 5).exp().high == pytest.approx(2.0)
+
+
+def test_a_share_of_none_is_not_known_exactly():
+    found = proportion([False] * 50)
+    assert (found.mean, found.n) == (0, 50)
+    assert found.low == pytest.approx(0)
+    assert 0.05 < found.high < 0.09
+    assert np.isnan(proportion([np.nan]).mean)

@@ -1,0 +1,22 @@
+"""A receipt for a map: what it does, what it damages, whether anything simpler does the same."""
+
+from dspa_nn.receipt.claims import (
+    HIGHEST_PERPLEXITY_RATIO,
+    Verdict,
+    fluency_claim,
+    margin_claim,
+    parts_of,
+)
+from dspa_nn.receipt.run import SCHEMA, VERSION, Receipt, evaluate
+
+__all__ = [
+    "HIGHEST_PERPLEXITY_RATIO",
+    "SCHEMA",
+    "VERSION",
+    "Receipt",
+    "Verdict",
+    "evaluate",
+    "fluency_claim",
+    "margin_claim",
+    "parts_of",
+]

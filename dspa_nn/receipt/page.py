@@ -1,0 +1,276 @@
+"""A receipt as one page of HTML: verdicts first, then the figures that they rest on."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from dspa_nn.evaluation import Interval, Outcome
+from dspa_nn.receipt.claims import HIGHEST_PERPLEXITY_RATIO, Verdict, percent, points
+from dspa_nn.receipt.figures import Measured
+from dspa_nn.receipt.markup import STYLE, Row, intervals, table, with_new_words
+from dspa_nn.receipt.scores import ABOUT, LEAST
+
+MARKS = {True: ("yes", "yes"), False: ("no", "no"), None: ("open", "open")}
+_SHOWN = 6
+
+
+def page_of(measured: Measured, report: Mapping[str, Any], judged: Sequence[Verdict]) -> str:
+    """The whole page; `report` is what the JSON beside it holds."""
+    name = escape(report["name"])
+    about = report["data"]
+    lead = (
+        f"What the map does to {about['triples']['n']} held-out preferences, what it damages, and "
+        "whether anything simpler does the same. Intervals are of 95 %; every difference is "
+        "paired, prompt by prompt."
+    )
+    body = [
+        f"<h1>Receipt: {name}</h1><p class=dim>{escape(lead)}</p>",
+        f"<p class=short>{escape(report['in_short'])}</p>",
+        "<h2>Verdicts</h2><p class=dim>Yes: the whole interval is on the side of the claim. No: it "
+        "is on the other side. Open: it holds both. With this many claims, one in twenty that are "
+        "of nothing would still say yes or no.</p>",
+        _claims(judged),
+        _effect(measured),
+        _damage(measured),
+        _robust(measured),
+        _controls(measured),
+        _answers(measured),
+        _about(report),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Receipt: {name}</title><style>{STYLE}</style></head><body>"
+        + "\n".join(body)
+        + "</body></html>\n"
+    )
+
+
+def _claims(judged: Sequence[Verdict]) -> str:
+    lines: list[str] = []
+    for verdict in judged:
+        style, word = MARKS[verdict.holds]
+        lines.append(
+            f"<li><span class={style}>{word}</span><span>{escape(verdict.text)}</span></li>"
+        )
+    return f"<ul class=claims>{''.join(lines)}</ul>"
+
+
+def _effect(measured: Measured) -> str:
+    seed = measured.seed
+    effects = [(outcome.name, outcome.effect(seed)) for outcome in measured.outcomes]
+    drawn = [
+        intervals(
+            caption,
+            [Row(name, getattr(found, part), str(getattr(found, part))) for name, found in effects],
+            "nats a token",
+            first=measured.map.name,
+        )
+        for part, caption in (
+            (
+                "margin",
+                "Change of log p(chosen) - log p(rejected). Wanted: to the right.",
+            ),
+            ("chosen", "Of it, the chosen texts. Wanted: to the right."),
+            ("rejected", "Of it, the rejected texts. Wanted: to the left."),
+        )
+    ]
+    shares = [(one.name, measured.worse(one)) for one in measured.outcomes]
+    drawn.append(
+        intervals(
+            "Share of prompts whose margin falls (Wilson's interval). The line is at a half.",
+            [Row(name, share, percent(share)) for name, share in shares],
+            "made worse",
+            zero=0.5,
+            first=measured.map.name,
+        )
+    )
+    for score in measured.moved(measured.map):
+        moved = [(one.name, measured.moved(one)[score]) for one in measured.outcomes]
+        n = moved[0][1].n
+        if n >= LEAST:
+            drawn.append(
+                intervals(
+                    f"Answers: change of {score} towards what is preferred, on the {n} prompts "
+                    f"where it tells the two texts apart ({ABOUT.get(score, score)}).",
+                    [Row(name, interval, str(interval)) for name, interval in moved],
+                    score,
+                    first=measured.map.name,
+                )
+            )
+    return "<h2>Effect</h2>" + "".join(drawn)
+
+
+def _damage(measured: Measured) -> str:
+    seed, first = measured.seed, measured.map.name
+    ratios = [
+        (one.name, one.interval("log_perplexity_change", seed).exp()) for one in measured.outcomes
+    ]
+    kls = [(one.name, one.interval("kl", seed)) for one in measured.outcomes]
+    drawn = [
+        intervals(
+            "KL from the unsteered to the steered next-token distribution, on the held-out texts.",
+            [Row(name, kl, _plain(kl)) for name, kl in kls],
+            "nats a token",
+            first=first,
+        ),
+        intervals(
+            "Perplexity of answers under the unsteered model, as a ratio to that of its own. "
+            f"The line is at 1; {HIGHEST_PERPLEXITY_RATIO} is the limit of what counts as fluent.",
+            [Row(name, ratio, _plain(ratio, 2)) for name, ratio in ratios],
+            "times",
+            zero=1.0,
+            first=first,
+        ),
+    ]
+    if measured.choices:
+        changes = [(one.name, measured.right_change(one.name)) for one in measured.outcomes]
+        before = measured.right("unsteered")
+        drawn.append(
+            intervals(
+                f"Multiple choice: change of the share that is right, in points ({percent(before)} "
+                f"unsteered, of {before.n}).",
+                [Row(name, change, points(change)) for name, change in changes],
+                "points",
+                first=first,
+            )
+        )
+    everyone = [("unsteered", measured.plain), *((o.name, o.values) for o in measured.outcomes)]
+    rows = [
+        [name, *(f"{np.nanmean(values[one]):.{digits}f}" for one, digits in _LOOPS)]
+        for name, values in everyone
+    ]
+    drawn.append(
+        table(
+            "Answers: length in tokens, share of different tokens, of different pairs.",
+            ["", "tokens", "different tokens", "different pairs"],
+            rows,
+        )
+    )
+    return "<h2>Damage</h2>" + "".join(drawn)
+
+
+_LOOPS = (("tokens", 1), ("distinct_1", 3), ("distinct_2", 3))
+
+
+def _robust(measured: Measured) -> str:
+    given = measured.map.effect(measured.seed).margin
+    rows = [Row("as given", given, str(given))]
+    rows += [Row(u.rewrite.name, u.effect.margin, str(u.effect.margin)) for u in measured.under]
+    notes = "".join(
+        f"<dt>{escape(one.rewrite.name)}</dt><dd>{escape(one.rewrite.about)} "
+        f"{percent(one.worse)} of the prompts are made worse.</dd>"
+        for one in measured.under
+    )
+    sampled = measured.sampled
+    ratio = sampled.interval("log_perplexity_change", measured.seed).exp()
+    said = (
+        f"Sampled at temperature {measured.temperature:g} (both from the same seed), the map's "
+        f"answers have a perplexity ratio of {_plain(ratio, 2)}."
+    )
+    return (
+        "<h2>Robustness</h2>"
+        + intervals(
+            "Change of the margin under the map, with the prompts put otherwise.",
+            rows,
+            "nats a token",
+            first="as given",
+        )
+        + f"<dl>{notes}</dl><p>{escape(said)}</p>"
+    )
+
+
+def _controls(measured: Measured) -> str:
+    seed = measured.seed
+    gaps = [(other.name, measured.map.less(other, seed).margin) for other in measured.others]
+    matched = [
+        [
+            name, str(match.k_diff), f"{match.alpha:.2f}",
+            f"{match.edits:.2f} ({match.wanted_edits:.2f})",
+            f"{100 * match.share:.1f} ({100 * match.wanted_share:.1f})",
+            "yes" if match.within else "no",
+        ]
+        for name, match in measured.matches.items()
+    ]  # fmt: skip
+    return (
+        "<h2>Against what is simpler</h2>"
+        "<p>(a) deals the map's rows out at random: a map that answers to nothing. (b) edits "
+        "latents that fire as often, instead of the planned ones. (c) has chosen and rejected "
+        "exchanged. (d) steers every prompt by one and the same difference. The instruction is put "
+        "before the prompt, and the model is not steered.</p>"
+        + intervals(
+            "The map's change of the margin less that of each. To the right: the map does more.",
+            [Row(f"less {name}", gap, str(gap)) for name, gap in gaps],
+            "nats a token",
+        )
+        + table(
+            "Strength of the controls, matched on development triples (the map's in brackets). A "
+            "control that edits less would lose for that alone.",
+            ["", "k_diff", "alpha", "edits a token", "moved by %", "within 10 %"],
+            matched,
+        )
+    )
+
+
+def _answers(measured: Measured) -> str:
+    """A few answers: the best, middle and worst by the first score that can tell, or by margin."""
+    moved = {name: i.n for name, i in measured.moved(measured.map).items()}
+    score = max(moved, key=lambda name: moved[name])
+    by = f"{score}_toward" if moved[score] >= LEAST else "change"
+    values = measured.map.values[by]
+    places = [int(at) for at in np.argsort(values, kind="stable") if not np.isnan(values[at])]
+    changed = [at for at in places if measured.map.values["answer_changed"][at]] or places
+    most = min(_SHOWN, len(changed))
+    spread = [round(place * (len(changed) - 1) / max(1, most - 1)) for place in range(most)]
+    shown = [changed[len(changed) - 1 - place] for place in spread]
+    kept = len(values) - int(measured.map.values["answer_changed"].sum())
+    what = score if by != "change" else "the change of the margin"
+    lead = (
+        f"{len(values) - kept} of {len(values)} greedy answers change under the map. Shown are the "
+        f"best, the worst and some between, by {what}; new words are marked."
+    )
+    entries = [_entry(measured, at, float(values[at])) for at in shown]
+    return f"<h2>Answers</h2><p>{escape(lead)}</p>" + "".join(entries)
+
+
+def _entry(measured: Measured, at: int, value: float) -> str:
+    prompt = measured.inputs.test[at].prompt
+    asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    lines = [("prompt", escape(asked)), ("unsteered", escape(measured.texts["unsteered"][at]))]
+    plain = measured.texts["unsteered"][at]
+    for outcome in _shown_beside(measured):
+        marked = with_new_words(plain, measured.texts[outcome.name][at])
+        lines.append((outcome.name, marked or "<em>(nothing)</em>"))
+    lines[2] = (f"{lines[2][0]} ({value:+.2f})", lines[2][1])
+    cells = "".join(f"<span>{escape(name)}</span><span>{text}</span>" for name, text in lines)
+    return f"<div class=answers>{cells}</div>"
+
+
+def _shown_beside(measured: Measured) -> list[Outcome]:
+    prefix = [one for one in measured.others if one.name == "instruction"]
+    return [measured.map, *prefix]
+
+
+def _about(report: Mapping[str, Any]) -> str:
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report["data"]["notes"])
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in report["seconds"].items())
+    facts = {
+        "map": {**report["map"]["settings"], "provenance": report["map"]["provenance"]},
+        "data": {name: one for name, one in report["data"].items() if name != "notes"},
+        "settings": report["settings"],
+        "versions": report["versions"],
+    }
+    return (
+        f"<h2>What this rests on</h2><ul>{notes}</ul><p>Time: {escape(seconds)}. Written "
+        f"{escape(report['written'])}. Every figure, with its value for each prompt, is in the "
+        f"JSON file beside this page.</p><pre>{escape(json.dumps(facts, indent=1))}</pre>"
+    )
+
+
+def _plain(interval: Interval, digits: int = 3) -> str:
+    ends = (interval.mean, interval.low, interval.high)
+    mean, low, high = (f"{value:.{digits}f}" for value in ends)
+    return f"{mean} [{low}, {high}]"

@@ -1,0 +1,42 @@
+"""Whether two sets of triples hold the same ones, so that nothing is tested on what it has seen."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from dspa_nn.triples.triple import PreferenceTriple, Prompt
+
+Key: TypeAlias = tuple[object, str, str]
+
+
+def shared(
+    one: Sequence[PreferenceTriple], other: Iterable[PreferenceTriple]
+) -> tuple[list[int], list[int]]:
+    """Which triples of `one` are in `other` too, and which share a prompt alone.
+
+    >>> a = PreferenceTriple("Hail?", "Yes.", "no")
+    >>> b = PreferenceTriple("Hail?", "No.", "eh")
+    >>> shared([a, b], [a])
+    ([0], [1])
+
+    A prompt as a string and as one message of the user's are the same; spaces at the ends of texts
+    do not count. Chosen and rejected exchanged make another triple.
+    """
+    known = list(other)
+    whole, prompts = {_key(triple) for triple in known}, {_asked(one.prompt) for one in known}
+    same = [index for index, triple in enumerate(one) if _key(triple) in whole]
+    alike = [
+        index
+        for index, triple in enumerate(one)
+        if _asked(triple.prompt) in prompts and index not in set(same)
+    ]
+    return same, alike
+
+
+def _key(triple: PreferenceTriple) -> Key:
+    return _asked(triple.prompt), triple.chosen.strip(), triple.rejected.strip()
+
+
+def _asked(prompt: Prompt) -> object:
+    if isinstance(prompt, str):
+        return (("user", prompt.strip()),)
+    return tuple((message["role"], message["content"].strip()) for message in prompt)

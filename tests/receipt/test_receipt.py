@@ -1,0 +1,269 @@
+"""A receipt on a tiny model: its figures are those of the measures, and what is done stays done."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dspa_nn import PreferenceTriple
+from dspa_nn.errors import DSPAWarning, EvaluationError, FileError, MapError, SteeringError
+from dspa_nn.evaluation import bootstrap, margins
+from dspa_nn.receipt import SCHEMA, VERSION, evaluate, measure
+from dspa_nn.receipt.methods import target
+from tests import eval_zoo
+from tests.conftest import REPOSITORY
+
+NAMES = [
+    "the map", "(a) rows permuted", "(b) same density", "(c) swapped", "(d) global difference",
+    "instruction",
+]  # fmt: skip
+
+
+def triples() -> list[PreferenceTriple]:
+    return eval_zoo.triples(40)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return eval_zoo.counts(12).fit(percentile=50)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    question = {"question": "sun", "choices": ["moon hail", "rain"], "answer": "B"}
+    (folder / "questions.jsonl").write_text(json.dumps(question) + "\n")
+    asked = triples()[13].prompt[-1]["content"]  # pyright: ignore
+    other = {"prompt": asked, "paraphrase": "what of <b>hail</b>?"}
+    (folder / "other_words.jsonl").write_text(json.dumps(other) + "\n")
+    return folder
+
+
+def made(folder, fitted, files=None, **changes: Any):
+    given: dict[str, Any] = {
+        "dev": triples()[32:], "fitted_on": triples()[:12], "max_new_tokens": 3, "progress": False,
+        "instruction": "sun moon",
+    }  # fmt: skip
+    if files is not None:
+        given["multiple_choice"] = files / "questions.jsonl"
+        given["paraphrases"] = files / "other_words.jsonl"
+    held_out = changes.pop("triples", triples()[12:32])
+    return evaluate(eval_zoo.dspa(), fitted, held_out, folder, **{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def receipt(tmp_path_factory, fitted, files):
+    return made(tmp_path_factory.mktemp("receipt"), fitted, files)
+
+
+def test_the_json_holds_every_figure(receipt):
+    report = json.loads(receipt.json.read_text())
+    assert (report["schema"], report["version"]) == (SCHEMA, VERSION) == ("dspa_nn.receipt", 1)
+    assert list(report["methods"]) == NAMES
+    assert list(report["map_less"]) == NAMES[1:]
+    assert set(report["matched_on_dev"]) == set(NAMES[1:5])
+    assert list(report["rewritten"]) == [
+        "paraphrased", "asked politely", '"Please answer:"', "longer prompt"
+    ]  # fmt: skip
+    assert report["rewritten"]["paraphrased"]["n"] == 1
+    assert report["data"]["triples"]["n"] == 20
+    assert len(report["answers"]) == 20
+    for figures in report["methods"].values():
+        assert figures["margin"]["margin"]["n"] == 20
+        assert figures["multiple_choice"]["right_by_length"]["share"]["n"] == 1
+        assert len(figures["values"]["kl"]) == 20
+    assert "/" not in str(report["data"]["multiple_choice"]["source"])
+
+
+def test_figures_are_those_of_the_measures(receipt, fitted):
+    tuned = target(eval_zoo.dspa(), fitted)
+    _, steered = margins(eval_zoo.dspa(), triples()[12:32], [tuned])
+    found = receipt.report["methods"]["the map"]
+    assert found["values"]["change"] == pytest.approx(steered.change, abs=1e-5)
+    assert found["margin"]["margin"]["mean"] == pytest.approx(steered.change.mean(), abs=1e-5)
+    assert found["kl"]["mean"] == pytest.approx(steered.kl.mean(), abs=1e-5)
+    assert found["worse"]["mean"] == pytest.approx((steered.change < 0).mean())
+    other = receipt.report["methods"]["(c) swapped"]["values"]["change"]
+    gap = bootstrap(np.array(found["values"]["change"]) - np.array(other))
+    assert receipt.report["map_less"]["(c) swapped"]["margin"] == pytest.approx(
+        gap.to_dict(), abs=1e-5
+    )
+
+
+def test_every_verdict_says_its_figures_and_whether_it_holds(receipt):
+    claims = [(one.claim, one.against) for one in receipt.verdicts]
+    for name in NAMES[1:]:
+        assert ("beats", name) in claims
+    for claim in ("margin", "chosen", "few worse", "fluent", "no loops", "multiple choice"):
+        assert (claim, "") in claims
+    assert sum(claim == "robust" for claim, _ in claims) == 4
+    for verdict in receipt.verdicts:
+        assert verdict.figures in verdict.text
+        assert verdict.text in str(receipt)
+        if verdict.claim == "beats":
+            low, high = re.findall(r"[+-]\d\.\d+", verdict.figures)[1:3]
+            assert verdict.holds == (float(low) > 0 or (False if float(high) < 0 else None))
+
+
+class Page(HTMLParser):
+    """Tags that are open, and whatever a browser would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_starttag(self, tag, attrs):
+        if tag != "meta":
+            self.open.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_the_page_stands_alone_and_says_what_the_json_says(receipt):
+    text = receipt.page.read_text()
+    page = Page(text)
+    assert not page.open
+    assert not page.fetched
+    assert "url(" not in text
+    assert "prefers-color-scheme: dark" in text
+    for verdict in receipt.verdicts:
+        assert verdict.text in page.words
+    for name in (*NAMES, "longer prompt", "within 10 %", "Multiple choice"):
+        assert name in page.words
+    assert receipt.report["in_short"] in page.words
+    assert "<b>" not in text  # what stands in prompts and answers is no markup
+
+
+def test_what_is_done_is_not_done_again(tmp_path, fitted, files, monkeypatch):
+    first = made(tmp_path, fitted, files)
+    parts = sorted(path.name for path in (tmp_path / "parts").iterdir())
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    for name in ("margins", "answer", "choose"):
+        monkeypatch.setattr(measure, name, fail)
+    again = made(tmp_path, fitted, files)
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == parts
+    same = {"seconds", "written"}
+    assert {k: v for k, v in again.report.items() if k not in same} == {
+        k: v for k, v in first.report.items() if k not in same
+    }
+    assert again.report["seconds"]["margins"] == first.report["seconds"]["margins"]
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path, fitted, receipt, files, monkeypatch):
+    whole, calls = measure.answer, []
+
+    def stops(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*given, **options)
+
+    monkeypatch.setattr(measure, "answer", stops)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, fitted, files)
+    assert not (tmp_path / "receipt.json").exists()
+    monkeypatch.setattr(measure, "answer", whole)
+    found = made(tmp_path, fitted, files)
+    assert found.report["methods"] == receipt.report["methods"]
+    assert found.report["sampled"] == receipt.report["sampled"]
+
+
+def test_a_damaged_part_is_measured_again(tmp_path, fitted):
+    first = made(tmp_path, fitted, triples=triples()[12:16])
+    part = next((tmp_path / "parts").glob("margins-*"))
+    part.write_text(part.read_text()[:40])
+    with pytest.warns(DSPAWarning, match="is damaged or of another version, and is measured again"):
+        again = made(tmp_path, fitted, triples=triples()[12:16])
+    assert again.report["methods"]["the map"] == first.report["methods"]["the map"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dev": triples()[30:]}, "2 of 20 held-out triples are development triples too, the first "
+         "of them number 18; leave them out of one of the two"),
+        ({"fitted_on": triples()[:14]}, "2 of 20 held-out triples are fitting triples too, the "
+         "first of them number 0; leave them out of one of the two"),
+        ({"triples": triples()[:12], "fitted_on": None}, "the map was fitted on all 12 of the "
+         "held-out triples; give triples that it has not seen"),
+        ({"triples": triples()[:20], "fitted_on": None}, "the map was fitted on the first 12 of "
+         "the held-out triples; give triples that it has not seen"),
+        ({"triples": triples()[12:14], "dev": None, "dev_share": 0.1}, "a share of 0.1 of 2 "
+         "triples leaves 2 to report on and 0 to match controls on; give more triples, another "
+         "share, or --dev"),
+        ({"temperature": 0.0}, "temperature is 0.0; give a number above 0, since greedy answers "
+         "are measured in any case"),
+        ({"triples": [PreferenceTriple("sun " * 4000, "sun", "hail")]}, "all 1 held-out triples "
+         "are longer than the * tokens that the model's context of * leaves them; give shorter "
+         "ones"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence(tmp_path, fitted, changes, sentence):
+    with pytest.raises(EvaluationError) as caught:
+        made(tmp_path, fitted, **changes)
+    pattern = re.escape(sentence).replace(r"\*", r"\d+")
+    assert re.fullmatch(pattern, str(caught.value))
+
+
+def test_bad_settings_and_folders_are_refused_before_anything_runs(tmp_path, fitted):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="which is a file; give a folder"):
+        made(tmp_path / "file", fitted)
+    with pytest.raises(SteeringError, match="alpha is -1"):
+        made(tmp_path, fitted, options={"alpha": -1})
+    foreign = eval_zoo.counts(12).fit(percentile=50)
+    foreign.provenance = {**foreign.provenance, "input_layer": 3}
+    with pytest.raises(MapError, match="it is evaluated with"):
+        made(tmp_path, foreign)
+
+
+def test_without_development_triples_a_share_is_drawn_and_said(tmp_path, fitted):
+    found = made(tmp_path, fitted, dev=None, dev_share=0.25, fitted_on=None, instruction="")
+    assert found.report["data"]["triples"]["n"] == 15
+    assert found.report["data"]["dev"]["n"] == 5
+    assert list(found.report["methods"]) == NAMES[:-1]
+    notes = " ".join(found.report["data"]["notes"])
+    assert "5 of the held-out ones, drawn at random, matched the controls" in notes
+    assert "cannot be told without --fitted-on" in notes
+    assert "multiple choice was not measured" in notes
+
+
+def test_another_map_is_another_part(tmp_path, fitted):
+    made(tmp_path, fitted, triples=triples()[12:16])
+    count = len(list((tmp_path / "parts").iterdir()))
+    made(tmp_path, fitted + 0.5 * fitted, triples=triples()[12:16], options={"alpha": 0.4})
+    assert len(list((tmp_path / "parts").iterdir())) > count
+
+
+def test_the_page_on_it_lists_the_reports_keys(receipt):
+    page = (REPOSITORY / "docs" / "howto" / "evaluate.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert listed == list(receipt.report)
+
+
+def test_verdicts_turn_out_either_way(receipt):
+    from dspa_nn.evaluation import Interval
+    from dspa_nn.receipt.claims import told
+
+    assert told(Interval(0.2, 0.1, 0.3, 9)) is True
+    assert told(Interval(-0.2, -0.3, -0.1, 9)) is False
+    assert told(Interval(0.0, -0.1, 0.1, 9)) is None
+    assert replace(receipt.verdicts[0], holds=False).to_dict()["holds"] is False
