@@ -5,6 +5,16 @@ with pass through the same code.
 """
 
 from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
+from dspa_nn.evaluation.axes import (
+    AXES,
+    AxisName,
+    StyleAxis,
+    StylePair,
+    read_style_pairs,
+    style_axes,
+    validate_axis,
+)
+from dspa_nn.evaluation.branching import Branching, branching_factor
 from dspa_nn.evaluation.choices import ChoiceItem, ChoiceScores, choose, load_choices
 from dspa_nn.evaluation.controls import (
     densities,
@@ -15,6 +25,7 @@ from dspa_nn.evaluation.controls import (
 )
 from dspa_nn.evaluation.effects import Effect, effect
 from dspa_nn.evaluation.latents import Codes, encode
+from dspa_nn.evaluation.length import alike, answer_lengths, at_equal_length
 from dspa_nn.evaluation.margin import MarginPart, Margins, margins
 from dspa_nn.evaluation.matched import (
     Control,
@@ -31,6 +42,7 @@ from dspa_nn.evaluation.outcomes import (
     margin_values,
 )
 from dspa_nn.evaluation.pairs import LayerPair, rank_pairs, steer_pairs
+from dspa_nn.evaluation.preferences import Preference, preference, preference_of
 from dspa_nn.evaluation.ranking import (
     accuracy,
     alike_in_length,
@@ -41,6 +53,8 @@ from dspa_nn.evaluation.ranking import (
     scores,
     selected,
 )
+from dspa_nn.evaluation.reading import reading_grade
+from dspa_nn.evaluation.repeats import loop, repetition
 from dspa_nn.evaluation.statistics import Interval, bootstrap, proportion
 from dspa_nn.evaluation.strength import Match, calibrate, calibrate_norm
 from dspa_nn.evaluation.style import gladness, warmth
@@ -49,9 +63,12 @@ from dspa_nn.evaluation.tokens import BOLD, COLOURED, TokenChanges
 from dspa_nn.evaluation.words import promoted_tokens
 
 __all__ = [
+    "AXES",
     "BOLD",
     "COLOURED",
     "Answers",
+    "AxisName",
+    "Branching",
     "ChoiceItem",
     "ChoiceScores",
     "Codes",
@@ -64,14 +81,21 @@ __all__ = [
     "Margins",
     "Match",
     "Outcome",
+    "Preference",
+    "StyleAxis",
+    "StylePair",
     "Surprises",
     "TokenChanges",
     "Values",
     "accuracy",
+    "alike",
     "alike_in_length",
     "answer",
+    "answer_lengths",
     "answer_values",
+    "at_equal_length",
     "bootstrap",
+    "branching_factor",
     "calibrate",
     "calibrate_norm",
     "calibrated",
@@ -88,21 +112,29 @@ __all__ = [
     "global_difference",
     "load_choices",
     "longer_wins",
+    "loop",
     "margin_values",
     "margins",
     "matched_controls",
     "mean_difference",
     "permuted",
+    "preference",
+    "preference_of",
     "promoted_tokens",
     "proportion",
     "rank_pairs",
     "ranked",
     "raw_controls",
+    "read_style_pairs",
+    "reading_grade",
+    "repetition",
     "scores",
     "selected",
     "steer_pairs",
+    "style_axes",
     "surprise",
     "swapped",
     "token_changes",
+    "validate_axis",
     "warmth",
 ]

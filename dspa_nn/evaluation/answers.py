@@ -49,6 +49,7 @@ def answer(
     max_new_tokens: int = 32,
     batch_size: int = 25,
     temperature: float = 0.0,
+    each_step: Callable[[Tensor], object] | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Answers:
     """Answer every prompt, in left-padded batches; None leaves the model unsteered.
@@ -66,6 +67,8 @@ def answer(
         batch_size: prompts that are answered at once.
         temperature: of the sampling, over all tokens; 0 is greedy. `torch.manual_seed` makes a
             sampled run repeatable.
+        each_step: called at every step with the next-token logits, [rows, vocabulary], as the model
+            (steered, where it is) put them out.
         advance: called with the number of prompts that are done.
 
     Raises:
@@ -78,6 +81,8 @@ def answer(
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+    if each_step is not None:
+        sampling["logits_processor"] = [_Watch(each_step)]
     texts: list[str] = []
     ids: list[Tensor] = []
     logs: list[EditLog] = []
@@ -100,6 +105,17 @@ def answer(
         if advance is not None:
             advance(len(batch))
     return Answers(texts, ids, logs)
+
+
+class _Watch:
+    """Shows each step's logits to a function and leaves them as they are."""
+
+    def __init__(self, look: Callable[[Tensor], object]) -> None:
+        self.look = look
+
+    def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
+        self.look(logits)
+        return logits
 
 
 def surprise(
