@@ -33,7 +33,7 @@ class Settings:
 
 def train(
     model: Any, tokenizer: Any, triples: list[Any], out: Path, settings: Settings,
-    budget: run.Budget,
+    budget: run.Budget, watch: run.Watch | None = None,
 ) -> list[float]:  # fmt: skip
     """Train, and return the loss of every step."""
     from datasets import Dataset
@@ -48,7 +48,6 @@ def train(
             learning_rate=settings.lr,
             beta=settings.beta,
             max_length=budget.tokens,
-            gradient_checkpointing=None,
         )
     )
     peft = (
@@ -62,7 +61,7 @@ def train(
         ref_model=copy.deepcopy(model) if settings.full else None,
     )  # fmt: skip
     told = run.noted(out, settings) | run.noted(out, budget)
-    return run.go(trainer, out, told, origin)
+    return run.go(trainer, out, told, origin, watch)
 
 
 @options.command(out=Path("dpo"), epochs=1.0, accumulate=1, max_tokens=1024)

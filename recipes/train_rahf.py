@@ -21,7 +21,7 @@ from _training import adapter, options, rahf, run, texts
 
 def train_step_1(
     model: Any, tokenizer: Any, triples: list[Any], out: Path, settings: rahf.Step1,
-    budget: run.Budget,
+    budget: run.Budget, watch: run.Watch | None = None,
 ) -> list[float]:  # fmt: skip
     """Fine-tune on both instructions, and return the loss of every step."""
     origin = run.origin_of(model, tokenizer, triples)
@@ -32,12 +32,12 @@ def train_step_1(
         train_dataset=texts.contrasts(tokenizer, triples, budget.room), tokenizer=tokenizer,
         settings=settings,
     )  # fmt: skip
-    return run.go(trainer, out, run.noted(out, settings) | run.noted(out, budget), origin)
+    return run.go(trainer, out, run.noted(out, settings) | run.noted(out, budget), origin, watch)
 
 
 def train_step_2(
     model: Any, tokenizer: Any, triples: list[Any], out: Path, settings: rahf.Step2,
-    budget: run.Budget, layers: list[int] | None = None,
+    budget: run.Budget, layers: list[int] | None = None, watch: run.Watch | None = None,
 ) -> list[float]:  # fmt: skip
     """Train the adapter of the model of step 1, and return the loss of every step."""
     from peft import get_peft_model
@@ -56,7 +56,7 @@ def train_step_2(
         settings=settings, layers=targets,
     )  # fmt: skip
     told = run.noted(out, settings) | run.noted(out, budget) | {"target_layers": targets}
-    return run.go(trainer, out, told, origin)
+    return run.go(trainer, out, told, origin, watch)
 
 
 @options.command(out=Path("rahf"), epochs=2.0, accumulate=16, max_tokens=768)

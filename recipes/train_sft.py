@@ -27,7 +27,7 @@ class Settings:
 
 def train(
     model: Any, tokenizer: Any, triples: list[Any], out: Path, settings: Settings,
-    budget: run.Budget,
+    budget: run.Budget, watch: run.Watch | None = None,
 ) -> list[float]:  # fmt: skip
     """Train, and return the loss of every step."""
     origin = run.origin_of(model, tokenizer, triples)
@@ -37,7 +37,7 @@ def train(
         ),
         train_dataset=texts.demonstrations(tokenizer, triples, budget.room), tokenizer=tokenizer,
     )  # fmt: skip
-    return run.go(trainer, out, run.noted(out, settings) | run.noted(out, budget), origin)
+    return run.go(trainer, out, run.noted(out, settings) | run.noted(out, budget), origin, watch)
 
 
 @options.command(out=Path("sft"), epochs=1.0, accumulate=16, max_tokens=768)

@@ -10,6 +10,14 @@ from dspa_nn.costs.flops import (
     encode_flops,
     forward_flops,
 )
+from dspa_nn.costs.passes import Pass, Trained, pass_flops
+from dspa_nn.costs.steps import (
+    dpo_step,
+    rahf_first_step,
+    rahf_second_step,
+    sae_step,
+    sft_step,
+)
 from dspa_nn.costs.table import CostRow, CostTable, cost_table, preset_costs
 from dspa_nn.costs.training import (
     STEP_1_TOKENS,
@@ -37,6 +45,8 @@ __all__ = [
     "FitFlops",
     "FitPlan",
     "ForwardFlops",
+    "Pass",
+    "Trained",
     "TrainingFlops",
     "account_dspa",
     "account_rahf",
@@ -46,10 +56,16 @@ __all__ = [
     "count_backward",
     "count_forward",
     "dpo_flops",
+    "dpo_step",
     "encode_flops",
     "fit_flops",
     "forward_flops",
+    "pass_flops",
     "preset_costs",
+    "rahf_first_step",
     "rahf_flops",
+    "rahf_second_step",
+    "sae_step",
+    "sft_step",
     "speed_up",
 ]

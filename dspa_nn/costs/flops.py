@@ -206,6 +206,8 @@ def count_backward(model: Any, tokens: int) -> int:
     Example:
         >>> count_backward(build(model.config, lm_head=True), 64)
         12894208
+
+    What gradient checkpointing computes again is in it, where the model has that switched on.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -224,13 +226,17 @@ def count_backward(model: Any, tokens: int) -> int:
     return counter.get_total_flops()
 
 
-def add_lora(model: Any, rank: int = LORA_RANK) -> None:
+def add_lora(model: Any, rank: int = LORA_RANK, *, every: bool = False) -> None:
     """Freeze a model and put a low-rank term beside its query and value projections.
 
     Example:
         >>> add_lora(build(model.config, blocks=2))
 
     Where queries, keys and values share one projection, the term lies beside that.
+
+    Args:
+        model: with or without weights. rank: of the term.
+        every: beside every linear layer of the decoder blocks instead.
 
     Raises:
         DSPAError: no projection of a name that is known here.
@@ -252,7 +258,11 @@ def add_lora(model: Any, rank: int = LORA_RANK) -> None:
 
         projection.register_forward_hook(add)
 
-    adapted = [module for name, module in model.named_modules() if name.endswith(_ADAPTED)]
+    adapted = [
+        module
+        for name, module in model.named_modules()
+        if (name.endswith(_ADAPTED) if not every else _linear_in_a_block(name, module))
+    ]
     if not adapted:
         raise DSPAError(
             f"{type(model).__name__} has no projection named {', '.join(_ADAPTED)}, so there is "
@@ -260,3 +270,8 @@ def add_lora(model: Any, rank: int = LORA_RANK) -> None:
         )
     for module in adapted:
         put_beside(module)
+
+
+def _linear_in_a_block(name: str, module: object) -> bool:
+    # Decoder blocks are numbered; the LM head and the embeddings are not.
+    return isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split("."))

@@ -4,22 +4,12 @@ The account (arXiv 2603.21461) multiplies parameters by tokens. The counts run
 forward and backward on models without weights, as in `dspa_nn.costs.fit`.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 from dspa_nn.costs.fit import Lengths, checked
-from dspa_nn.costs.flops import (
-    PROBE,
-    add_lora,
-    build,
-    count_backward,
-    count_forward,
-    kind_of,
-    text_config,
-)
+from dspa_nn.costs.flops import LORA_RANK, text_config
+from dspa_nn.costs.passes import Pass, Trained, pass_flops
 from dspa_nn.errors import DSPAError
 
 # The paper's settings of RAHF-SCIT: tokens of a step-1 sequence, rows and tokens of a step-2
@@ -189,46 +179,6 @@ def _checked(lengths: Lengths) -> list[tuple[int, int, int]]:
     return triples
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Forward and backward of a sequence, each `a n + b n^2` in its tokens, as (a, b)."""
-
-    forwards: tuple[int, int]
-    backwards: tuple[int, int]
-
-    def forward(self, n: int) -> int:
-        return n * (self.forwards[0] + self.forwards[1] * n)
-
-    def backward(self, n: int) -> int:
-        return n * (self.backwards[0] + self.backwards[1] * n)
-
-
-def _training(config: Any, *, lora: bool, blocks: int | None) -> _Step:
-    text = text_config(config)
-    return _steps(kind_of(text), text.to_json_string(use_diff=False), lora, blocks)
-
-
-@lru_cache(maxsize=32)
-def _steps(kind: type, serialized: str, lora: bool, blocks: int | None) -> _Step:
+def _training(config: Any, *, lora: bool, blocks: int | None) -> Pass:
     # A model cut at a middle block ends there; a whole one has its LM head.
-    model = build(kind(**json.loads(serialized)), blocks=blocks, lm_head=blocks is None)
-    if lora:
-        add_lora(model)
-    return _Step(
-        _quadratic(lambda n: count_forward(model, n)),
-        _quadratic(lambda n: count_backward(model, n)),
-    )
-
-
-def _quadratic(count: Callable[[int], int]) -> tuple[int, int]:
-    """Return (a, b) with count(n) = a n + b n^2, read off at two lengths and checked at a third."""
-    n = PROBE
-    once, twice = count(n), count(2 * n)
-    b = (twice - 2 * once) // (2 * n * n)
-    a = (once - n * n * b) // n
-    if count(3 * n) != 3 * n * (a + 3 * n * b):
-        raise DSPAError(
-            "training does not cost a fixed number of FLOPs per token and pair of tokens, so it "
-            "cannot be predicted from lengths: count it with torch.utils.flop_counter"
-        )
-    return a, b
+    return pass_flops(config, Trained(blocks, blocks is None, LORA_RANK if lora else None, "qv"))

@@ -42,12 +42,22 @@ def common(
     max_response: Annotated[int | None, typer.Option(help="tokens of a response; no limit")] = None,
     save_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 20,
     fast: Annotated[bool, typer.Option(help="bfloat16 products on a CPU as well")] = False,
+    checkpointing: Annotated[bool, typer.Option(help="less memory, a forward more")] = False,
     seed: Annotated[int, typer.Option(help="of the order and of what is drawn")] = 0,
 ) -> Given:
     """Load the model and the triples, and put the budget together."""
     loaded, tokenizer = run.load(model)
     budget = run.Budget(
-        epochs, steps, batch, accumulate, max_tokens, max_response, save_every, seed, fast
+        epochs,
+        steps,
+        batch,
+        accumulate,
+        max_tokens,
+        max_response,
+        save_every,
+        seed,
+        fast,
+        checkpointing,
     )
     return Given(loaded, tokenizer, run.take(source, triples, start), out, budget)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
@@ -32,6 +32,7 @@ class Budget:
         save_every: steps between checkpoints.
         seed: of the order and of what is drawn.
         fast: matrix products in bfloat16 on a CPU as well; a GPU has them always.
+        checkpointing: the backward computes the blocks again, which takes less memory.
     """
 
     epochs: float
@@ -43,6 +44,7 @@ class Budget:
     save_every: int = 20
     seed: int = 0
     fast: bool = False
+    checkpointing: bool = False
 
     @property
     def room(self) -> Room:
@@ -63,6 +65,8 @@ def arguments(out: Path, budget: Budget, **settings: Any) -> dict[str, Any]:
         "save_steps": budget.save_every,
         "save_total_limit": 2,
         "logging_steps": 1,
+        "gradient_checkpointing": budget.checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "seed": budget.seed,
         "use_cpu": not cuda,
         "bf16": cuda or budget.fast,
@@ -116,7 +120,15 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def go(trainer: Any, out: Path, settings: Any, origin: dict[str, Any]) -> list[float]:
+class Watch(Protocol):
+    """What looks on while a trainer trains, as `flops.StepFlops` does."""
+
+    def attach(self, trainer: Any) -> None: ...
+
+
+def go(
+    trainer: Any, out: Path, settings: Any, origin: dict[str, Any], watch: Watch | None = None
+) -> list[float]:
     """Train, from the last checkpoint if there is one; save; return the loss of every step.
 
     Raises:
@@ -125,6 +137,8 @@ def go(trainer: Any, out: Path, settings: Any, origin: dict[str, Any]) -> list[f
     known = agree(out, {"settings": settings, "origin": origin})
     checkpoint = get_last_checkpoint(trainer.args.output_dir) if known else None
     trainer.add_callback(LossLog(out))
+    if watch is not None:
+        watch.attach(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(out))
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

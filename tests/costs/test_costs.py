@@ -25,7 +25,7 @@ from dspa_nn.costs import (
     speed_up,
 )
 from dspa_nn.costs import flops as flop_counting
-from dspa_nn.costs import training as training_costs
+from dspa_nn.costs import passes as training_costs
 from dspa_nn.models import PRESETS, get_preset
 from tests import tiny
 
