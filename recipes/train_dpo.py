@@ -41,6 +41,8 @@ def train(
 
     origin = run.origin_of(model, tokenizer, triples)
     rows = texts.preferences(tokenizer, triples, budget.room)
+    # TRL would compute blocks again unless it is told not to.
+    given: dict[str, Any] = {} if budget.checkpointing else {"gradient_checkpointing": None}
     config = DPOConfig(
         **run.arguments(
             out,
@@ -48,6 +50,7 @@ def train(
             learning_rate=settings.lr,
             beta=settings.beta,
             max_length=budget.tokens,
+            **given,
         )
     )
     peft = (
@@ -79,4 +82,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

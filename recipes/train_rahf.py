@@ -75,11 +75,11 @@ def main(
         losses = train_step_1(*what, chosen, budget)
     else:
         chosen = rahf.Step2(masked=masked)  # pyright: ignore[reportArgumentType]
-        layers = [int(number) for number in targets.split(",")] if targets else None
+        layers = rahf.read_targets(targets, given.model.config.num_hidden_layers)
         budget = replace(budget, steps=budget.steps or 450)
         losses = train_step_2(*what, chosen, budget, layers)
     given.done(losses)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

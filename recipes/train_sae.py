@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 from _sae_training import activations, finetune, texts
-from _training import run
+from _training import options, run
 
 from dspa_nn.models import read_facts
 
@@ -66,4 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    options.start(main)

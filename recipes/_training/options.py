@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dspa_nn.errors import DSPAError
 from dspa_nn.triples import PreferenceTriple
 
 from . import run
@@ -90,3 +91,11 @@ def command(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., No
         return whole
 
     return wrap
+
+
+def start(main: Callable[..., None]) -> None:
+    """Run a recipe from the command line; what is wrong with its input is told in a sentence."""
+    try:
+        typer.run(main)
+    except DSPAError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None

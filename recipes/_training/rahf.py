@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
 
+from dspa_nn.errors import DSPAError
+
 from .pad import batch, token_log_probs
 from .texts import Contrast, Ids, Stimuli
 
@@ -105,6 +107,26 @@ def default_targets(n_layers: int) -> list[int]:
     """
     first = round(8 / 26 * n_layers)
     return [layer for layer in range(first, first + 8, 2) if layer < n_layers] or [n_layers - 1]
+
+
+def read_targets(text: str, n_layers: int) -> list[int]:
+    """Target layers from a list such as "8,10,12,14"; of nothing, the default.
+
+    >>> read_targets("3,1", 4)
+    [1, 3]
+
+    Raises:
+        DSPAError: no numbers, or layers that the model lacks.
+    """
+    if not text:
+        return default_targets(n_layers)
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) < n_layers for part in parts):
+        raise DSPAError(
+            f"target layers {text!r} came, and the model has layers 0 to {n_layers - 1}: give "
+            "--targets some of them, as in 8,10,12,14"
+        )
+    return sorted({int(part) for part in parts})
 
 
 class _EnoughError(Exception):

@@ -65,8 +65,7 @@ def arguments(out: Path, budget: Budget, **settings: Any) -> dict[str, Any]:
         "save_steps": budget.save_every,
         "save_total_limit": 2,
         "logging_steps": 1,
-        "gradient_checkpointing": budget.checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        **({"gradient_checkpointing": True} if budget.checkpointing else {}),
         "seed": budget.seed,
         "use_cpu": not cuda,
         "bf16": cuda or budget.fast,
@@ -177,11 +176,26 @@ def losses_in(path: Path) -> list[float]:
 
 
 def load(name: str | None) -> tuple[Any, Any]:
-    """A model in float32 (bfloat16 on a GPU) and its tokenizer; None is the embedded one."""
+    """A model in float32 (bfloat16 on a GPU) and its tokenizer; None is the embedded one.
+
+    Raises:
+        DSPAError: there is no such model, or it is an adapter.
+    """
     path = name or model_path()
+    if (Path(path) / "adapter_config.json").is_file():
+        raise DSPAError(
+            f"{path} holds an adapter, and a model was expected: give the --model that the adapter "
+            "was trained on, or merge the two"
+        )
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise DSPAError(
+            f"there is no model {path} ({str(error).splitlines()[0]}): give --model a folder that "
+            "save_pretrained wrote, or the id of a model on the hub"
+        ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer

@@ -155,6 +155,12 @@ def preferences(
     return some(rows, room)
 
 
+def fits(tokenizer: Any, triple: PreferenceTriple, room: Room) -> bool:
+    """Whether prompt and longer response fit, without that a message is dropped."""
+    fitted = render_to_fit(tokenizer, triple, room.tokens - 1, "skip")
+    return fitted.prompt is not None
+
+
 def first_tokens(tokenizer: Any, text: str, most: int | None) -> str:
     """The text up to the end of its token number `most`."""
     if most is None:

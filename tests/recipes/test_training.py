@@ -227,3 +227,47 @@ def test_a_source_without_triples_is_one_sentence(recipes: Any, tmp_path: Path) 
         recipes["run"].take(str(path), 3, 5)
     with pytest.raises(DSPAError, match="no triple fits 2 tokens; allow more with --max-tokens"):
         recipes["texts"].preferences(model()[1], eval_zoo.triples(1), recipes["texts"].Room(2))
+
+
+def test_what_is_wrong_with_the_input_is_one_sentence(recipes: Any, tmp_path: Path) -> None:
+    run, rahf = recipes["run"], recipes["rahf"]
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"question": "a", "good": "b"}) + "\n")
+    with pytest.raises(DSPAError, match="where both responses were expected: rename the columns"):
+        run.take(str(path), 3)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(DSPAError, match="holds an adapter, and a model was expected: give the"):
+        run.load(str(tmp_path))
+    with pytest.raises(DSPAError, match=r"there is no model .*: give --model a folder"):
+        run.load(str(tmp_path / "absent"))
+    assert rahf.read_targets("3, 1", 4) == [1, 3]
+    assert rahf.read_targets("", 4) == [1, 3]
+    for wrong in ("4", "one", "1,"):
+        with pytest.raises(DSPAError, match="and the model has layers 0 to 3: give --targets"):
+            rahf.read_targets(wrong, 4)
+
+
+def test_the_recipes_share_their_options_and_end_in_a_sentence(
+    recipes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tiny-llama"
+    own, tokenizer = model()
+    own.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in tiny.triples(4)))
+    options = importlib.import_module("_training.options")
+
+    def start(*words: str) -> None:
+        given = ["train_sft.py", str(path), "--model", str(folder), "--out", str(tmp_path / "o")]
+        monkeypatch.setattr("sys.argv", [*given, "--steps", "1", "--accumulate", "1", *words])
+        options.start(recipes["train_sft"].main)
+
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert ended.value.code in (None, 0)
+    assert len((tmp_path / "o" / "loss.jsonl").read_text().splitlines()) == 1
+    with pytest.raises(SystemExit, match=r"other settings.*\(lr was 2e-05 and is 0.1\); give"):
+        start("--lr", "0.1")
+    with pytest.raises(SystemExit, match="TripleError: no triple fits 3 tokens; allow more with"):
+        start("--max-tokens", "3", "--out", str(tmp_path / "p"))
