@@ -1,8 +1,9 @@
 """What counts and maps remember of their origin: agreement, contradiction, union.
 
-Keys in use: model_id, model_revision, adapters, weights, input_layer, output_layer, input_sae,
-output_sae, input_sae_sha256, output_sae_sha256, data_sha256, template_sha256, package_version,
-dtype, batch_plan. A key that one side lacks, or holds as None, is accepted (docs/method.md 5).
+Keys in use: model_id, model_revision, adapters, weights, every_weight, config, weights_unknown,
+input_layer, output_layer, input_sae, output_sae, input_sae_sha256, output_sae_sha256, data_sha256,
+template_sha256, package_version, dtype, batch_plan. A key that one side lacks, or holds as None, is
+accepted, and so is a field of config (docs/method.md 5).
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, cast
 
-from dspa_nn.graph.origin import OF_MAPS, contradicting
+from dspa_nn.graph.origin import OF_MAPS, contradicting, differing_field
 
 # Counts to be merged must also come from one source of triples, rendered in one way.
 OF_COUNTS = OF_MAPS | {
@@ -23,7 +24,9 @@ OF_COUNTS = OF_MAPS | {
 PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")
 
 # Files of before do not hold these, and a model that is not loaded here has no fingerprint.
-MAYBE_UNKNOWN = ("adapters", "weights", "defaults")
+MAYBE_UNKNOWN = (
+    "adapters", "weights", "every_weight", "config", "weights_unknown", "defaults",
+)  # fmt: skip
 
 
 class Contradiction(NamedTuple):
@@ -54,12 +57,16 @@ def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     >>> unequal({"dtype": "float32", "host": 1}, {"dtype": "bfloat16", "host": 1})
     ['dtype']
     """
-    return sorted(
+    differing = {
         key
         for key in {*one, *other}
         if one.get(key) != other.get(key)
         and not (key in MAYBE_UNKNOWN and None in (one.get(key), other.get(key)))
-    )
+        and not (key == "config" and differing_field(one[key], other[key]) is None)
+    }
+    if "weights" in differing:
+        differing.discard("every_weight")  # which says the same more strictly
+    return sorted(differing)
 
 
 def together(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Subject:
         }
         if self.same_model_as is not None:
             known |= {"model_id": self.same_model_as, "model_revision": None, "weights": None}
+            known |= {"every_weight": None, "config": None}
         return known
 
 

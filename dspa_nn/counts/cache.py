@@ -67,7 +67,7 @@ def count_or_recall(
         )
         return run.count(remote=remote, checkpoint=checkpoint, progress=progress)
     with _alone(folder, progress):
-        counts = _recalled(folder, run)
+        counts = _recalled(folder, run, remote)
         if counts is not None:
             with suppress(OSError):
                 os.utime(folder / "counts.json")
@@ -109,7 +109,7 @@ def _alone(folder: Path, progress: bool | None) -> Generator[None]:
         lock.release()
 
 
-def _recalled(folder: Path, run: CountRun) -> ActivationCounts | None:
+def _recalled(folder: Path, run: CountRun, remote: bool) -> ActivationCounts | None:
     """The counts of an entry, if it is whole and of this run."""
     if not (folder / "counts.json").exists():
         return None
@@ -124,7 +124,7 @@ def _recalled(folder: Path, run: CountRun) -> ActivationCounts | None:
             path.unlink(missing_ok=True)
         return None
     # An equal run may have come from a file where this one comes from a list.
-    counts.provenance, counts.skipped = dict(run.provenance), dict(run.skipped)
+    counts.provenance, counts.skipped = dict(run.origin(remote)), dict(run.skipped)
     return counts
 
 

@@ -1,7 +1,8 @@
 """By what kept counts are known: a hash of all that they depend on, read anew for every fit.
 
-Provenance says too little: two models of equal weights and another setting count differently, and
-what it says of weights and SAEs may be remembered from before they were changed in place.
+Provenance holds the model (`models.Fingerprint`). Here is added what changes no map but may change
+a count in its last bits, such as the kernel of attention, and what of SAEs may have been changed in
+place.
 """
 
 import hashlib
@@ -36,22 +37,21 @@ def key_of(run: CountRun, remote: bool) -> str:
     the model runs: on a CPU, a GPU, with autocast, or a server of NDIF, whose weights are known by
     their name alone.
     """
-    identity = {
-        name: value for name, value in run.provenance.items() if name not in _NOT_COUNTED_WITH
-    }
+    provenance = run.origin(remote)
+    identity = {name: value for name, value in provenance.items() if name not in _NOT_COUNTED_WITH}
     for side in ("input_sae", "output_sae"):
         if identity.get(f"{side}_sha256") is None:
-            identity[side] = run.provenance.get(side)
+            identity[side] = provenance.get(side)
     model = torch_module(run.dspa.model)
     inputs, outputs = run.dspa.readers
     identity["encoders"] = [_hash_of(reader.sae.encoder) for reader in (*inputs, *outputs)]
-    identity["config"] = _config_of(model)
+    identity["settings"] = _settings_of(model)
     if remote:
         identity["where"] = str(untyped("nnsight").CONFIG.API.HOST)
     else:
-        last = int(outputs[-1].path.rpartition(".")[2])
-        identity["now"] = Fingerprint().read(model, run.dspa.facts.blocks, last)
-        identity["scalars"] = _scalars_of(model)
+        if "every_weight" not in identity:  # a model that is said to count as another
+            last = int(outputs[-1].path.rpartition(".")[2])
+            identity["now"] = Fingerprint().read(model, run.dspa.facts.blocks, last)
         identity["where"] = _where(next(model.parameters()).device.type)
     return sha256_of_json(identity)[:16]
 
@@ -93,25 +93,12 @@ def _hash_of(encoder: Encoder) -> str:
     return digest.hexdigest()
 
 
-def _config_of(model: Any) -> dict[str, Any]:
-    """The settings of a model, and its kernel of attention, whose sums differ in the last bits."""
+def _settings_of(model: Any) -> dict[str, Any]:
+    """All settings of a model, and its kernel of attention, whose sums differ in the last bits."""
     config: Any = model.config
     known: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     kept = {name: value for name, value in known.items() if name not in _NOT_COMPUTED_WITH}
     return kept | {"attention": str(getattr(config, "_attn_implementation", None))}
-
-
-def _scalars_of(model: Any) -> list[tuple[str, str, float]]:
-    """Plain numbers on the modules of a model (a scale, an epsilon), which somebody may have set.
-
-    Whole numbers are left out: modules count with them.
-    """
-    return [
-        (path, name, value)
-        for path, module in model.named_modules()
-        for name, value in _attributes(module).items()
-        if type(value) is float
-    ]
 
 
 def _where(device: str) -> str:

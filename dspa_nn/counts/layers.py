@@ -15,7 +15,10 @@ from dspa_nn.errors import CountsError
 # What provenance says of an input SAE, and of an output SAE and the model up to its layer. Widths
 # are those of the columns, and no part of a pair's provenance.
 OF_INPUT = ("input_layer", "input_sae", "input_sae_sha256")
-OF_OUTPUT = ("output_layer", "output_sae", "output_sae_sha256", "weights", "loaded_model")
+OF_OUTPUT = (
+    "output_layer", "output_sae", "output_sae_sha256", "weights", "every_weight", "config",
+    "loaded_model",
+)  # fmt: skip
 WIDTHS = ("input_width", "output_width")
 
 
@@ -80,7 +83,7 @@ def pair_of(table: ActivationCounts, input_layer: int, output_layer: int) -> Act
     of_responses = _columns(provenance[WIDTHS[1]], at_output)
     own = {key: value for key, value in provenance.items() if key not in WIDTHS}
     own |= {key: own[key][at_input] for key in OF_INPUT if key in own}
-    own |= {key: own[key][at_output] for key in OF_OUTPUT if key in own}
+    own |= {key: own[key][at_output] for key in OF_OUTPUT if own.get(key) is not None}
     rows = CountRows(
         table.index,
         table.content[:, of_prompts], table.markup[:, of_prompts],

@@ -25,6 +25,9 @@ from dspa_nn.prompts import rendered_on as on_day
 from dspa_nn.saes import LoadedSAE
 from dspa_nn.triples import as_triples
 
+# Why counts of a run on NDIF, and maps of them, are known by the model's name and not its weights.
+WEIGHTS_ON_NDIF = "counted on NDIF, which does not say what weights it runs"
+
 
 class CountingOptions(TypedDict, total=False):
     """Keywords of a counting pass, which `DSPA.count` and `DSPA.fit` take (docs/method.md 3.1).
@@ -88,8 +91,8 @@ class CountedModel(Protocol):
         """Put each SAE beside the layer that it reads."""
         ...
 
-    def provenance(self) -> dict[str, Any]:
-        """What identifies the model and the SAEs in maps and counts."""
+    def provenance(self, *, anew: bool = False) -> dict[str, Any]:
+        """What identifies the model and the SAEs in maps and counts; `anew` reads all weights."""
         ...
 
 
@@ -135,7 +138,7 @@ class CountRun:
         sha256 = hash_batch_plan(self.tokenised, self.batches, budget)
         tuned: dict[str, Any] = getattr(dspa, "defaults", None) or {}
         self.provenance: dict[str, Any] = {
-            **dspa.provenance(),
+            **dspa.provenance(anew=True),
             "batch_plan": {
                 "token_budget": budget,
                 "sha256": sha256,
@@ -145,6 +148,18 @@ class CountRun:
             **({"defaults": dict(tuned)} if tuned else {}),
             **({"rendered_on": self.rendered_on} if self.rendered_on else {}),
         }
+
+    def origin(self, remote: bool = False) -> dict[str, Any]:
+        """The provenance of this run's counts; on NDIF, nothing of weights that only NDIF reads.
+
+        >>> CountRun(dspa, triples).origin(remote=True)["weights"] is None
+        True
+        """
+        if not remote:
+            return self.provenance
+        here = ("weights", "every_weight", "config")
+        known = {key: value for key, value in self.provenance.items() if key not in here}
+        return known | {"weights": None, "weights_unknown": WEIGHTS_ON_NDIF}
 
     def count(
         self,
@@ -181,7 +196,7 @@ class CountRun:
                 [],
                 d_in=sum(reader.sae.width for reader in self.dspa.readers[0]),
                 d_out=sum(reader.sae.width for reader in self.dspa.readers[1]),
-                provenance=self.provenance,
+                provenance=self.origin(remote),
             )
         # Shard 0 alone tells which triples were left out, so that merged shards equal one run.
         counts.skipped = dict(self.skipped) if shard == 0 else {}
@@ -253,11 +268,12 @@ class CountRun:
                 )
                 counter = Counter(inputs, outputs, follow=True, architecture=architecture)
                 runner = RemoteRunner(
-                    model, counter, chunks, self.provenance, folder, advance, required
+                    model, counter, chunks, self.origin(remote), folder, advance, required
                 )
             else:
                 require_weights(model, "count")
                 counter = Counter(inputs, outputs, architecture=architecture)
                 runner = LocalRunner(model, counter, chunks, self.provenance, advance)
             with nullcontext() if remote else evaluating(model):
-                return count_chunks(chunks, runner, self.provenance, folder, advance, required)
+                provenance = self.origin(remote)
+                return count_chunks(chunks, runner, provenance, folder, advance, required)

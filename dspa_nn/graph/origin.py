@@ -13,6 +13,8 @@ OF_MAPS = {
     "model_revision": "model revision",
     "adapters": "active adapters:",
     "weights": "weights of the fingerprint",
+    "every_weight": "weights (all, in order) of the fingerprint",
+    "config": "configuration:",
     "input_layer": "input layer",
     "output_layer": "output layer",
     "input_sae_sha256": "input SAE with SHA-256",
@@ -46,11 +48,17 @@ def contradicting(
 
     A key that one side lacks, or holds as None, is accepted (docs/method.md 5). Where a side knows
     no hash of an SAE, the SAEs' names are compared instead. Names of adapters are their owner's
-    choice, so that only some against none differ; weights are compared within one dtype.
+    choice, so that only some against none differ; weights are compared within one dtype, and of
+    configurations the fields that both know.
     """
     for key, name in keys.items():
         first, second = one.get(key), other.get(key)
         if not comparable(key, first, second):
+            continue
+        if key == "config":
+            field = differing_field(first, second)
+            if field is not None:
+                return field
             continue
         if key.endswith("sae_sha256") and (first is None or second is None):
             key = key.removesuffix("_sha256")
@@ -68,9 +76,28 @@ def comparable(key: str, first: Any, second: Any) -> bool:
         return True
     if key == "adapters":
         return NO_ADAPTERS in (first, second)
-    if key == "weights":
+    if key in ("weights", "every_weight"):
         return str(first).split(":")[0] == str(second).split(":")[0]
     return True
+
+
+def differing_field(one: Any, other: Any) -> tuple[str, str, str] | None:
+    """(name, one value, other value) of a field of two configurations that both know, or None.
+
+    >>> differing_field({"act": "silu", "eps": 1e-6}, {"act": "gelu", "new": True})
+    ('act', 'silu', 'gelu')
+
+    one, other: configurations, lists of them (one for each output SAE), or None.
+    """
+    several = isinstance(one, list) and isinstance(other, list)
+    pairs = zip(one, other, strict=False) if several else [(one, other)]
+    for first, second in pairs:
+        if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+            continue
+        for name in sorted({*first} & {*second}):
+            if first[name] != second[name]:
+                return name, str(first[name]), str(second[name])
+    return None
 
 
 def check_origin(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:

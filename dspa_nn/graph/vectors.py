@@ -29,6 +29,8 @@ OF_VECTORS = {
     "model_revision": "model revision",
     "adapters": "active adapters:",
     "weights": "weights of the fingerprint",
+    "every_weight": "weights (all, in order) of the fingerprint",
+    "config": "configuration:",
 }
 ARRIVES = "dspa_nn.baselines.log.received"
 

@@ -162,10 +162,13 @@ class ModelAndSAEs(Copied, Shipped):
         tokenizer, continued = self.facts.tokenizer, continue_final_message
         return render(tokenizer, prompt, response, continue_final_message=continued)
 
-    def provenance(self) -> dict[str, Any]:
-        """Return what identifies this model, as it is now, and these SAEs in maps and counts."""
+    def provenance(self, *, anew: bool = False) -> dict[str, Any]:
+        """Return what identifies this model, as it is now, and these SAEs in maps and counts.
+
+        anew: read every weight again, though nothing seems to have changed.
+        """
         return {
-            **self._model(),
+            **self._model(anew),
             "dtype": self.facts.dtype,
             **({"payload_dtype": self.payload_dtype} if self.payload_dtype else {}),
             "template_sha256": self.facts.template_sha256,
@@ -178,36 +181,33 @@ class ModelAndSAEs(Copied, Shipped):
             "package_version": __version__,
         }
 
-    def _model(self) -> dict[str, Any]:
+    def _model(self, anew: bool) -> dict[str, Any]:
         names = {"model_id": self.facts.model_id, "model_revision": self.facts.revision}
         if self.same_model_as is None:
-            return names | self.identity()
+            return names | self.identity(anew=anew)
         # A commit of another repository says nothing of the model that it is said to be, nor do
         # weights that may have been repacked.
-        read = self._fingerprint.read(self.model, self.facts.blocks, self.output_layer)
-        return {
-            "model_id": self.same_model_as,
-            "model_revision": None,
-            **self.identity(),
-            "loaded_model": names | read,
-        }
+        read = self._fingerprint.read(self.model, self.facts.blocks, self.output_layer, anew=anew)
+        loaded = names | {key: read[key] for key in ("adapters", "weights")}
+        said = {"model_id": self.same_model_as, "model_revision": None}
+        return said | self.identity() | {"loaded_model": loaded}
 
-    def identity(self, model: object = None) -> dict[str, str]:
+    def identity(self, model: object = None, *, anew: bool = False) -> dict[str, Any]:
         """What tells a model's weights from others of its name; see `models.Fingerprint`.
 
         Example:
             >>> dspa.identity()["adapters"]
             'none'
 
-        model: one of the same kind, in place of `dspa.model`.
+        model: one of the same kind, in place of `dspa.model`. anew: as for `provenance`.
         """
-        if model is None:
-            read = self._fingerprint.read(self.model, self.facts.blocks, self.output_layer)
-        else:
-            blocks = read_facts(model, self.facts.tokenizer).blocks
-            read = Fingerprint().read(model, blocks, self.output_layer)
+        remembered, blocks = self._fingerprint, self.facts.blocks
+        if model is not None:
+            remembered, blocks = Fingerprint(), read_facts(model, self.facts.tokenizer).blocks
+        subject = self.model if model is None else model
+        read = remembered.read(subject, blocks, self.output_layer, anew=anew)
         if self.same_model_as is not None:
-            read["weights"] = None  # the user says that they count as that model's
+            read = {"adapters": read["adapters"]}  # the user says that it counts as that model
         return {key: value for key, value in read.items() if value is not None}
 
     def steerer(

@@ -207,12 +207,15 @@ class LayerSweep:
         for dspa in (*self._of_inputs, *self._of_outputs):
             dspa.place_saes()
 
-    def provenance(self) -> dict[str, Any]:
-        """What identifies the model and the SAEs; what belongs to one SAE is a list."""
+    def provenance(self, *, anew: bool = False) -> dict[str, Any]:
+        """What identifies the model and the SAEs; what belongs to one SAE is a list.
+
+        anew: read every weight again, though nothing seems to have changed.
+        """
         return side_by_side(
             [dspa.provenance() | {"input_width": dspa.input_sae.width} for dspa in self._of_inputs],
             [
-                dspa.provenance() | {"output_width": dspa.output_sae.width}
+                dspa.provenance(anew=anew) | {"output_width": dspa.output_sae.width}
                 for dspa in self._of_outputs
             ],
         )

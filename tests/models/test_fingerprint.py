@@ -21,6 +21,7 @@ from dspa_nn import (
 )
 from dspa_nn.graph.origin import OF_MAPS, contradicting
 from dspa_nn.models import Fingerprint, read_facts
+from dspa_nn.provenance import unequal
 from tests import steer_zoo, tiny
 from tests.counts.test_files_of_before import BEFORE
 
@@ -270,3 +271,143 @@ def test_virtual_tokens_are_refused(lab: steer_zoo.Lab) -> None:
         lab.dspa.attach(Prefixed(lab.hf), lab.map)
     with pytest.raises(SteeringError, match=sentence):
         read_facts(Prefixed(lab.hf), lab.tok)
+
+
+# -- every entry in its place, and the configuration -----------------------------------------------
+
+
+def test_entries_that_change_places_change_it_though_their_sum_stays() -> None:
+    model = tiny.model("llama")
+    before = Fingerprint().read(model, "model.layers", 2)
+    weight = model.model.layers[1].self_attn.q_proj.weight.data
+    kept = weight.clone()
+    # Rows, columns in pairs (words of eight bytes are added), and two words of two rows.
+    for one, other in ((np.s_[3], np.s_[9]), (np.s_[:, 2:4], np.s_[:, 10:12]),
+                       (np.s_[4, 6:8], np.s_[11, 14:16])):  # fmt: skip
+        weight[one], weight[other] = kept[other], kept[one]
+        swapped = Fingerprint().read(model, "model.layers", 2)
+        assert swapped["every_weight"] != before["every_weight"]
+        weight.copy_(kept)
+    layer = model.model.layers[1]
+    layer.input_layernorm, layer.post_attention_layernorm = (
+        layer.post_attention_layernorm, layer.input_layernorm,
+    )  # fmt: skip
+    with torch.no_grad():
+        layer.input_layernorm.weight += 1
+    moved = Fingerprint().read(model, "model.layers", 2)
+    layer.input_layernorm, layer.post_attention_layernorm = (
+        layer.post_attention_layernorm, layer.input_layernorm,
+    )  # fmt: skip
+    assert Fingerprint().read(model, "model.layers", 2)["weights"] == moved["weights"]
+    assert Fingerprint().read(model, "model.layers", 2)["every_weight"] != moved["every_weight"]
+
+
+def test_what_stands_beside_the_blocks_counts_but_not_what_comes_after_them() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes: dict[str, Any] = {
+        "n_layer": 2,
+        "n_embd": 16,
+        "n_head": 2,
+        "vocab_size": 20,
+        "n_positions": 8,
+    }
+    model: Any = GPT2LMHeadModel(GPT2Config(**sizes))
+    before = Fingerprint().read(model, "transformer.h", 1)
+    with torch.no_grad():
+        model.transformer.ln_f.weight += 1
+        assert Fingerprint().read(model, "transformer.h", 1) == before
+        model.transformer.wpe.weight[3, 5] += 1e-3
+    after = Fingerprint().read(model, "transformer.h", 1)
+    assert after["weights"] == before["weights"]
+    assert after["every_weight"] != before["every_weight"]
+
+
+def test_one_entry_changed_through_data_is_seen_where_counts_are_taken(lab: steer_zoo.Lab) -> None:
+    model = tiny.model("llama")
+    dspa = over(lab, model)
+    before = dspa.provenance()
+    flat = model.model.layers[1].mlp.up_proj.weight.data.view(-1)
+    flat[3] += 1  # none of those that are looked at on every call, and `.data` counts no version
+    assert dspa.provenance() == before
+    counts = dspa.count(lab.triples, progress=False)
+    assert counts.provenance["every_weight"] != before["every_weight"]
+    with pytest.raises(MapError, match="fitted with weights of the fingerprint"):
+        over(lab, tiny.model("llama")).plan(counts.fit(percentile=50), "sun")
+
+
+def same_weights(lab: steer_zoo.Lab, **changes: Any) -> DSPA:
+    model = tiny.model("llama", **changes)
+    model.load_state_dict(
+        {name: value for name, value in lab.hf.state_dict().items() if name in model.state_dict()}
+    )
+    return over(lab, model)
+
+
+ROPE = {"rope_type": "default", "rope_theta": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rms_norm_eps": 0.5}, "rms_norm_eps 1e-06, but it is used with rms_norm_eps 0.5; use"),
+        (
+            {"rope_parameters": ROPE},
+            r"rope_parameters \{.*10000.* with rope_parameters \{.*50",
+        ),
+        ({"hidden_act": "gelu"}, "hidden_act silu, but it is used with hidden_act gelu"),
+    ],
+)
+def test_another_configuration_over_the_same_weights_is_refused_naming_the_field(
+    lab: steer_zoo.Lab, change: dict[str, Any], said: str
+) -> None:
+    other = same_weights(lab, **change)
+    assert other.identity()["every_weight"] == lab.dspa.identity()["every_weight"]
+    for use in (
+        lambda: other.plan(lab.map, "sun"),
+        lambda: lab.dspa.attach(other.model._module, lab.map),
+    ):
+        with pytest.raises(MapError, match=f"this map was fitted with {said}"):
+            use()
+    with pytest.raises(CountsError, match=said.partition(" ")[0]):
+        lab.dspa.count(lab.triples[:1], progress=False).merge(
+            other.count(lab.triples[1:], progress=False)
+        )
+
+
+def test_a_number_that_somebody_set_on_a_module_is_another_model(lab: steer_zoo.Lab) -> None:
+    model = tiny.model("llama")
+    model.model.layers[0].self_attn.scaling = 3.0
+    with pytest.raises(MapError, match=r"fitted with values on its modules \(transformers 5"):
+        over(lab, model).plan(lab.map, "sun")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attn_implementation": "eager"},
+        {"use_cache": False, "attention_dropout": 0.1, "initializer_range": 0.1},
+        {"max_position_embeddings": 256, "pad_token_id": None, "num_hidden_layers": 3},
+    ],
+)
+def test_what_changes_no_count_is_taken(lab: steer_zoo.Lab, change: dict[str, Any]) -> None:
+    assert same_weights(lab, **change).plan(lab.map, "sun")
+
+
+def test_of_two_versions_configurations_the_shared_fields_are_compared() -> None:
+    one = {"config": {"eps": 1e-6, "values (transformers 5.23.0)": "aa"}}
+    other = {"config": {"eps": 1e-6, "values (transformers 5.24.0)": "bb", "new": True}}
+    assert contradicting(one, other, OF_MAPS) is None
+    assert unequal(one, other) == unequal(one, {}) == []
+    other["config"]["eps"] = 1e-5
+    assert contradicting(one, other, OF_MAPS) == ("eps", "1e-06", "1e-05")
+    assert unequal(one, other) == ["config"]
+
+
+def test_files_that_hold_sums_alone_are_checked_by_them(lab: steer_zoo.Lab, tmp_path: Path) -> None:
+    lab.map.save(tmp_path)
+    map = ConditionalDifferenceMap.load(tmp_path)
+    del map.provenance["every_weight"], map.provenance["config"]
+    assert lab.dspa.plan(map, "sun")
+    with pytest.raises(MapError, match=r"fitted with weights of the fingerprint float32:\w{16}"):
+        over(lab, tiny.model("llama", seed=1)).plan(map, "sun")

@@ -63,7 +63,9 @@ def test_a_remote_sweep_is_byte_identical_and_resumes(
             output_sae=saes["output_saes"][pair[1]], input_layer=pair[0], output_layer=pair[1],
         ).count(triples(), token_budget=90, progress=False)  # fmt: skip
         # Only the machine that holds the weights knows their fingerprint.
-        del alone.provenance["weights"]
+        del alone.provenance["every_weight"], alone.provenance["config"]
+        reason = swept.counts(*pair).provenance["weights_unknown"]
+        alone.provenance |= {"weights": None, "weights_unknown": reason}
         for name, table in (("swept", swept.counts(*pair)), ("alone", alone)):
             table.save(here / f"{name}-{pair}")
         files = [sorted((here / f"{name}-{pair}").iterdir()) for name in ("swept", "alone")]
