@@ -42,7 +42,7 @@ ROOMS = (
     ("baselines",),
     ("evaluation",),
     ("mt_bench", "harness"),
-    ("receipt",),
+    ("receipt", "tuning"),
     ("demo",),
     ("cli",),
     ("__init__",),

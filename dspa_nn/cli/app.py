@@ -32,6 +32,11 @@ COMMANDS = {
         "evaluate",
         "Write a page on what a map does, what it damages, and whether anything simpler does it.",
     ),
+    "tune": (
+        "tune",
+        "Choose a map's settings by what steers best on development triples, within limits on "
+        "damage.",
+    ),
     "mt-bench": (
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",

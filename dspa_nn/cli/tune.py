@@ -1,0 +1,162 @@
+"""`dspa tune`: settings chosen on development triples, within limits on damage."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dspa_nn.cli.build import build, build_sweep
+from dspa_nn.cli.options import (
+    DEFAULT_PRESET,
+    AsJSON,
+    Chat,
+    Layers,
+    Model,
+    Preset,
+    Seed,
+    Source,
+    Split,
+    Weights,
+)
+from dspa_nn.errors import EvaluationError
+from dspa_nn.files import as_path, require_folder
+from dspa_nn.progress import say
+from dspa_nn.steering import DSPA, LayerSweep
+from dspa_nn.triples import PreferenceTriple, load_triples
+from dspa_nn.tuning import Space, commands
+from dspa_nn.tuning import tune as search
+
+SEVERAL = "One of the values to choose from; several if repeated."
+SAES = "LAYER=SOURCE or a source; several layers if repeated."
+
+
+def tune(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for the study, tuning.json and front.png.")],
+    dev: Annotated[
+        str | None,
+        typer.Option(
+            help="Development triples, to compare settings on.", show_default="a share of SOURCE"
+        ),
+    ] = None,
+    dev_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="That share, the last ones.")
+    ] = 0.2,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Settings to measure, earlier runs' included.")
+    ] = 64,
+    kl: Annotated[float, typer.Option(help="Most nats of KL per token.")] = 0.15,
+    perplexity: Annotated[
+        float, typer.Option(help="Highest perplexity ratio of answers; 0 does without.")
+    ] = 1.3,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Ways to vote that pass the screening, of each rule.")
+    ] = 2,
+    percentile: Annotated[list[float] | None, typer.Option(help=SEVERAL)] = None,
+    prompt_tokens: Annotated[list[str] | None, typer.Option(help=SEVERAL)] = None,
+    prompt_rule: Annotated[list[str] | None, typer.Option(help=SEVERAL)] = None,
+    k_prompt: Annotated[list[int] | None, typer.Option(help=SEVERAL)] = None,
+    k_diff: Annotated[list[int] | None, typer.Option(help=SEVERAL)] = None,
+    mode: Annotated[list[str] | None, typer.Option(help=SEVERAL)] = None,
+    alpha: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Range of alpha.", show_default="0.1,1")
+    ] = None,
+    preset: Preset = DEFAULT_PRESET,
+    weights: Weights = None,
+    model: Model = None,
+    input_sae: Annotated[list[str] | None, typer.Option(help=SAES)] = None,
+    output_sae: Annotated[list[str] | None, typer.Option(help=SAES)] = None,
+    layers: Layers = None,
+    chat: Chat = False,
+    split: Split = "train",
+    limit: Annotated[int | None, typer.Option(min=3, help="Stop after so many triples.")] = None,
+    seed: Seed = 0,
+    as_json: AsJSON = False,
+) -> None:
+    """Choose a map's settings by what steers best on development triples, within limits on damage.
+
+    Every way of counting and voting is ranked from counts; the best are searched with k_diff, mode
+    and alpha by steered margin. Run again, the same command goes on where it was cut off, and with
+    more --trials it adds to them. Give it no test triples.
+    """
+    require_folder("--out", as_path(out))
+    space = _space(
+        percentile=percentile, prompt_tokens=prompt_tokens, prompt_rule=prompt_rule,
+        k_prompt=k_prompt, k_diff=k_diff, mode=mode, alpha=_range(alpha),
+    )  # fmt: skip
+    fitting, development = _triples(source, dev, dev_share, chat, split, limit)
+    built = _built(preset, model, input_sae or [], output_sae or [], layers, weights)
+    try:
+        found = search(
+            built, fitting, development, out, space=space, trials=trials, keep=keep, kl=kl,
+            perplexity=perplexity or None, seed=seed, progress=False if as_json else None,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        say(f"dspa: stopped: what is measured is in {out}; the same command goes on from there")
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(found.report, indent=1))
+        return
+    typer.echo(found)
+    if found.region is not None:
+        typer.echo("\nwith the best:\n  " + "\n  ".join(commands(found.region, source)))
+    if found.picture is None:
+        typer.echo("no picture: pip install 'dspa-nn[demo]' brings matplotlib, which draws it")
+    typer.echo(f"\nevery figure is in {found.json}" + (
+        "" if found.picture is None else f", the plot in {found.picture}"
+    ))  # fmt: skip
+
+
+def _space(**given: Any) -> Space:
+    """What was given in place of what is usual."""
+    asked = {name: tuple(value) for name, value in given.items() if value}
+    return Space(**asked)
+
+
+def _range(alpha: str | None) -> tuple[float, float] | None:
+    if alpha is None:
+        return None
+    try:
+        low, high = (float(part) for part in alpha.split(","))
+    except ValueError:
+        raise EvaluationError(
+            f"--alpha is {alpha!r}; give the least and the greatest, as 0.1,1"
+        ) from None
+    return low, high
+
+
+def _triples(
+    source: str, dev: str | None, share: float, chat: bool, split: str, limit: int | None
+) -> tuple[Sequence[PreferenceTriple], Sequence[PreferenceTriple]]:
+    """The triples to fit on, and those to compare settings on."""
+    triples = load_triples(source, chat=chat, split=split, limit=limit)
+    if dev is not None:
+        return triples, load_triples(dev, chat=chat, split=split)
+    last = max(2, round(share * len(triples)))
+    if last >= len(triples):
+        raise EvaluationError(
+            f"{source} has {len(triples)} triples, and {last} of them would be compared on; give "
+            "more, or --dev"
+        )
+    return triples[:-last], triples[-last:]
+
+
+def _built(
+    preset: str,
+    model: str | None,
+    inputs: list[str],
+    outputs: list[str],
+    layers: str | None,
+    weights: Any,
+) -> DSPA | LayerSweep:
+    """A model with two SAEs, or, where an SAE option came more than once, with several layers'."""
+    if len(inputs) > 1 or len(outputs) > 1:
+        if layers is not None:
+            raise EvaluationError(
+                f"--layers {layers} came with SAEs of several layers; write each as LAYER=SOURCE"
+            )
+        return build_sweep(preset, model, inputs, outputs, weights)
+    single = [group[0] if group else None for group in (inputs, outputs)]
+    return build(preset, model, single[0], single[1], layers, weights)

@@ -1,0 +1,186 @@
+"""The search on a tiny model: what it reads, resumes, reports and refuses."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dspa_nn.errors import EvaluationError
+from dspa_nn.evaluation import accuracy, bootstrap, margins
+from dspa_nn.tuning import Choice, Space, Trial, Vote, commands, front_of, region_of, run, tune
+from dspa_nn.tuning.plot import drawn
+from dspa_nn.tuning.subject import Subject
+from tests import eval_zoo
+from tests.conftest import REPOSITORY
+
+SPACE = Space(percentile=(50, 90), k_prompt=(8,), k_diff=(2, 4), mode=("ablate", "both"))
+TRIPLES = eval_zoo.triples(24)
+FIT, DEV = TRIPLES[:14], TRIPLES[14:]
+VOTE = Vote((1, 2), 50, "content", "centred", 32)
+
+
+def tuned(folder, **changes: Any):
+    given: dict[str, Any] = {
+        "space": SPACE, "trials": 10, "keep": 1, "kl": 9.0, "perplexity": None, "progress": False
+    }  # fmt: skip
+    built = changes.pop("built", eval_zoo.dspa())
+    fit, dev = changes.pop("fit", FIT), changes.pop("dev", DEV)
+    return tune(built, fit, dev, folder, **{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return tuned(tmp_path_factory.mktemp("tuning"))
+
+
+def test_trials_are_what_the_measures_say(found):
+    trial = found.region.best
+    method = Subject(eval_zoo.dspa(), FIT, DEV, "", progress=False).method(trial.choice)
+    _, steered = margins(eval_zoo.dspa(), DEV, [method])
+    assert trial.chosen == pytest.approx(steered.chosen.change, abs=1e-5)
+    assert trial.kl == pytest.approx(steered.kl, abs=1e-5)
+    assert trial.margin == pytest.approx(steered.change.mean(), abs=1e-5)
+    assert len(found.trials) == len({str(one.choice) for one in found.trials}) == 10
+
+
+def test_the_screening_keeps_the_best_of_each_rule_by_ranking(found):
+    shares = [share for _, share in found.screened]
+    assert shares == sorted(shares, reverse=True)
+    vote, share = found.screened[0]
+    subject = Subject(eval_zoo.dspa(), FIT, DEV, "", progress=False)
+    rule: Any = {"prompt_rule": vote.prompt_rule, "k_prompt": vote.k_prompt}
+    own = accuracy(subject.map(vote, 2), subject.held_out[vote.layers], **rule)
+    assert share == pytest.approx(own.mean())
+    assert len({one.choice.vote for one in found.trials}) <= 3
+
+
+def test_a_run_that_was_cut_off_asks_for_the_same(tmp_path, found, monkeypatch):
+    whole, calls = run.margins, []
+
+    def stops(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*given)
+
+    monkeypatch.setattr(run, "margins", stops)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(tmp_path)
+    monkeypatch.setattr(run, "margins", whole)
+    again = tuned(tmp_path)
+    assert [one.choice for one in again.trials] == [one.choice for one in found.trials]
+    monkeypatch.setattr(run, "margins", None)  # nothing is left to measure
+    assert tuned(tmp_path).report["settings"] == found.report["settings"]
+
+
+def test_a_study_of_something_else_is_refused(tmp_path, found):
+    tuned(tmp_path, trials=1)
+    with pytest.raises(EvaluationError, match="holds a study of other triples, another model or"):
+        tuned(tmp_path, trials=1, dev=DEV[:5])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "study.log").write_text("nonsense\n")
+    with pytest.raises(EvaluationError, match="is no study of Optuna's, or a damaged one"):
+        tuned(tmp_path / "other", trials=1)
+
+
+def test_the_report_and_its_page_name_the_same_keys(found):
+    report = json.loads(found.json.read_text())
+    assert (report["schema"], report["version"]) == ("dspa_nn.tuning", 1)
+    page = (REPOSITORY / "docs" / "howto" / "tune.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == list(report)
+    assert report["settings"] == found.region.best.choice.to_dict()
+    assert len(report["trials"]) == 10
+    assert found.picture.read_bytes().startswith(b"\x89PNG")
+    assert "best:" in str(found)
+    fit, steer = commands(found.region, "fit.jsonl")
+    assert fit.startswith("dspa fit fit.jsonl --out my_map --k-diff ")
+    assert f"--alpha {found.region.best.choice.alpha}" in steer
+
+
+def test_layers_are_searched_and_counted_once(tmp_path, monkeypatch):
+    sweep = eval_zoo.sweep()
+    first = tuned(tmp_path, built=sweep, trials=3)
+    assert {vote.layers for vote, _ in first.screened} == {(0, 2), (1, 2)}
+    monkeypatch.setattr(type(sweep), "count", None)
+    assert tuned(tmp_path, built=sweep, trials=3).report["trials"] == first.report["trials"]
+
+
+def test_answers_that_lose_their_fluency_are_passed_over(tmp_path, monkeypatch):
+    ratios = iter([0.0, 5.0, 0.1])  # log perplexities: unsteered, the best, the next
+    monkeypatch.setattr(run, "surprise", lambda *_: np.full(4, next(ratios)))
+    monkeypatch.setattr(run, "answer", lambda *_, **__: None)
+    found = tuned(tmp_path, perplexity=1.3, answers=4)
+    best = max(found.trials, key=lambda trial: trial.margin)
+    assert found.region is not None
+    assert found.region.best.choice != best.choice
+    assert found.region.best.extra["perplexity_ratio"] == pytest.approx(np.exp(0.1))
+
+
+def test_where_nothing_is_within_the_limit_it_says_so(tmp_path):
+    found = tuned(tmp_path, trials=2, kl=1e-9)
+    assert found.region is None
+    assert found.report["settings"] is None
+    assert "None of 2 settings is within the limits" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dev": TRIPLES[12:]}, "2 of 12 development triples are fitting triples too, the first "
+         "of them number 0; leave them out of one of the two"),
+        ({"dev": DEV[:1]}, "14 fitting and 1 development triples came; give at least one to fit "
+         "on and two to compare settings on"),
+        ({"kl": 0.0}, "the limits are 0.0 nats of KL and a perplexity ratio of None; give more "
+         "than 0 nats and a ratio of at least 1, or None for none"),
+        ({"trials": 0}, "trials is 0; expected a whole number of at least 1."),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence(tmp_path, changes, sentence):
+    with pytest.raises(EvaluationError) as caught:
+        tuned(tmp_path, **changes)
+    assert str(caught.value) == sentence
+
+
+def test_a_space_is_checked():
+    with pytest.raises(EvaluationError, match="alpha goes from 0 to 1"):
+        Space(alpha=(0, 1))
+    with pytest.raises(EvaluationError, match="mode has nothing to choose from"):
+        Space(mode=())
+    with pytest.raises(Exception, match="mode is 'ablte', and must be one of"):
+        Space(mode=("ablte",))
+
+
+def trial(margins: list[float], kl: float, alpha: float = 0.1) -> Trial:
+    choice = Choice(VOTE, 16, "both", alpha)
+    return Trial(choice, margins, [0.0] * len(margins), [kl] * len(margins), 1.0, 0.1)
+
+
+def test_the_region_holds_what_cannot_be_told_from_the_best():
+    noise = np.random.default_rng(0).normal(0, 0.02, 40)
+    best = trial([0.30 + v for v in noise], 0.14, 0.3)
+    alike = trial([0.30 + v for v in np.roll(noise, 7)], 0.05, 0.2)
+    worse = trial([0.1 + v for v in noise], 0.01, 0.1)
+    wild = trial([0.9] * 40, 0.5, 1.0)
+    region = region_of([worse, alike, wild, best], kl=0.15)
+    assert region is not None
+    ours = {one.choice.alpha for one, _ in region.members}
+    assert ours == {0.2, 0.3}
+    assert region.gentlest is alike
+    assert region.values()["alpha"] == [0.2, 0.3]
+    gap = bootstrap(np.subtract(region.best.margins, worse.margins))
+    assert gap.above_zero
+    assert front_of([worse, alike, wild, best])[0] is worse
+    assert front_of([worse, alike, wild, best])[-1] is wild
+
+
+def test_the_plot_fits_and_marks_the_best():
+    trials = [trial([0.1], 0.02), trial([0.3], 0.1, 0.3), trial([-0.2], 0.2, 0.9)]
+    text = drawn(trials, region_of(trials, 0.15), 0.15)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("#") == 1
+    assert text.count(":") >= 10
+    lines = text.splitlines()
+    assert lines[1].startswith(" +0.30")
+    assert lines[16].startswith(" -0.20")
