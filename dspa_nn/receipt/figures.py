@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
-from dspa_nn.evaluation import Effect, Interval, Match, Outcome, bootstrap, effect, proportion
+from dspa_nn.evaluation import (
+    Effect,
+    Interval,
+    Match,
+    Outcome,
+    at_equal_length,
+    bootstrap,
+    effect,
+    proportion,
+)
 from dspa_nn.receipt.inputs import Inputs
 from dspa_nn.receipt.measure import Figures, Said
 from dspa_nn.receipt.rewrites import Rewrite
@@ -14,7 +24,7 @@ from dspa_nn.receipt.scores import SCORES, score_changes
 
 # Nats a token by which a margin must fall for its prompt to count as made clearly worse.
 CLEARLY = 0.1
-OF_ANSWERS = ("tokens", "distinct_1", "distinct_2", "log_perplexity")
+OF_ANSWERS = ("tokens", "distinct_1", "distinct_2", "repetition", "loops", "log_perplexity")
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Measured:
         choices: by method, "unsteered" too; empty where no questions were given.
         under: the map with its prompts put otherwise.
         matches: how near each control came to the map's strength.
+        lengths: tokens of the chosen and of the rejected response of each triple.
+        scores: those that the preferences are about, which are judged.
         temperature: of the sampled answers.
         seed: of bootstraps, permutations and samples.
     """
@@ -57,6 +69,8 @@ class Measured:
     choices: Mapping[str, Figures]
     under: list[Under]
     matches: Mapping[str, Match]
+    lengths: Float64[np.ndarray, "n 2"]
+    scores: list[str]
     temperature: float
     seed: int
 
@@ -88,6 +102,11 @@ class Measured:
     def worse(self, outcome: Outcome, by: float = 0.0) -> Interval:
         """Share of prompts whose margin a method lowers by more than so many nats a token."""
         return proportion(outcome.values["change"] < -by)
+
+    def at_equal_length(self, outcome: Outcome) -> Interval:
+        """The change of the margin that is left where both responses are of one length."""
+        chosen, rejected = self.lengths.T
+        return at_equal_length(outcome.values["change"], chosen, rejected, seed=self.seed)
 
     def fewer_worse(self, other: Outcome) -> Interval:
         """That share under the map less under another method, prompt by prompt."""
@@ -134,6 +153,7 @@ def of_method(measured: Measured, outcome: Outcome) -> dict[str, Any]:
     seed = measured.seed
     figures: dict[str, Any] = {
         "margin": outcome.effect(seed).to_dict(),
+        "margin_at_equal_length": measured.at_equal_length(outcome).to_dict(),
         "worse": measured.worse(outcome).to_dict(),
         "clearly_worse": measured.worse(outcome, CLEARLY).to_dict(),
         "kl": outcome.interval("kl", seed).to_dict(),
@@ -142,9 +162,9 @@ def of_method(measured: Measured, outcome: Outcome) -> dict[str, Any]:
     }
     for name in ("chosen_edits", "rejected_edits", "chosen_share", "rejected_share"):
         figures[name] = outcome.interval(name, seed).to_dict()
-    for name in ("tokens", "distinct_1", "distinct_2", "answer_changed"):
+    for name in ("tokens", "distinct_1", "distinct_2", "repetition", "loops", "answer_changed"):
         figures[name] = outcome.interval(name, seed).to_dict()
-    for name in ("tokens_change", "distinct_1_change", "distinct_2_change"):
+    for name in ("tokens_change", "distinct_2_change", "repetition_change", "loops_change"):
         figures[name] = outcome.interval(name, seed).to_dict()
     if measured.choices:
         figures["multiple_choice"] = {

@@ -15,8 +15,10 @@ from dspa_nn.evaluation import (
     answer,
     answer_values,
     choose,
+    loop,
     margin_values,
     margins,
+    repetition,
 )
 from dspa_nn.prompts import Rendered
 from dspa_nn.receipt.methods import UNSTEERED, Compared, data_hash
@@ -96,7 +98,7 @@ def measure_answers(
             if values is None:
                 begun = time.perf_counter()
                 answers = _answered(dspa, chunk, one, max_new_tokens, temperature, seed + start)
-                figures = _plain(answer_values(answers, surprises))
+                figures = _plain({**answer_values(answers, surprises), **_repeats(answers)})
                 values = {"texts": answers.texts, **figures}
                 parts.put("answers", key, values, time.perf_counter() - begun)
             said[one.name].texts.extend(values["texts"])
@@ -134,6 +136,14 @@ def measure_choices(
             found[one.name].append(_arrays(_of(values)))
         advance(len(chunk))
     return {name: _joined(figures) for name, figures in found.items()}
+
+
+def _repeats(answers: Answers) -> Figures:
+    """Share of runs of four tokens that an answer said before, and whether it ends in a loop."""
+    return {
+        "repetition": np.array([repetition(ids) for ids in answers.ids], dtype=np.float64),
+        "loops": np.array([float(loop(ids) > 0) for ids in answers.ids]),
+    }
 
 
 def _answered(

@@ -11,7 +11,7 @@ from dspa_nn.evaluation import Interval, Outcome
 from dspa_nn.receipt.claims import HIGHEST_PERPLEXITY_RATIO, Verdict, percent, points
 from dspa_nn.receipt.figures import Measured
 from dspa_nn.receipt.markup import STYLE, Row, intervals, table, with_new_words
-from dspa_nn.receipt.scores import ABOUT, LEAST
+from dspa_nn.receipt.scores import ABOUT
 
 MARKS = {True: ("yes", "yes"), False: ("no", "no"), None: ("open", "open")}
 _SHOWN = 6
@@ -78,6 +78,15 @@ def _effect(measured: Measured) -> str:
             ("rejected", "Of it, the rejected texts. Wanted: to the left."),
         )
     ]
+    alike = [(one.name, measured.at_equal_length(one)) for one in measured.outcomes]
+    drawn.append(
+        intervals(
+            "Of the margin, what is left where both texts are of one length.",
+            [Row(name, found, str(found)) for name, found in alike],
+            "nats a token",
+            first=measured.map.name,
+        )
+    )
     shares = [(one.name, measured.worse(one)) for one in measured.outcomes]
     drawn.append(
         intervals(
@@ -88,20 +97,34 @@ def _effect(measured: Measured) -> str:
             first=measured.map.name,
         )
     )
-    for score in measured.moved(measured.map):
+    for score in measured.scores:
         moved = [(one.name, measured.moved(one)[score]) for one in measured.outcomes]
-        n = moved[0][1].n
-        if n >= LEAST:
-            drawn.append(
-                intervals(
-                    f"Answers: change of {score} towards what is preferred, on the {n} prompts "
-                    f"where it tells the two texts apart ({ABOUT.get(score, score)}).",
-                    [Row(name, interval, str(interval)) for name, interval in moved],
-                    score,
-                    first=measured.map.name,
-                )
+        drawn.append(
+            intervals(
+                f"Answers: change of {score} towards what is preferred, on the {moved[0][1].n} "
+                f"prompts where it tells the two texts apart ({ABOUT[score]}).",
+                [Row(name, interval, str(interval)) for name, interval in moved],
+                score,
+                first=measured.map.name,
             )
+        )
+    drawn.append(_other_scores(measured))
     return "<h2>Effect</h2>" + "".join(drawn)
+
+
+def _other_scores(measured: Measured) -> str:
+    """The map's change of every other score, as figures alone."""
+    rest = [
+        Row(f"{name} ({found.n})", found, str(found))
+        for name, found in measured.moved(measured.map).items()
+        if name not in measured.scores
+    ]
+    return intervals(
+        "Other scores of the map's answers (in brackets: prompts where one tells the two texts "
+        "apart). The preferences are not about these, and of so many some change by chance.",
+        rest,
+        "towards preferred",
+    )
 
 
 def _damage(measured: Measured) -> str:
@@ -145,15 +168,16 @@ def _damage(measured: Measured) -> str:
     ]
     drawn.append(
         table(
-            "Answers: length in tokens, share of different tokens, of different pairs.",
-            ["", "tokens", "different tokens", "different pairs"],
+            "Answers: length in tokens; share of different tokens, of different pairs, of runs of "
+            "four tokens that were said before; share of answers that end in a loop.",
+            ["", "tokens", "different tokens", "different pairs", "said before", "loops"],
             rows,
         )
     )
     return "<h2>Damage</h2>" + "".join(drawn)
 
 
-_LOOPS = (("tokens", 1), ("distinct_1", 3), ("distinct_2", 3))
+_LOOPS = (("tokens", 1), ("distinct_1", 3), ("distinct_2", 3), ("repetition", 3), ("loops", 3))
 
 
 def _robust(measured: Measured) -> str:
@@ -217,9 +241,8 @@ def _controls(measured: Measured) -> str:
 
 def _answers(measured: Measured) -> str:
     """A few answers: the best, middle and worst by the first score that can tell, or by margin."""
-    moved = {name: i.n for name, i in measured.moved(measured.map).items()}
-    score = max(moved, key=lambda name: moved[name])
-    by = f"{score}_toward" if moved[score] >= LEAST else "change"
+    score = measured.scores[0] if measured.scores else ""
+    by = f"{score}_toward" if score else "change"
     values = measured.map.values[by]
     places = [int(at) for at in np.argsort(values, kind="stable") if not np.isnan(values[at])]
     changed = [at for at in places if measured.map.values["answer_changed"][at]] or places
@@ -227,7 +250,7 @@ def _answers(measured: Measured) -> str:
     spread = [round(place * (len(changed) - 1) / max(1, most - 1)) for place in range(most)]
     shown = [changed[len(changed) - 1 - place] for place in spread]
     kept = len(values) - int(measured.map.values["answer_changed"].sum())
-    what = score if by != "change" else "the change of the margin"
+    what = score or "the change of the margin"
     lead = (
         f"{len(values) - kept} of {len(values)} greedy answers change under the map. Shown are the "
         f"best, the worst and some between, by {what}; new words are marked."

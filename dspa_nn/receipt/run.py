@@ -20,6 +20,7 @@ from dspa_nn.receipt.inputs import Source, read_inputs
 from dspa_nn.receipt.methods import compared, settings_of, target
 from dspa_nn.receipt.page import page_of
 from dspa_nn.receipt.runs import measure_all
+from dspa_nn.receipt.scores import ABOUT, SCORES
 from dspa_nn.receipt.store import Parts
 from dspa_nn.receipt.verdicts import in_short, verdicts
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
@@ -166,6 +167,9 @@ def report_of(
         "model": dspa.provenance(),
         "data": {**measured.inputs.about, "notes": measured.inputs.notes},
         "settings": settings,
+        "scores": {
+            name: {"about": ABOUT[name], "judged": name in measured.scores} for name in SCORES
+        },
         "matched_on_dev": {one: match.to_dict() for one, match in measured.matches.items()},
         "methods": {one.name: of_method(measured, one) for one in measured.outcomes},
         "unsteered": {
@@ -192,6 +196,7 @@ def report_of(
             .exp()
             .to_dict(),
             "distinct_2_change": sampled.interval("distinct_2_change", measured.seed).to_dict(),
+            "loops_change": sampled.interval("loops_change", measured.seed).to_dict(),
             "toward_preferred": {
                 score: interval.to_dict() for score, interval in measured.moved(sampled).items()
             },

@@ -1,6 +1,10 @@
 """Every run of the model behind a receipt, under one bar of progress."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
 
 from dspa_nn.evaluation import Match
 from dspa_nn.progress import say, show_progress
@@ -8,6 +12,7 @@ from dspa_nn.receipt.figures import Measured, outcome_of, under
 from dspa_nn.receipt.inputs import Inputs
 from dspa_nn.receipt.measure import measure_answers, measure_choices, measure_margins
 from dspa_nn.receipt.methods import Compared
+from dspa_nn.receipt.scores import telling
 from dspa_nn.receipt.store import Parts
 from dspa_nn.steering import DSPA
 
@@ -88,9 +93,21 @@ def measure_all(
             for one, figures in zip(inputs.rewrites, rewritten, strict=True)
         ],
         matches=matches,
+        lengths=_lengths(dspa, inputs),
+        scores=telling(inputs.test),
         temperature=temperature,
         seed=seed,
     )
+
+
+def _lengths(dspa: DSPA, inputs: Inputs) -> Float64[np.ndarray, "n 2"]:
+    """Tokens of both responses of every held-out triple."""
+    tokenizer: Any = dspa.facts.tokenizer
+
+    def tokens(text: str) -> float:
+        return float(len(tokenizer(text, add_special_tokens=False).input_ids))
+
+    return np.array([[tokens(one.chosen), tokens(one.rejected)] for one in inputs.test])
 
 
 def _again(tokens: int, methods: int) -> int:

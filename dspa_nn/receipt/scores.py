@@ -6,26 +6,60 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float64
 
-from dspa_nn.evaluation import gladness, warmth
+from dspa_nn.evaluation import AXES, gladness
 from dspa_nn.triples import PreferenceTriple
 
+Score = Callable[[str], float]
 # Name -> a score of one text. More of it is better for a prompt where the chosen response has more.
-SCORES: Mapping[str, Callable[[str], float]] = MappingProxyType(
-    {"mood": gladness, "warmth": warmth}
+SCORES: Mapping[str, Score] = MappingProxyType(
+    {"mood": gladness, **{axis.name: axis.score for axis in AXES.values() if axis.measurable}}
 )
 ABOUT: Mapping[str, str] = MappingProxyType(
     {
         "mood": "1 where a text is glad, -1 where it is sorry, 0 where it is neither, by its words",
-        "warmth": "warm less formal marks, a word",
+        **{axis.name: axis.about for axis in AXES.values()},
     }
 )
-# Prompts on which a score must tell the two responses apart for its change to be judged.
-LEAST = 10
+# Prompts on which a score must tell the two responses apart for its change to be judged, how far
+# apart they must be on it, and how many scores are judged at most.
+LEAST, APART, JUDGED = 10, 1.25, 2
 
 
-def directions(
-    triples: Sequence[PreferenceTriple], score: Callable[[str], float]
-) -> Float64[np.ndarray, " n"]:
+def separation(triples: Sequence[PreferenceTriple], score: Score) -> float:
+    """How far chosen and rejected responses are apart on a score, in its standard deviations.
+
+    Example:
+        >>> triple = PreferenceTriple("I won!", "Congratulations!", "I am so sorry.")
+        >>> separation([triple, triple], gladness)
+        2.0
+
+    2 where either text is at one of two ends, 1.13 where the two are drawn from one normal
+    distribution, 0 where the score is the same for all texts.
+    """
+    pairs = np.array([[score(one.chosen), score(one.rejected)] for one in triples])
+    spread = pairs.std()
+    return float(np.abs(pairs[:, 0] - pairs[:, 1]).mean() / spread) if spread else 0.0
+
+
+def telling(triples: Sequence[PreferenceTriple]) -> list[str]:
+    """The scores that these preferences are about: along which chosen and rejected are apart.
+
+    Example:
+        >>> triple = PreferenceTriple("I won!", "Congratulations!", "I am so sorry.")
+        >>> telling([triple] * 10)[0]
+        'mood'
+
+    Two at most, those of the largest separation. Of nine scores, some change by chance.
+    """
+    known: dict[str, float] = {}
+    for name, score in SCORES.items():
+        if int((~np.isnan(directions(triples, score))).sum()) >= LEAST:
+            known[name] = separation(triples, score)
+    ranked = sorted(known, key=lambda name: -known[name])
+    return [name for name in ranked if known[name] >= APART][:JUDGED]
+
+
+def directions(triples: Sequence[PreferenceTriple], score: Score) -> Float64[np.ndarray, " n"]:
     """Which way is preferred of each prompt: 1 or -1, and NaN where both responses score alike.
 
     Example:
@@ -41,7 +75,7 @@ def score_changes(
     triples: Sequence[PreferenceTriple],
     unsteered: Sequence[str],
     steered: Sequence[str],
-    scores: Mapping[str, Callable[[str], float]] = SCORES,
+    scores: Mapping[str, Score] = SCORES,
 ) -> dict[str, Float64[np.ndarray, " n"]]:
     """By how much answers moved towards what is preferred, by score; NaN where it cannot tell.
 

@@ -17,7 +17,6 @@ from dspa_nn.receipt.claims import (
     told,
 )
 from dspa_nn.receipt.figures import Measured
-from dspa_nn.receipt.scores import LEAST
 
 Verdicts = Iterator[Verdict]
 
@@ -67,6 +66,13 @@ def _effect(measured: Measured) -> Verdicts:
         map.name, "", "chosen", "", holds,
         f"The preferred texts themselves {how}: {found.chosen} nats a token.", str(found.chosen),
     )  # fmt: skip
+    alike = measured.at_equal_length(map)
+    holds = told(alike)
+    how = none_told(holds, "rises", "falls", "is not shown to change")
+    yield Verdict(
+        map.name, "", "equal length", "", holds,
+        f"Where both texts are of one length the margin {how}: {alike}.", str(alike),
+    )  # fmt: skip
     share = measured.worse(map)
     holds = told(Interval(-share.mean, -share.high, -share.low, share.n), -0.5)
     which = none_told(holds, "Fewer than half", "More than half", "Perhaps half")
@@ -85,9 +91,9 @@ def _effect(measured: Measured) -> Verdicts:
 
 def _moved(measured: Measured, outcome: Outcome, who: str, claim: str) -> Verdicts:
     """Whether answers move towards what is preferred, by every score that can tell."""
-    for score, change in measured.moved(outcome).items():
-        if change.n < LEAST:
-            continue
+    moved = measured.moved(outcome)
+    for score in measured.scores:
+        change = moved[score]
         holds = told(change)
         how = none_told(holds, "move towards", "move away from", "are not shown to move towards")
         yield Verdict(
@@ -139,18 +145,13 @@ def _fluent(outcome: Outcome, seed: int, who: str, claim: str) -> Verdict:
 
 def _robust(measured: Measured) -> Verdicts:
     for one in measured.under:
-        holds, change = told(one.effect.margin), told(one.less.margin)
+        holds = told(one.effect.margin)
         how = none_told(holds, "still rises", "falls", "is not shown to rise")
-        more = none_told(
-            change,
-            "by more than",
-            "by less than",
-            "neither more nor less, as far as can be told, than",
-        )
         yield Verdict(
             measured.map.name, "", "robust", one.rewrite.name, holds,
-            f"With the prompts {_put(one.rewrite.name)} the margin {how}: {one.effect.margin}, "
-            f"{more} as they were given ({one.less.margin}).", str(one.effect.margin),
+            f"With the prompts {_put(one.rewrite.name)} the margin {how}: {one.effect.margin}; "
+            f"less that of the same prompts as they were given: {one.less.margin}.",
+            str(one.effect.margin),
         )  # fmt: skip
 
 
@@ -174,9 +175,7 @@ def _against(measured: Measured, other: Outcome) -> Verdicts:
         f"{start} moves the margin {how} than {other.name}: the difference is {parts_of(gap)}.",
         parts_of(gap),
     )  # fmt: skip
-    for score, moved in measured.moved(map).items():
-        if moved.n < LEAST:
-            continue
+    for score in measured.scores:
         change = map.gap(f"{score}_toward", other, seed)
         holds = told(change)
         how = none_told(holds, "further", "less far", "further")

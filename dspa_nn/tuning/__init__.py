@@ -1,7 +1,8 @@
 """Choose settings on development triples: what steers best within a limit on damage."""
 
 from dspa_nn.tuning.region import Region, front_of, region_of
-from dspa_nn.tuning.run import Tuning, commands, tune
+from dspa_nn.tuning.report import commands
+from dspa_nn.tuning.run import Tuning, tune
 from dspa_nn.tuning.space import Choice, Space, Trial, Vote
 
 __all__ = [
