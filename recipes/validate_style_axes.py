@@ -22,7 +22,7 @@ from dspa_nn.evaluation import (
     AxisName,
     Interval,
     alike,
-    bootstrap,
+    proportion,
     read_style_pairs,
     validate_axis,
 )
@@ -57,7 +57,7 @@ def of_like_length(axis: Any, score: Any) -> Interval:
     pairs = read_style_pairs(axis, "apart")
     first, second = ([float(words(getattr(pair, end))) for pair in pairs] for end in ENDS)
     gaps = np.array([score(pair.high) - score(pair.low) for pair in pairs])
-    return bootstrap(right(gaps[alike(first, second, 0.25)]))
+    return proportion(gaps[alike(first, second, 0.25)] > 0)
 
 
 def measured() -> dict[str, Any]:
@@ -101,7 +101,8 @@ def tables(found: dict[str, Any]) -> list[str]:
     lines += ["", "| scorer | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for name in names:
         score = AXES[name].score
-        across = [validate_axis(score, axis).mean for axis in names]
+        pairs = [read_style_pairs(axis, "apart") for axis in names]
+        across = [right([score(p.high) - score(p.low) for p in one]).mean() for one in pairs]
         lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in across) + " |")
     return lines
 

@@ -12,8 +12,7 @@ from jaxtyping import Float64
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import style_scores as by_words
-from dspa_nn.evaluation.ranking import right
-from dspa_nn.evaluation.statistics import Interval, bootstrap
+from dspa_nn.evaluation.statistics import Interval, proportion
 from dspa_nn.files import ASSETS
 from dspa_nn.progress import warn
 
@@ -42,7 +41,7 @@ class StyleAxis:
         score: text -> score; a higher one is nearer to `high`. Scores of different axes have
             different units.
         accuracy: share of 40 labelled pairs, kept apart from tuning, that the scorer ranks rightly,
-            with its bootstrap interval.
+            with Wilson's interval.
         length_alone: what the better of "shorter" and "longer" ranks rightly of the same pairs.
     """
 
@@ -112,7 +111,7 @@ def read_style_pairs(axis: AxisName | None = None, split: str | None = None) -> 
 def validate_axis(
     score: Scorer, axis: AxisName, split: Literal["tune", "apart"] = "apart"
 ) -> Interval:
-    """How many labelled pairs a scorer ranks rightly; a tie counts half.
+    """How many labelled pairs a scorer ranks rightly, with Wilson's interval; a tie is no rank.
 
     Example:
         >>> validate_axis(AXES["concise"].score, "concise").mean
@@ -122,7 +121,7 @@ def validate_axis(
         DSPAError: no such axis or split.
     """
     pairs = read_style_pairs(axis, split)
-    return bootstrap(right([score(pair.high) - score(pair.low) for pair in pairs]))
+    return proportion([score(pair.high) > score(pair.low) for pair in pairs])
 
 
 def style_axes(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.answers import Answers
 from dspa_nn.evaluation.statistics import RESAMPLES, Interval
+from dspa_nn.imports import untyped
 
 # Pairs alike in length differ by at most this share of the longer response.
 TOLERANCE = 0.1
@@ -69,9 +70,7 @@ def at_equal_length(
     Raises:
         DSPAError: lengths of another number of triples, or a length below 1.
     """
-    from scipy import stats as untyped  # loads slowly
-
-    stats: Any = untyped
+    stats: Any = untyped("scipy.stats")
 
     first, second = _lengths(chosen, rejected)
     kept = np.asarray(values, dtype=np.float64)

@@ -12,7 +12,7 @@ from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.length import alike, at_equal_length
 from dspa_nn.evaluation.margin import Margins
 from dspa_nn.evaluation.ranking import right
-from dspa_nn.evaluation.statistics import Interval, bootstrap
+from dspa_nn.evaluation.statistics import Interval, bootstrap, proportion
 
 Per = Literal["token", "response"]
 
@@ -121,13 +121,23 @@ def preference_of(
     mean: Callable[[Any], Interval] = lambda of: bootstrap(of, seed=seed)  # noqa: E731
     return Preference(
         values=values,
-        accuracy=mean(values),
+        accuracy=share_of(values, seed),
         at_equal_length=at_equal_length(values, chosen, rejected, seed=seed),
-        alike=mean(values[alike(chosen, rejected)]),
-        longer=mean(right(np.asarray(chosen) - np.asarray(rejected))),
+        alike=share_of(values[alike(chosen, rejected)], seed),
+        longer=share_of(right(np.asarray(chosen) - np.asarray(rejected)), seed),
         margin=mean(margin),
         margin_at_equal_length=at_equal_length(margin, chosen, rejected, seed=seed),
     )
+
+
+def share_of(values: Float64[np.ndarray, " n"], seed: int = 0) -> Interval:
+    """A share with Wilson's interval, or the bootstrap's where a tie counts half.
+
+    >>> share_of(np.array([1.0, 1.0])).high, share_of(np.array([1.0, 0.5])).mean
+    (1.0, 0.75)
+    """
+    tied = bool((values == 0.5).any())
+    return bootstrap(values, seed=seed) if tied else proportion(values)
 
 
 def _plain(share: Interval) -> str:

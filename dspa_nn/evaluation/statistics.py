@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from dspa_nn.imports import untyped
 
@@ -59,17 +58,23 @@ def bootstrap(
 
     Triples are drawn with replacement. A *paired* difference of two conditions is the bootstrap of
     the differences, triple by triple. Values that are NaN (nothing was measured) are left out; of
-    no values at all, everything is NaN.
+    no values at all, everything is NaN. One value alone has no interval but itself.
+
+    Source: `scipy.stats.bootstrap`.
     """
     measured = np.asarray(values, dtype=np.float64).ravel()
     measured = measured[~np.isnan(measured)]
     if not len(measured):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    draws = np.random.default_rng(seed).integers(len(measured), size=(resamples, len(measured)))
-    means: Float64[np.ndarray, " resamples"] = measured[draws].mean(1)
-    tail = 50 * (1 - level)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(measured.mean()), float(low), float(high), len(measured))
+    mean = float(measured.mean())
+    if len(measured) == 1:
+        return Interval(mean, mean, mean, 1)
+    found: Any = untyped("scipy.stats").bootstrap(
+        (measured,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile",
+        vectorized=True, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    low, high = found.confidence_interval
+    return Interval(mean, float(low), float(high), len(measured))
 
 
 def proportion(flags: Any, *, level: float = 0.95) -> Interval:

@@ -1,0 +1,1 @@
+"""The comparison of all methods: triples, methods, their scales, runs and tables."""

@@ -1,0 +1,152 @@
+"""How the comparison depends on the number of triples, and DSPA on its settings."""
+
+import time
+from typing import Any
+
+import numpy as np
+from _real.runs import kept, measure
+from _real.tuning import averages
+
+from _arena.methods import build
+from dspa_nn.counts import ActivationCounts
+from dspa_nn.evaluation import accuracy, answer, distinct, global_accuracy, longer_wins, surprise
+from dspa_nn.graph.settings import DEFAULTS
+
+SIZES, RESAMPLINGS = (25, 100, 250), 5
+RANKING_SIZES, RANKINGS = (10, 25, 50, 100, 175, 250, 325), 20
+STUDIED = ("DSPA", "RepE", "Static-SAE")
+
+
+def drawn(total: int, size: int, seed: int) -> list[int]:
+    """Triples of one resampling, without replacement, in their order."""
+    random = np.random.default_rng([size, seed])
+    return sorted(random.choice(total, size, replace=False).tolist())
+
+
+# Rule -> percentile and prompt rule of a map, fixed beforehand.
+RULES: dict[str, tuple[float, Any]] = {
+    "gated, p = 50": (50, "gated"),
+    "gated, p = 90": (90, "gated"),
+    "centred, p = 50": (50, "centred"),
+    "paper's: density, p = 90": (90, "density"),
+}
+
+
+def ranking(arena: Any) -> None:
+    """Held-out ranking by counts alone, over the number of fitting triples."""
+    fitting, test = arena.counts("fit"), arena.counts(arena.options.held_out)
+    found: dict[str, Any] = {"longer wins": longer_wins(test).tolist()}
+    found["held out"] = [arena.options.held_out, len(test)]
+    for size in (size for size in RANKING_SIZES if size <= len(fitting)):
+
+        def run(size: int = size) -> dict[str, list[float]]:
+            shares: dict[str, list[float]] = {}
+            # All that there is can be drawn once alone.
+            for seed in range(RANKINGS if size < len(fitting) else 1):
+                for name, share in ranks(fitting, drawn(len(fitting), size, seed), test).items():
+                    shares.setdefault(name, []).append(share)
+            return shares
+
+        path = arena.work / "ranking" / f"{size}.json"
+        for name, values in kept(path, [size, RANKINGS, *found["held out"]], run).items():
+            found.setdefault(name, {})[str(size)] = values
+        print(size, {n: round(float(np.mean(v[str(size)])), 3) for n, v in found.items()
+                     if isinstance(v, dict)}, flush=True)  # fmt: skip
+        kept(arena.work / "ranking.json", found, lambda: found)
+
+
+def ranks(fitting: ActivationCounts, rows: list[int], test: ActivationCounts) -> dict[str, float]:
+    """Share of held-out triples that maps of some fitting triples rank rightly."""
+    counts = fitting.subset([fitting.index[row] for row in rows])
+    maps = {p: counts.fit(percentile=p) for p in {p for p, _ in RULES.values()}}
+    shares = {
+        name: float(accuracy(maps[p], test, prompt_rule=rule).mean())
+        for name, (p, rule) in RULES.items()
+    }
+    return {**shares, "one global difference": float(global_accuracy(counts, test).mean())}
+
+
+def efficiency(arena: Any) -> None:
+    """The change of the margin of methods that were fitted on resamplings of fewer triples."""
+    everything, triples = arena.fitted, arena.splits["test"][: arena.options.study]
+    total = len(everything.taken)
+    for size in SIZES:
+        # All that there is can be drawn once alone.
+        for seed in range(RESAMPLINGS if size < total else 1):
+            fitted = everything.of(drawn(total, min(size, total), seed))
+            settings = {name: arena.chosen[name] for name in STUDIED}
+            methods = [build(fitted, name, setting) for name, setting in settings.items()]
+            folder = arena.work / "efficiency" / f"{size}-{seed}"
+            found = measure(arena.dspa, triples, methods, folder, [arena.key, settings])
+            value = {name: averages(found[name]) for name in STUDIED}
+            path = arena.work / "efficiency" / f"{size}-{seed}.json"
+            kept(path, value, lambda value=value: value)
+            print(size, seed, {n: round(v["change"], 4) for n, v in value.items()}, flush=True)
+
+
+def around(default: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Axis -> settings that differ from the default in that alone."""
+    density = {**default, "prompt_rule": "density"}
+    return {
+        "alpha": [{**default, "alpha": a} for a in (0.1, 0.2, 0.4, 0.7, 1.0)],
+        "k_diff": [{**default, "k_diff": k} for k in (1, 4, 16, 64, 256)],
+        "percentile": [{**default, "percentile": p} for p in (25, 50, 75, 90, 97)],
+        "prompt_rule": [{**default, "prompt_rule": r} for r in ("density", "gated", "centred")],
+        "k_prompt": [{**density, "k_prompt": k} for k in (4, 16, 32, 64, 256)],
+        "alpha x mode": [
+            {**default, "alpha": a, "mode": mode}
+            for mode in ("ablate", "augment", "both")
+            for a in (0.1, 0.2, 0.4, 0.8, 1.6)
+        ],
+    }
+
+
+def sensitivity(arena: Any) -> None:
+    """One setting at a time around the preset's, and alpha with every mode, with answers."""
+    dspa, work = arena.dspa, arena.work / "sensitivity"
+    default = {
+        name: dspa.defaults.get(name, DEFAULTS.get(name))
+        for name in ("percentile", "prompt_rule", "k_prompt", "k_diff", "mode", "alpha")
+    }
+    triples = arena.splits["test"][: arena.options.study]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for axis, settings in around(default).items():
+        methods = [build(arena.fitted, "DSPA", s, f"{i}") for i, s in enumerate(settings)]
+        folder = work / axis.replace(" ", "-")
+        found = measure(dspa, triples, methods, folder, [arena.key, settings])
+        rows[axis] = [
+            {
+                "setting": setting,
+                **averages(found[str(place)]),
+                "changes": (
+                    found[str(place)]["chosen.change"] - found[str(place)]["rejected.change"]
+                ).tolist(),
+            }
+            for place, setting in enumerate(settings)
+        ]
+        for row in rows[axis]:
+            print(axis, row["setting"], round(row["change"], 4), round(row["kl"], 4), flush=True)
+    kept(work / "margins.json", rows, lambda: rows)
+    said(arena, default, work)
+
+
+def said(arena: Any, default: dict[str, Any], work: Any) -> None:
+    """Answers over alpha and mode: where do they break?"""
+    dspa = arena.dspa
+    prompts = [dspa.render(one.prompt) for one in arena.splits["test"][:16]]
+    for place, setting in enumerate([None, *around(default)["alpha x mode"]]):
+
+        def run(setting: Any = setting) -> dict[str, Any]:
+            method = None if setting is None else build(arena.fitted, "DSPA", setting)
+            found = answer(dspa, prompts, method, max_new_tokens=40, batch_size=16)
+            return {
+                "setting": setting,
+                "texts": found.texts,
+                "ids": [ids.tolist() for ids in found.ids],
+                "distinct_2": [distinct(ids, 2) for ids in found.ids],
+                "log_perplexity": surprise(dspa, prompts, found).tolist(),
+            }
+
+        begun = time.perf_counter()
+        kept(work / f"answers-{place:02d}.json", [arena.key, setting], run)
+        print(f"{setting}: answered, {time.perf_counter() - begun:.0f} s", flush=True)
