@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MapError,
         NDIFError,
         SAEError,
+        ServingError,
         SteeringError,
         TripleError,
     )
@@ -47,6 +48,7 @@ __all__ = [
     "Plan",
     "PreferenceTriple",
     "SAEError",
+    "ServingError",
     "SteeringError",
     "SweepCounts",
     "TripleError",
@@ -70,6 +72,7 @@ __getattr__, __dir__ = lazy_names(
             "MapError",
             "NDIFError",
             "SAEError",
+            "ServingError",
             "SteeringError",
             "TripleError",
         ],

@@ -56,5 +56,26 @@ class EvaluationError(DSPAError, ValueError):
     """Questions, answers or judgments of a benchmark that cannot be used as they are."""
 
 
+class ServingError(DSPAError, RuntimeError):
+    """A server that cannot start, or a request that it refuses or could not answer.
+
+    `status`, `param` and `code` are those of the API's error shape: the status of HTTP, the field
+    of the request that is at fault, and a word for programs.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+
 class DSPAWarning(UserWarning):
     """Something was done, but perhaps not what the user meant."""

@@ -43,6 +43,7 @@ ROOMS = (
     ("evaluation",),
     ("mt_bench", "harness"),
     ("receipt", "tuning"),
+    ("serving",),
     ("demo",),
     ("cli",),
     ("__init__",),

@@ -37,6 +37,10 @@ COMMANDS = {
         "Choose a map's settings by what steers best on development triples, within limits on "
         "damage.",
     ),
+    "serve": (
+        "serve",
+        "Serve the OpenAI API's chat completions, each request steered by its own map.",
+    ),
     "mt-bench": (
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",

@@ -52,24 +52,41 @@ def warn_if_unsteered(record: Record) -> None:
 
 def warn_of(log: EditLog, record: Record) -> None:
     """The same for a run whose log may be of another kind."""
+    for remark in remarks(log, record):
+        warn(remark)
+
+
+def remarks(log: EditLog, record: Record) -> list[str]:
+    """What there is to be said of a run that was not steered, or not throughout, or too far.
+
+    Example:
+        >>> with dspa.attach(hf_model, map, alpha=0.0) as edits:
+        ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
+        >>> remarks(edits, edits._record)
+        []
+    """
+    said: list[str] = []
     lengths: list[int] = [] if record.lengths is None else record.lengths.tolist()
     empty = [row for row, length in enumerate(lengths) if not length]
     if empty and len(empty) < log.rows:
-        warn(f"rows {empty} have no prompt token that counts, so nothing is planned for them")
+        said.append(
+            f"rows {empty} have no prompt token that counts, so nothing is planned for them"
+        )
     reason, missed = log.reason(), log.missed()
     if missed is not None:
-        warn(missed)
+        said.append(missed)
     elif reason is not None and not _idle(record) and len(record.empty) < max(log.rows, 1):
-        warn(f"nothing was steered: {reason}")
+        said.append(f"nothing was steered: {reason}")
     if not _anywhere_far(record):
-        return
+        return said
     far = [row for row, share in enumerate(log.shares_by_row()) if share > LARGEST_SHARE]
     if far:
-        warn(
+        said.append(
             f"the residual stream of rows {far} was moved by more than {LARGEST_SHARE:.0%} of its "
             "norm on average, beyond which most answers of the embedded model fell apart; lower "
             "alpha, or k_diff"
         )
+    return said
 
 
 def _anywhere_far(record: Record) -> bool:

@@ -46,6 +46,10 @@ def told(log: EditLog, row: int) -> list[tuple[Any, ...]]:
     ]
 
 
+def told_once(edit: Any) -> tuple[Any, ...]:
+    return edit.position, edit.token_id, edit.latent, round(edit.after, 4)
+
+
 def alone(lab: Lab, map: Any, prompt: Any, options: dict[str, Any] | None) -> tuple[Any, Any]:
     ids = torch.tensor([lab.ids(prompt)])
     call: dict[str, Any] = {"max_new_tokens": STEPS, "do_sample": False}
@@ -60,6 +64,10 @@ def check(lab: Lab, prompts: list[Any], found: torch.Tensor, log: EditLog) -> No
         wanted, single = alone(lab, map, prompt, options)
         assert torch.equal(found[row, -STEPS:], wanted)
         assert told(log, row) == ([] if single is None else told(single, 0))
+        if single is not None and isinstance(log, MixedRows):
+            row_log = log.log_of_row(row, wanted.tolist())
+            assert str(row_log) == str(single)
+            assert [told_once(edit) for edit in row_log] == [told_once(edit) for edit in single]
         if single is not None:
             assert single.total > 0
             mine, own = log.plans[row], single.plans[0]

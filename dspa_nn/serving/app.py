@@ -1,0 +1,238 @@
+"""The API over HTTP: routes, server-sent events, and errors in the API's shape."""
+
+import asyncio
+import hmac
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from dspa_nn._version import __version__
+from dspa_nn.errors import DSPAError, ServingError
+from dspa_nn.imports import late, without_nnsight_save
+from dspa_nn.serving.answer import Answer, Done, Event, Piece
+from dspa_nn.serving.engine import Engine
+from dspa_nn.serving.request import ChatRequest, read_request
+
+try:
+    late("anyio")
+    with without_nnsight_save():
+        from fastapi import Depends, FastAPI, Request, Response
+        from fastapi.responses import JSONResponse, StreamingResponse
+        from starlette.exceptions import HTTPException
+except ImportError as error:
+    raise ServingError(
+        f"serving needs a library that is not installed ({error}): pip install 'dspa-nn[serve]'"
+    ) from error
+
+# Seconds between two looks at whether the client of an answer that is not streamed is still there.
+_LOOK = 0.25
+# A conversation is text; more than this is a mistake.
+_LARGEST_BODY = 8 << 20
+_OPEN = ("/health",)
+
+
+def make_app(engine: Engine, key: str | None = None) -> FastAPI:
+    """Make the web application of an engine, for uvicorn or any other ASGI server.
+
+    Example:
+        >>> engine = Engine(dspa, {"warm": map})
+        >>> sorted(route.path for route in make_app(engine).routes if "v1" in route.path)
+        ['/v1/chat/completions', '/v1/models', '/v1/models/{name}']
+        >>> engine.close()
+
+    Args:
+        engine: what answers; whoever made it closes it.
+        key: what every request but /health must bring as a bearer token; None asks for none.
+    """
+
+    async def guard(request: Request) -> None:
+        if key is not None and request.url.path not in _OPEN and not _knows(request, key):
+            raise ServingError(
+                "the API key is missing or wrong; send it as Authorization: Bearer KEY",
+                status=401,
+                code="invalid_api_key",
+            )
+
+    app = FastAPI(
+        title="dspa serve", version=__version__, openapi_url=None, dependencies=[Depends(guard)]
+    )
+
+    @app.exception_handler(DSPAError)
+    async def refused(request: Request, error: Exception) -> Response:
+        del request
+        return _error(error if isinstance(error, ServingError) else ServingError(str(error)))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_page(request: Request, problem: Exception) -> Response:
+        what = f"{request.method} {request.url.path}"
+        return _error(
+            ServingError(
+                f"{what} is not of this API; it has POST /v1/chat/completions, GET /v1/models and "
+                "GET /health",
+                status=problem.status_code if isinstance(problem, HTTPException) else 404,
+                code="not_found",
+            )
+        )
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", **engine.load}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(engine, name) for name in engine.names]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        if name not in engine.names:
+            raise ServingError(
+                f"model is {name!r}, and this server has {', '.join(engine.names)}",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        return JSONResponse(_model(engine, name))
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def deliver(event: Event) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        asked = read_request(await _body(request))
+        # Rendering and the first use of a setting take some milliseconds.
+        answer = await asyncio.to_thread(engine.submit, asked, deliver)
+        about = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": asked.model,
+        }
+        if asked.streams:
+            return StreamingResponse(
+                _stream(asked, answer, events, about), media_type="text/event-stream"
+            )
+        return await _whole(request, answer, events, about)
+
+    # The routes are known to the application by now.
+    del refused, no_such_page, health, models, model, chat
+    return app
+
+
+async def _body(request: Request) -> object:
+    size = request.headers.get("content-length", "0")
+    if size.isdecimal() and int(size) > _LARGEST_BODY:
+        raise ServingError(
+            f"the body has {size} bytes; expected at most {_LARGEST_BODY}", status=413
+        )
+    try:
+        return json.loads(await request.body())
+    except ValueError as error:
+        raise ServingError(f"the body is not JSON ({error}); send a JSON object") from None
+
+
+async def _whole(
+    request: Request, answer: Answer, events: "asyncio.Queue[Event]", about: dict[str, Any]
+) -> Response:
+    """Wait for the whole answer, for as long as the client does."""
+    pieces: list[str] = []
+    try:
+        while True:
+            try:
+                event = await asyncio.wait_for(events.get(), _LOOK)
+            except TimeoutError:
+                if await request.is_disconnected():
+                    return Response(status_code=499)  # nobody reads it
+                continue
+            if isinstance(event, ServingError):
+                return _error(event)
+            if isinstance(event, Done):
+                break
+            pieces.append(event.text)
+    finally:
+        answer.cancel()
+    message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": event.reason,
+    }
+    return JSONResponse(
+        about
+        | {"object": "chat.completion", "choices": [choice], "usage": _usage(event)}
+        | ({} if event.dspa is None else {"dspa": event.dspa})
+    )
+
+
+async def _stream(
+    asked: ChatRequest, answer: Answer, events: "asyncio.Queue[Event]", about: dict[str, Any]
+) -> AsyncGenerator[str]:
+    """The answer as server-sent events. It is closed when the client goes, and so is the answer."""
+    usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+
+    def chunk(delta: dict[str, Any], reason: str | None = None, **more: object) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        body = {**about, "object": "chat.completion.chunk", "choices": [choice], **more}
+        return _sent(body | ({"usage": None} if usage else {}))
+
+    try:
+        yield chunk({"role": "assistant", "content": ""})
+        while True:
+            event = await events.get()
+            if isinstance(event, Piece):
+                yield chunk({"content": event.text})
+                continue
+            if isinstance(event, ServingError):
+                yield _sent(_shape(event))
+                return
+            told = {} if event.dspa is None else {"dspa": event.dspa}
+            yield chunk({}, event.reason, **told)
+            if usage:
+                last: dict[str, Any] = {"object": "chat.completion.chunk", "choices": []}
+                yield _sent(about | last | {"usage": _usage(event)})
+            yield "data: [DONE]\n\n"
+            return
+    finally:
+        answer.cancel()
+
+
+def _knows(request: Request, key: str) -> bool:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(given.encode("latin-1"), key.encode())  # as it came
+
+
+def _model(engine: Engine, name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": engine.created, "owned_by": "dspa-nn"}
+
+
+def _usage(done: Done) -> dict[str, int]:
+    return {
+        "prompt_tokens": done.prompt_tokens,
+        "completion_tokens": done.completion_tokens,
+        "total_tokens": done.prompt_tokens + done.completion_tokens,
+    }
+
+
+def _shape(error: ServingError) -> dict[str, Any]:
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    return {
+        "error": {
+            "message": str(error),
+            "type": kind,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def _error(error: ServingError) -> Response:
+    return JSONResponse(_shape(error), status_code=error.status)
+
+
+def _sent(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"

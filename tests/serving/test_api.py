@@ -1,0 +1,287 @@
+"""The API over HTTP, as the `openai` client and plain requests see it."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from dspa_nn import ServingError
+from dspa_nn.serving import KEY_VARIABLE, Engine, make_server, read_request
+from dspa_nn.serving.server import is_local
+from tests import serve_zoo
+from tests.serving.test_engine import Slow, until
+
+pytestmark = pytest.mark.steers_hard
+HELLO: dict[str, Any] = {
+    "model": "warm",
+    "messages": [{"role": "user", "content": "tea sea"}],
+    "temperature": 0,
+    "max_tokens": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = serve_zoo.engine(window=0.02)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def url(engine: Engine) -> Iterator[str]:
+    with serve_zoo.running(engine) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client:
+        yield client
+
+
+def text_of(answer: Any) -> str:
+    return answer.choices[0].message.content
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["warm", "cold", "both", "unsteered"]
+    assert client.models.retrieve("cold").owned_by == "dspa-nn"
+    with pytest.raises(openai.NotFoundError, match="model is 'hot', and this server has warm"):
+        client.models.retrieve("hot")
+
+
+def test_an_answer_and_a_stream_are_the_same(client: openai.OpenAI) -> None:
+    extra = {"alpha": 0.5, "plan": True, "edits": True}
+    answer: Any = client.chat.completions.create(**HELLO, extra_body=extra)
+    assert answer.usage.completion_tokens == 5
+    assert answer.choices[0].finish_reason == "length"
+    stream: Any = client.chat.completions.create(
+        **HELLO, extra_body=extra, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(said) == text_of(answer)
+    assert len([piece for piece in said if piece]) == 5
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].usage == answer.usage
+    last = chunks[-2]
+    assert last.choices[0].finish_reason == "length"
+    assert last.dspa == answer.dspa
+    assert answer.dspa["settings"]["alpha"] == 0.5
+    assert answer.dspa["plan"]["ablate"]
+    assert set(answer.dspa["edits"][0]) == {
+        "position", "token_id", "latent", "before", "after", "strongest", "token", "direction",
+    }  # fmt: skip
+
+
+def test_steering_is_by_request(client: openai.OpenAI) -> None:
+    def said(**changes: Any) -> str:
+        asked: dict[str, Any] = HELLO | {"max_tokens": 8}
+        return text_of(client.chat.completions.create(**(asked | changes)))
+
+    plain = said(model="unsteered")
+    strong = {"alpha": 2.0, "mode": "both"}
+    assert said(extra_body={"unsteered": True}) == plain
+    assert said(extra_body={"alpha": 0}) == plain
+    assert said(extra_body=strong) != plain
+    assert said(model="unsteered", extra_body={"map": "warm", **strong}) == said(extra_body=strong)
+    assert said(extra_body={"map": "cold", **strong}) == said(model="cold", extra_body=strong)
+    developer = [{"role": "developer", "content": "Be brief."}, *HELLO["messages"]]
+    system = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}]
+    assert said(messages=developer) == said(messages=system + HELLO["messages"])
+
+
+def test_stop_and_seed(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = HELLO | {"max_tokens": 12, "temperature": 1.0, "seed": 4}
+    text = text_of(client.chat.completions.create(**asked))
+    assert text_of(client.chat.completions.create(**asked)) == text
+    answer = client.chat.completions.create(**asked, stop=[text[3:5], "zzz"])
+    assert answer.choices[0].finish_reason == "stop"
+    assert text_of(answer) == text[: text.index(text[3:5])]
+
+
+REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
+    ({"model": "hot"}, 404, "model", "model is 'hot', and this server has warm, cold, both, uns"),
+    ({"map": "hot"}, 404, "map", "map is 'hot', and this server has warm, cold, both, unsteered"),
+    ({"alpa": 1}, 400, "alpa", "alpa is no field of this API (did you mean 'alpha'?); leave it"),
+    ({"alpha": -1}, 400, "alpha", "alpha is -1.0, and must be a finite number of at least 0"),
+    ({"alpha": "much"}, 400, "alpha", 'alpha is "much"; expected a valid number'),
+    ({"mode": "ablat"}, 400, "mode", "mode is 'ablat', and must be one of ablate, augment, both"),
+    ({"k_diff": 0}, 400, "k_diff", "k_diff is 0, and must be a whole number of at least 1"),
+    ({"percentile": 3}, 400, "percentile", "percentile is 3, and the map warm was fitted with 50;"),
+    ({"map": "both", "percentile": 9}, 400, "percentile", "percentile is 9, and the map both was"),
+    ({"unsteered": True, "alpha": 1}, 400, "alpha", "alpha came with unsteered=true, which has no"),
+    ({"model": "unsteered", "mode": "both"}, 400, "mode", "mode came with the model 'unsteered', "),
+    ({"n": 2}, 400, "n", "n is 2, and this server supports it as 1 alone; leave it out"),
+    ({"logprobs": True}, 400, "logprobs", "logprobs is true, and this server supports it as fal"),
+    ({"tools": [{}]}, 400, "tools", "tools is [{}], and this server supports it as [] alone; le"),
+    ({"temperature": 3}, 400, "temperature", "temperature is 3; expected a number less than or e"),
+    ({"top_p": 0}, 400, "top_p", "top_p is 0; expected a number greater than 0"),
+    ({"max_tokens": 0}, 400, "max_tokens", "max_tokens is 0; expected a number greater than or "),
+    ({"max_completion_tokens": 7}, 400, "max_tokens", "max_tokens is 5 and max_completion_tokens "),
+    ({"max_tokens": 600}, 400, "messages", "the prompt of 27 tokens and an answer of up to 600 d"),
+    ({"stop": [""]}, 400, "stop", "stop holds an empty string, with which every answer would en"),
+    ({"stop": [3]}, 400, "stop.0", "stop.0 is 3; expected a valid string"),
+    ({"stream_options": {}}, 400, "stream_options", "stream_options came without stream=true"),
+    ({"messages": []}, 400, "messages", "messages is an empty list; give at least one"),
+    ({"messages": "Hi"}, 400, "messages", 'messages is "Hi"; expected a valid list'),
+    (
+        {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role",
+        "messages.0.role is \"tool\"; expected 'system', 'developer', 'user' or 'assistant'",
+    ),
+    (
+        {"messages": [{"role": "user"}]}, 400, "messages.0.content",
+        "messages.0.content is missing; give it",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        400, "messages.0.content.0.type", "messages.0.content.0.type is \"image_url\"; expected 't",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "status", "param", "said"), REFUSED)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_refused(
+    url: str, changes: dict[str, Any], status: int, param: str | None, said: str, stream: bool
+) -> None:
+    body = HELLO | ({"stream": True} if stream else {}) | changes
+    if stream and "stream_options" in changes:
+        return
+    answer = httpx.post(f"{url}/chat/completions", json=body)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"].startswith(said)
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+
+
+def test_what_asks_for_nothing_is_no_error() -> None:
+    neutral = {
+        "n": 1, "tools": [], "tool_choice": "auto", "logprobs": False, "top_logprobs": None,
+        "presence_penalty": 0.0, "response_format": {"type": "text"}, "user": "me", "store": None,
+        "parallel_tool_calls": True, "logit_bias": {}, "metadata": None,
+    }  # fmt: skip
+    said = {"role": "assistant", "content": "Hi", "tool_calls": None, "refusal": None}
+    request = read_request(HELLO | neutral | {"messages": [*HELLO["messages"], said]})
+    assert len(request.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"{", "the body is not JSON ("), (b"[]", "the body is of type list; expected a JSON")],
+)
+def test_bodies_that_are_none(url: str, content: bytes, said: str) -> None:
+    answer = httpx.post(f"{url}/chat/completions", content=content)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(said)
+    large = httpx.post(f"{url}/chat/completions", content=b" " * (9 << 20))
+    assert large.status_code == 413
+
+
+def test_pages_that_are_none(url: str) -> None:
+    assert httpx.post(f"{url}/completions", json={}).json()["error"] == {
+        "message": "POST /v1/completions is not of this API; it has POST /v1/chat/completions, GET "
+        "/v1/models and GET /health",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+    assert httpx.get(f"{url}/chat/completions").status_code == 405
+
+
+def test_a_failure_in_a_stream_is_an_event(
+    engine: Engine, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("no plan today")
+
+    steerer = engine._steerer("warm", {"alpha": 0.77})
+    monkeypatch.setattr(steerer, "planner", broken)
+    stream: Any = client.chat.completions.create(**HELLO, extra_body={"alpha": 0.77}, stream=True)
+    with pytest.raises(openai.APIError, match="the model could not answer: ValueError: no plan"):
+        list(stream)
+    with pytest.raises(openai.InternalServerError, match="the model could not answer") as raised:
+        client.chat.completions.create(**HELLO, extra_body={"alpha": 0.77})
+    assert raised.value.type == "server_error"
+
+
+def test_many_clients_at_once(url: str, engine: Engine) -> None:
+    bodies = serve_zoo.requests(12, engine.names, seed=5)
+
+    async def asked(client: openai.AsyncOpenAI, body: dict[str, Any], stream: bool) -> str:
+        known = ("model", "messages", "max_tokens", "temperature", "seed", "top_p", "stop")
+        plain = {name: value for name, value in body.items() if name in known}
+        extra = {name: value for name, value in body.items() if name not in known}
+        create: Any = client.chat.completions.create
+        if not stream:
+            return text_of(await create(**plain, extra_body=extra))
+        chunks = await create(**plain, extra_body=extra, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+
+    async def load(together: bool) -> list[str]:
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            tasks = [asked(client, body, index % 2 == 0) for index, body in enumerate(bodies)]
+            return list(await asyncio.gather(*tasks)) if together else [await one for one in tasks]
+
+    assert asyncio.run(load(True)) == asyncio.run(load(False))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_its_place(engine: Engine, url: str, stream: bool) -> None:
+    slow = Slow(engine)
+    try:
+        body = json.dumps(HELLO | {"model": "unsteered", "max_tokens": 400, "stream": stream})
+        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port))) as line:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+            line.sendall(f"{head}\r\n\r\n{body}".encode())
+            until(lambda: engine.load["running"] == 1)
+            slow.go(2)
+            until(lambda: slow.passes == 2)
+        until(lambda: engine.load["running"] == 0)
+        slow.go()
+        start = time.monotonic()
+        answer = httpx.post(f"{url}/chat/completions", json=HELLO, timeout=60)
+        assert answer.status_code == 200
+        assert time.monotonic() - start < 30
+        assert slow.passes < 20
+    finally:
+        slow.handle.remove()
+        slow.go()
+
+
+def test_a_key_is_asked_for_beyond_this_machine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(ServingError) as raised:
+        make_server(engine, "0.0.0.0")
+    assert str(raised.value) == (
+        "the server would listen on 0.0.0.0, where others can reach it, without an API key; set "
+        "the environment variable DSPA_API_KEY, or listen on 127.0.0.1"
+    )
+    assert [is_local(host) for host in ("127.0.0.1", "::1", "localhost", "::", "a.b")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_wrong_key_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: Any, capfd: Any) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sésame")
+    engine = serve_zoo.engine()
+    with serve_zoo.running(engine) as url:
+        for key in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sésam"}):
+            sent: Any = {name: value.encode() for name, value in key.items()}
+            answer = httpx.post(f"{url}/chat/completions", json=HELLO, headers=sent)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+        right: Any = {"Authorization": "Bearer sésame".encode()}
+        assert httpx.post(f"{url}/chat/completions", json=HELLO, headers=right).status_code == 200
+        assert httpx.get(url.removesuffix("/v1") + "/health").json()["status"] == "ok"
+    assert "sésame" not in caplog.text + "".join(capfd.readouterr())

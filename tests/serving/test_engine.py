@@ -1,0 +1,251 @@
+"""Requests that run together are answered as each is alone; who has gone frees its place."""
+
+import queue
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from dspa_nn import MapError, ServingError
+from dspa_nn.serving import Done, Engine, Piece, read_request
+from tests import serve_zoo, steer_zoo
+
+pytestmark = pytest.mark.steers_hard
+HELLO = {"model": "warm", "messages": [{"role": "user", "content": "tea sea"}], "temperature": 0}
+
+
+def told(events: "queue.Queue[Any]") -> tuple[str, Any]:
+    """The text of an answer and how it ended."""
+    text = ""
+    while isinstance(event := events.get(timeout=60), Piece):
+        text += event.text
+    return text, event
+
+
+def answers(engine: Engine, bodies: list[dict[str, Any]], together: bool) -> list[tuple[str, Any]]:
+    """All answers: of one batch where they fit one, or one after the other."""
+    found: list[Any] = []
+    waiting: list[Any] = []
+    for body in bodies:
+        events: queue.Queue[Any] = queue.Queue()
+        engine.submit(read_request(body), events.put)
+        waiting.append(events)
+        if not together:
+            found.append(told(waiting.pop()))
+    return found + [told(events) for events in waiting]
+
+
+def test_mixed_load_equals_single_runs() -> None:
+    engine = serve_zoo.engine(window=0.2)
+    bodies = serve_zoo.requests(24, engine.names)
+    bodies = [body | {"plan": True, "edits": True} for body in bodies]
+    try:
+        batches: list[int] = []
+        run = engine._run
+        engine._run = lambda batch: (batches.append(len(batch)), run(batch))[1]
+        mixed = answers(engine, bodies, together=True)
+        assert batches == [8, 8, 8]
+        single = answers(engine, bodies, together=False)
+        assert batches[3:] == [1] * 24
+    finally:
+        engine.close()
+    assert len({text for text, _ in single}) > 18  # the requests are of many kinds
+    for (text, end), (wanted, wanted_end) in zip(mixed, single, strict=True):
+        assert text == wanted
+        assert (end.reason, end.completion_tokens) == (
+            wanted_end.reason,
+            wanted_end.completion_tokens,
+        )
+        alike(end.dspa, wanted_end.dspa)
+
+
+def alike(found: Any, wanted: Any) -> None:
+    """Equal but for the rounding of floats."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            alike(found[key], wanted[key])
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            alike(one, other)
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, abs=1e-4)
+    else:
+        assert found == wanted
+
+
+def test_an_answer_is_that_of_attach() -> None:
+    engine = serve_zoo.engine()
+    lab = steer_zoo.lab("llama", "add")
+    body = HELLO | {"alpha": 0.5, "mode": "both", "max_tokens": 6, "edits": True, "plan": True}
+    [(text, end)] = answers(engine, [body], together=False)
+    engine.close()
+    prompt = lab.dspa.render(HELLO["messages"])
+    with lab.dspa.attach(lab.hf, lab.map, prompt=prompt, alpha=0.5, mode="both") as log:
+        ids = lab.hf.generate(prompt.ids[None], max_new_tokens=6, do_sample=False)
+    assert text == lab.tok.decode(ids[0, -6:], skip_special_tokens=True)
+    wanted = [(edit.position, edit.latent, edit.after) for edit in log]
+    assert [(one["position"], one["latent"], one["after"]) for one in end.dspa["edits"]] == wanted
+    assert wanted
+    plan = log.plans[0]
+    assert [(one["latent"], one["score"]) for one in end.dspa["plan"]["ablate"]] == plan.ablate
+    assert end.dspa["settings"] == log.options
+    assert end.dspa["map"] == "warm"
+
+
+class Slow:
+    """Lets the model make one token at a time, when it is told to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.steps = threading.Semaphore(0)
+        self.passes = 0
+        self.handle = engine._model.register_forward_pre_hook(self._wait)
+
+    def _wait(self, *_: Any) -> None:
+        assert self.steps.acquire(timeout=30)
+        self.passes += 1
+
+    def go(self, steps: int = 1000) -> None:
+        self.steps.release(steps)
+
+
+def until(condition: Any) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_answers_that_nobody_waits_for_end_their_batch() -> None:
+    engine = serve_zoo.engine(window=0.2)
+    slow = Slow(engine)
+    try:
+        left: queue.Queue[Any] = queue.Queue()
+        long = read_request(HELLO | {"max_tokens": 200})
+        gone = [engine.submit(long, lambda event: None) for _ in range(3)]
+        until(lambda: engine.load["running"] == 3)
+        engine.submit(read_request(HELLO | {"max_tokens": 2}), left.put)
+        waits = engine.submit(long, lambda event: None)
+        assert engine.load == {"waiting": 2, "running": 3}
+        waits.cancel()  # it never runs
+        slow.go(3)
+        until(lambda: slow.passes == 3)
+        for answer in gone:
+            answer.cancel()
+        slow.go()
+        text, end = told(left)
+        assert (end.reason, len(text)) == ("length", 2)
+        assert slow.passes <= 3 + 1 + 2  # of 200, and the two of the last one
+        assert all(len(answer.made) <= 4 for answer in gone)
+        assert not waits.made
+    finally:
+        slow.handle.remove()
+        slow.go()
+        engine.close()
+
+
+def test_a_short_answer_does_not_wait_for_a_long_one() -> None:
+    engine = serve_zoo.engine(window=0.2)
+    slow = Slow(engine)
+    try:
+        short: queue.Queue[Any] = queue.Queue()
+        long: queue.Queue[Any] = queue.Queue()
+        engine.submit(read_request(HELLO | {"max_tokens": 30}), long.put)
+        engine.submit(read_request(HELLO | {"max_tokens": 2}), short.put)
+        until(lambda: engine.load["running"] == 2)
+        slow.go(2)
+        assert told(short)[1].completion_tokens == 2
+        assert engine.load["running"] == 1
+        slow.go()
+        assert told(long)[1].completion_tokens > 2
+    finally:
+        slow.handle.remove()
+        engine.close()
+
+
+def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
+    engine = serve_zoo.engine(window=0.2)
+    try:
+        steerer = engine._steerer("warm", {"alpha": 0.3})
+
+        def broken(*_: Any) -> Any:
+            raise ValueError("no plan today")
+
+        steerer.planner = broken
+        bodies = [HELLO | {"max_tokens": 3, "alpha": alpha} for alpha in (0.2, 0.3, 0.4)]
+        found = answers(engine, bodies, together=True)
+        assert [type(end) for _, end in found] == [Done, ServingError, Done]
+        assert str(found[1][1]) == "the model could not answer: ValueError: no plan today"
+        assert found[1][1].status == 500
+        assert answers(engine, [HELLO | {"max_tokens": 3}], together=True)[0][0]
+    finally:
+        engine.close()
+
+
+def test_closing_ends_what_waits_and_runs() -> None:
+    engine = serve_zoo.engine()
+    slow = Slow(engine)
+    running: queue.Queue[Any] = queue.Queue()
+    waiting: queue.Queue[Any] = queue.Queue()
+    engine.submit(read_request(HELLO | {"max_tokens": 100}), running.put)
+    until(lambda: engine.load["running"] == 1)
+    engine.submit(read_request(HELLO), waiting.put)
+    engine.stop()
+    for events in (running, waiting):
+        error = told(events)[1]
+        assert (error.status, str(error)) == (
+            503,
+            "the server is stopping; send the request again later",
+        )
+    slow.go()
+    engine.close()
+    assert slow.passes < 3
+    slow.handle.remove()
+    with pytest.raises(ServingError, match="the server is stopping"):
+        engine.submit(read_request(HELLO), running.put)
+
+
+def test_an_answer_that_was_not_steered_says_why() -> None:
+    engine = serve_zoo.engine()
+    nothing = HELLO | {"messages": [{"role": "user", "content": ""}], "max_tokens": 2}
+    [(_, end)] = answers(engine, [nothing], together=False)
+    engine.close()
+    assert end.dspa["warnings"] == [
+        "nothing was steered: no prompt token counts (the prompt is empty or BOS alone), so "
+        "nothing is planned"
+    ]
+
+
+def test_what_an_engine_refuses() -> None:
+    lab = steer_zoo.lab("llama", "add")
+    with pytest.raises(ServingError, match="a map is named 'unsteered'; give it another name"):
+        Engine(lab.dspa, {"unsteered": lab.map})
+    other = steer_zoo.lab("gemma2", "add")
+    with pytest.raises(MapError, match="map warm: "):
+        Engine(other.dspa, {"warm": lab.map})
+    template, lab.tok.chat_template = lab.tok.chat_template, None
+    try:
+        with pytest.raises(ServingError, match="has no chat template, which says how messages"):
+            Engine(lab.dspa, {})
+    finally:
+        lab.tok.chat_template = template
+
+
+@pytest.mark.slow
+def test_mixed_load_on_the_embedded_model() -> None:
+    from dspa_nn import DSPA, demo_triples
+
+    dspa = DSPA.from_preset("smollm2-135m-instruct")
+    fitted = dspa.fit(demo_triples("fit")[:16])
+    maps = {"warm": fitted, "less": -1.0 * fitted, "half": fitted.restrict(columns=range(2048))}
+    engine = Engine(dspa, maps, window=0.5)
+    try:
+        bodies = [body | {"max_tokens": 12} for body in serve_zoo.requests(24, engine.names, 3)]
+        mixed = answers(engine, bodies, together=True)
+        single = answers(engine, bodies, together=False)
+    finally:
+        engine.close()
+    assert [text for text, _ in mixed] == [text for text, _ in single]
+    assert len({text for text, _ in single}) > 18
