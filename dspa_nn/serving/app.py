@@ -39,7 +39,7 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
     Example:
         >>> engine = Engine(dspa, {"warm": map})
         >>> sorted(route.path for route in make_app(engine).routes if "v1" in route.path)
-        ['/v1/chat/completions', '/v1/models', '/v1/models/{name}']
+        ['/v1/chat/completions', '/v1/models', '/v1/models/{name:path}']
         >>> engine.close()
 
     Args:

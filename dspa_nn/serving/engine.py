@@ -4,29 +4,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from dspa_nn.errors import DSPAError, MapError, ServingError, SteeringError, TripleError
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.settings import SETTINGS
-from dspa_nn.imports import untyped
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import as_local, evaluating
-from dspa_nn.prompts import padded
+from dspa_nn.models import as_local
 from dspa_nn.serving.answer import Answer, Event
+from dspa_nn.serving.batch import run_batch
 from dspa_nn.serving.request import CHOSEN, ChatRequest
-from dspa_nn.serving.sampling import Sampling, choose_by_rows
+from dspa_nn.serving.sampling import Sampling
 from dspa_nn.serving.text import TextStream
-from dspa_nn.steering import DSPA, MixedRows, SteeringOptions, row_steerer
+from dspa_nn.steering import DSPA, SteeringOptions, row_steerer
 
 UNSTEERED = "unsteered"
 # Steerers that are kept: of each map with each choice of settings that requests come with.
 _KEPT = 64
-_ENDED = Sampling()
 _STOPPING = "the server is stopping; send the request again later"
 
 
@@ -274,62 +268,8 @@ class Engine:
                 self._failed([answer], error)
 
     def _run(self, batch: Sequence[Answer]) -> None:
-        """Answer a batch in one call of `generate`."""
-        if not batch:
-            return
-        facts, rows = self.dspa.facts, list(batch)
-        pad = facts.tokenizer.pad_token_id
-        pad = 0 if pad is None else pad
-        inputs = padded([row.prompt.prompt_ids for row in rows], "left", pad)
-        steerers = [row.steerer for row in rows]
-        steering: Any = nullcontext()
-        if any(steerer is not None for steerer in steerers):
-            steering = MixedRows(self.dspa, steerers, [row.prompt for row in rows])
-        transformers: Any = untyped("transformers")
-        sampler = _Sampler(rows)
-        with evaluating(self._model), torch.no_grad(), steering as log:
-            ends = _Rows(rows, facts.eos_ids, log)
-            self._model.generate(
-                **{name: values.to(self._model.device) for name, values in inputs.items()},
-                max_new_tokens=max(row.max_tokens for row in rows),
-                do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,
-                temperature=1.0,
-                top_p=1.0,
-                pad_token_id=pad,
-                eos_token_id=list(facts.eos_ids) or None,
-                logits_processor=transformers.LogitsProcessorList([sampler]),
-                stopping_criteria=transformers.StoppingCriteriaList([ends]),
-            )
-
-
-class _Sampler:
-    """A logits processor of transformers: each row by its own sampling."""
-
-    def __init__(self, rows: Sequence[Answer]) -> None:
-        self._rows = rows
-
-    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        # A row that is over draws nothing.
-        return choose_by_rows([_ENDED if row.over else row.sampling for row in self._rows], scores)
-
-
-class _Rows:
-    """A stopping criterion of transformers: it hands each row its token, and says which are over.
-
-    Between two steps is also where an answer that nobody waits for any more is noticed.
-    """
-
-    def __init__(self, rows: Sequence[Answer], ends: Sequence[int], log: MixedRows | None) -> None:
-        self._rows, self._ends, self._log = rows, ends, log
-
-    def __call__(self, ids: Tensor, scores: object, **_: object) -> Tensor:
-        last: Any = ids[:, -1]
-        tokens: list[int] = last.tolist()
-        for place, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
-            row.add(token, self._ends, place, self._log)
-        return torch.tensor([row.over for row in self._rows], device=ids.device)
+        if batch:
+            run_batch(self.dspa, self._model, batch)
 
 
 def _role(role: str) -> str:

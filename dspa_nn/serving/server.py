@@ -102,7 +102,11 @@ def serve(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until Ctrl-C, then end answers under way with an error and return.
 
     Example:
-        >>> serve(Engine(dspa, {"warm": map}), port=8000)               # doctest: +SKIP
+        >>> engine = Engine(dspa, {"warm": map})
+        >>> serve(engine, "0.0.0.0")
+        Traceback (most recent call last):
+        dspa_nn.errors.ServingError: the server would listen on 0.0.0.0, where others can reach ...
+        >>> engine.close()
 
     Raises:
         ServingError: a host that others can reach without a key, or a port that is taken.

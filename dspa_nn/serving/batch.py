@@ -1,0 +1,83 @@
+"""One call of `generate` for the answers of a batch, each steered, sampled and ended on its own."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dspa_nn.imports import untyped
+from dspa_nn.models import evaluating
+from dspa_nn.prompts import padded
+from dspa_nn.serving.answer import Answer
+from dspa_nn.serving.sampling import Sampling, choose_by_rows
+from dspa_nn.steering import DSPA, MixedRows
+
+_ENDED = Sampling()
+
+
+def run_batch(dspa: DSPA, hf_model: Any, rows: Sequence[Answer]) -> None:
+    """Make the answers of a batch; each is delivered as it comes.
+
+    Example:
+        >>> from dspa_nn.serving import TextStream
+        >>> heard, text = [], TextStream(tokenizer)
+        >>> answer = Answer(prompt, None, None, Sampling(), text, 3, False, False, heard.append)
+        >>> run_batch(dspa, hf_model, [answer])
+        >>> heard[-1].completion_tokens <= 3
+        True
+
+    A batch without a steered row runs without hooks. Of the model's generation config only the
+    tokens that end a turn count.
+    """
+    facts, steerers = dspa.facts, [row.steerer for row in rows]
+    pad = facts.tokenizer.pad_token_id
+    pad = 0 if pad is None else pad
+    inputs = padded([row.prompt.prompt_ids for row in rows], "left", pad)
+    steering: Any = nullcontext()
+    if any(steerer is not None for steerer in steerers):
+        steering = MixedRows(dspa, steerers, [row.prompt for row in rows])
+    transformers: Any = untyped("transformers")
+    with evaluating(hf_model), torch.no_grad(), steering as log:
+        hf_model.generate(
+            **{name: values.to(hf_model.device) for name, values in inputs.items()},
+            max_new_tokens=max(row.max_tokens for row in rows),
+            do_sample=False,  # the processor's scores are such that their maximum is the draw
+            num_beams=1,
+            repetition_penalty=1.0,
+            temperature=1.0,
+            top_p=1.0,
+            pad_token_id=pad,
+            eos_token_id=list(facts.eos_ids) or None,
+            logits_processor=transformers.LogitsProcessorList([_Sampler(rows)]),
+            stopping_criteria=transformers.StoppingCriteriaList([_Ends(rows, facts.eos_ids, log)]),
+        )
+
+
+class _Sampler:
+    """A logits processor of transformers: each row by its own sampling."""
+
+    def __init__(self, rows: Sequence[Answer]) -> None:
+        self._rows = rows
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        # A row that is over draws nothing.
+        return choose_by_rows([_ENDED if row.over else row.sampling for row in self._rows], scores)
+
+
+class _Ends:
+    """A stopping criterion of transformers: it hands each row its token, and says which are over.
+
+    Between two steps is also where an answer that nobody waits for any more is noticed.
+    """
+
+    def __init__(self, rows: Sequence[Answer], ends: Sequence[int], log: MixedRows | None) -> None:
+        self._rows, self._ends, self._log = rows, ends, log
+
+    def __call__(self, ids: Tensor, scores: object, **_: object) -> Tensor:
+        last: Any = ids[:, -1]
+        tokens: list[int] = last.tolist()
+        for place, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
+            row.add(token, self._ends, place, self._log)
+        return torch.tensor([row.over for row in self._rows], device=ids.device)
