@@ -10,7 +10,7 @@ from typing import Literal
 
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation import gladness, warmth
+from dspa_nn.evaluation import encouragement, gladness, warmth
 from dspa_nn.maps import FitOptions
 from dspa_nn.steering import SteeringOptions
 from dspa_nn.triples import DemoRow, read_demo_rows
@@ -69,6 +69,21 @@ class DemoSet:
 SETS: dict[str, DemoSet] = {
     made.name: made
     for made in (
+        DemoSet(
+            name="plans",
+            about="Who asks for encouragement should be encouraged, who asks for a warning warned.",
+            score=TextScore(
+                name="tone",
+                about="Tone: +1 where an answer encourages, -1 where it warns, 0 where it does "
+                "neither, with the sign turned where a warning is preferred.",
+                unit="on a scale from -1 to 1",
+                digits=2,
+                measure=encouragement,
+            ),
+            signs={"encouraging": 1, "warning": -1},
+            read=partial(read_demo_rows, "plans"),
+            steering={"mode": "both", "alpha": 0.4},
+        ),
         DemoSet(
             name="news",
             about="Good news should be met with joy, bad news with sympathy.",

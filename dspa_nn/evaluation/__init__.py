@@ -57,7 +57,7 @@ from dspa_nn.evaluation.reading import reading_grade
 from dspa_nn.evaluation.repeats import loop, repetition
 from dspa_nn.evaluation.statistics import Interval, bootstrap, proportion
 from dspa_nn.evaluation.strength import Match, calibrate, calibrate_norm
-from dspa_nn.evaluation.style import gladness, warmth
+from dspa_nn.evaluation.style import encouragement, gladness, warmth
 from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
 from dspa_nn.evaluation.tokens import BOLD, COLOURED, TokenChanges
 from dspa_nn.evaluation.words import promoted_tokens
@@ -105,6 +105,7 @@ __all__ = [
     "distinct",
     "effect",
     "encode",
+    "encouragement",
     "force",
     "from_counts",
     "gladness",

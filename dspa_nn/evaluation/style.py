@@ -1,4 +1,4 @@
-"""Two style axes as counts of words: warm against formal, and glad against sorry.
+"""Style axes as counts of words: warm or formal, glad or sorry, encouraging or warning.
 
 The scores are lexical on purpose: they are deterministic, anyone can recompute them by hand, and
 they know nothing of the model or of the latents that are steered. `warmth` is docs/method.md 10's
@@ -69,6 +69,25 @@ SORRY = frozenset(
     suffering terrible tough tragic unfortunate unfortunately upset upsetting worried worrying
     """.split()
 )
+# What is good about a plan, and what can go wrong with it.
+ENCOURAGING = frozenset(
+    """
+    achievement adventure amazing awesome beautiful best brave bright confident congratulations
+    delicious delight delightful dream enjoy enjoyable excellent excited exciting fantastic fun
+    fulfilling glad great happiness happy incredible inspire joy love loved lovely luck memorable
+    perfect pleasure proud rewarding shine smile succeed success successful thrilled thrilling
+    unforgettable wonderful
+    """.split()
+)
+WARNING = frozenset(
+    """
+    accident accidents afraid avoid awful bad beware break broken burn can't cannot careful
+    carefully caution cautious damage danger dangerous debt die died difficult don't drown expensive
+    fail fails failure fall fire hard harm harmful hurt illegal illness impossible injure injured
+    injuries injury lonely lose lost mistake mistakes never pain painful problem problems regret
+    risk risks risky ruin sick stolen terrible trouble unsafe warn warning watch worse worst wrong
+    """.split()
+)
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 
 
@@ -107,8 +126,26 @@ def gladness(text: str) -> float:
 
     The words of `GLAD` and of `SORRY` are counted, and the larger number decides.
     """
+    return _balance(text, GLAD, SORRY)
+
+
+def encouragement(text: str) -> float:
+    """Return 1 where `text` encourages, -1 where it warns, and 0 where it does neither or both.
+
+    Example:
+        >>> encouragement("What a great plan! You will be so proud.")
+        1.0
+        >>> encouragement("Be careful. You could fall and get hurt.")
+        -1.0
+
+    The words of `ENCOURAGING` and of `WARNING` are counted, and the larger number decides.
+    """
+    return _balance(text, ENCOURAGING, WARNING)
+
+
+def _balance(text: str, more: frozenset[str], less: frozenset[str]) -> float:
     words = _WORD.findall(text.lower().replace("\u2019", "'"))
-    balance = sum(word in GLAD for word in words) - sum(word in SORRY for word in words)
+    balance = sum(word in more for word in words) - sum(word in less for word in words)
     return float((balance > 0) - (balance < 0))
 
 

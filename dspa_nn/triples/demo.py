@@ -1,7 +1,7 @@
 """The triples that the package brings along, written by the embedded model, in three splits.
 
-There are two sets, each with a card beside it (`assets/demo_news.md`, `assets/demo_triples.md`).
-In both, what is preferred depends on the prompt.
+There are three sets, each with a card beside it (`assets/demo_plans.md`, `assets/demo_news.md`,
+`assets/demo_triples.md`). In each, what is preferred depends on the prompt.
 """
 
 import json
@@ -17,8 +17,9 @@ from dspa_nn.triples.sources import Triples
 from dspa_nn.triples.splits import SPLITS, Split
 from dspa_nn.triples.triple import PreferenceTriple, as_messages
 
-Preference = Literal["news", "register"]
+Preference = Literal["plans", "news", "register"]
 FILES: dict[Preference, Path] = {
+    "plans": ASSETS / "demo_plans.jsonl",
     "news": ASSETS / "demo_news.jsonl",
     "register": ASSETS / "demo_triples.jsonl",
 }
@@ -33,9 +34,10 @@ class DemoRow:
     ('good', 'fit', 'glad', 1)
 
     Attributes:
-        kind: of prompt: "good" or "bad" news, "personal" or "factual".
+        kind: of prompt: "encourage" or "warn", "good" or "bad" news, "personal" or "factual".
         split: "fit", "dev" or "test".
-        style: preferred for this prompt: "glad" or "sorry", "warm" or "formal".
+        style: preferred for this prompt: "encouraging" or "warning", "glad" or "sorry", "warm" or
+            "formal".
         triple: prompt, chosen and rejected response.
     """
 
@@ -46,8 +48,8 @@ class DemoRow:
 
     @property
     def sign(self) -> Literal[1, -1]:
-        """+1 where the glad or the warm answer is preferred, -1 where the other one is."""
-        return 1 if self.style in ("glad", "warm") else -1
+        """+1 where the encouraging, glad or warm answer is preferred, -1 where the other one is."""
+        return 1 if self.style in ("encouraging", "glad", "warm") else -1
 
     @property
     def text(self) -> str:
@@ -99,8 +101,9 @@ def demo_triples(split: Split = "fit", preference: Preference = "news") -> Tripl
 
     Args:
         split: "fit" for fitting maps, "dev" for choosing settings, "test" for what is reported.
-        preference: "news", joy at good news and sympathy for bad; or "register", warm answers to
-            personal messages and formal ones to factual questions.
+        preference: "plans", encouragement or a warning, whichever is asked for; "news", joy at good
+            news and sympathy for bad; or "register", warm answers to personal messages and formal
+            ones to factual questions.
 
     Raises:
         TripleError: another split or preference.

@@ -1,8 +1,8 @@
-"""`warmth` and `gladness`: what they count, and that a reader would rank the same way."""
+"""`warmth`, `gladness`, `encouragement`: what they count, and that a reader would rank alike."""
 
 import pytest
 
-from dspa_nn.evaluation import gladness, warmth
+from dspa_nn.evaluation import encouragement, gladness, warmth
 
 
 def test_the_examples_of_the_docstring():
@@ -59,3 +59,17 @@ def test_plain_statements_lie_between_warm_and_formal():
 )
 def test_gladness_is_decided_by_the_larger_number_of_words(text, mood):
     assert gladness(text) == mood
+
+
+@pytest.mark.parametrize(
+    ("text", "tone"),
+    [
+        ("You will LOVE it, and you\u2019ll be proud!", 1.0),
+        ("Don\u2019t do it. You could get hurt.", -1.0),
+        ("It is a great risk.", 0.0),
+        ("The sea is salty.", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_encouragement_is_decided_by_the_larger_number_of_words(text, tone):
+    assert encouragement(text) == tone

@@ -81,5 +81,5 @@ def test_another_preference_is_refused():
     with pytest.raises(dn.TripleError) as refused:
         dn.demo_triples("fit", "new")  # pyright: ignore[reportArgumentType]
     assert str(refused.value) == (
-        "preference is 'new'; expected one of 'news', 'register' (did you mean 'news'?)."
+        "preference is 'new'; expected one of 'plans', 'news', 'register' (did you mean 'news'?)."
     )
