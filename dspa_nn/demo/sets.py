@@ -71,7 +71,8 @@ SETS: dict[str, DemoSet] = {
     for made in (
         DemoSet(
             name="plans",
-            about="Who asks for encouragement should be encouraged, who asks for a warning warned.",
+            about="Who asks for encouragement should be encouraged, and who asks what could go wrong "
+            "should be warned.",
             score=TextScore(
                 name="tone",
                 about="Tone: +1 where an answer encourages, -1 where it warns, 0 where it does "
@@ -82,7 +83,7 @@ SETS: dict[str, DemoSet] = {
             ),
             signs={"encouraging": 1, "warning": -1},
             read=partial(read_demo_rows, "plans"),
-            steering={"mode": "both", "alpha": 0.4},
+            steering={"mode": "both", "alpha": 0.6, "k_diff": 32},
         ),
         DemoSet(
             name="news",
