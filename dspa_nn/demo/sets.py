@@ -71,8 +71,8 @@ SETS: dict[str, DemoSet] = {
     for made in (
         DemoSet(
             name="plans",
-            about="Who asks for encouragement should be encouraged, and who asks what could go wrong "
-            "should be warned.",
+            about="Who asks for encouragement should be encouraged, and who asks what could go "
+            "wrong should be warned.",
             score=TextScore(
                 name="tone",
                 about="Tone: +1 where an answer encourages, -1 where it warns, 0 where it does "
