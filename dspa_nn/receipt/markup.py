@@ -37,6 +37,7 @@ caption { text-align: left; padding-bottom: .3rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .5rem .3rem 0;
   border-bottom: 1px solid var(--line); font-weight: 400; }
 thead th { color: var(--dim); font-size: .85rem; }
+thead th.right { text-align: right; } h3 { font-size: 1rem; margin: 1.1rem 0 .2rem; }
 td.figure { white-space: nowrap; font-variant-numeric: tabular-nums; text-align: right; }
 td.drawn { width: 45%; min-width: 8rem; } td.drawn svg { display: block; width: 100%;
   height: 1.5rem; }
@@ -51,7 +52,8 @@ dt { color: var(--dim); } dd { margin: 0; }
 .answers > :nth-child(odd) { color: var(--dim); }
 ins { color: var(--yes); text-decoration: none; font-weight: 600; }
 @media (max-width: 40rem) {
-  table, tbody, tr, th, td { display: block; border: 0; padding: 0; } thead { display: none; }
+  table, caption, tbody, tr, th, td { display: block; border: 0; padding: 0; }
+  thead { display: none; }
   tr { border-bottom: 1px solid var(--line); padding: .4rem 0; } td.figure { text-align: left; }
   td[data-label]::before { content: attr(data-label) ": "; color: var(--dim); }
   td.drawn { width: 100%; } .answers, dl { grid-template-columns: 1fr; }
@@ -115,7 +117,7 @@ def intervals(
     )
     return (
         f"<table><caption>{escape(caption)}</caption><thead><tr><th></th><th></th>"
-        f"<th>{escape(header)}</th></tr></thead><tbody>{body}</tbody></table>"
+        f"<th class=right>{escape(header)}</th></tr></thead><tbody>{body}</tbody></table>"
     )
 
 

@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from dspa_nn.evaluation import Interval, Outcome
+from dspa_nn.evaluation import Interval
 from dspa_nn.receipt.claims import HIGHEST_PERPLEXITY_RATIO, Verdict, percent, points
+from dspa_nn.receipt.examples import answers_section
 from dspa_nn.receipt.figures import Measured
-from dspa_nn.receipt.markup import STYLE, Row, intervals, table, with_new_words
+from dspa_nn.receipt.markup import STYLE, Row, intervals, table
 from dspa_nn.receipt.scores import ABOUT
 
 MARKS = {True: ("yes", "yes"), False: ("no", "no"), None: ("open", "open")}
-_SHOWN = 6
+# Headings of the verdicts by their claims; all others are of the effect.
+GROUPS = {
+    **dict.fromkeys(("fluent", "sampled fluent", "no loops", "multiple choice"), "Damage"),
+    "robust": "Robustness",
+}
 
 
 def page_of(measured: Measured, report: Mapping[str, Any], judged: Sequence[Verdict]) -> str:
@@ -23,8 +28,9 @@ def page_of(measured: Measured, report: Mapping[str, Any], judged: Sequence[Verd
     about = report["data"]
     lead = (
         f"What the map does to {about['triples']['n']} held-out preferences, what it damages, and "
-        "whether anything simpler does the same. Intervals are of 95 %; every difference is "
-        "paired, prompt by prompt."
+        "whether anything simpler does the same. The margin is log p(chosen) - log p(rejected) per "
+        "token: by how much the model finds the preferred text likelier. Intervals are of 95 %; "
+        "every difference is paired, prompt by prompt."
     )
     body = [
         f"<h1>Receipt: {name}</h1><p class=dim>{escape(lead)}</p>",
@@ -37,26 +43,29 @@ def page_of(measured: Measured, report: Mapping[str, Any], judged: Sequence[Verd
         _damage(measured),
         _robust(measured),
         _controls(measured),
-        _answers(measured),
+        answers_section(measured),
         _about(report),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Receipt: {name}</title><style>{STYLE}</style></head><body>"
-        + "\n".join(body)
-        + "</body></html>\n"
+        f'<link rel="icon" href="data:,"><title>Receipt: {name}</title><style>{STYLE}</style>'
+        "</head><body>" + "\n".join(body) + "</body></html>\n"
     )
 
 
 def _claims(judged: Sequence[Verdict]) -> str:
-    lines: list[str] = []
+    groups: dict[str, list[str]] = {}
     for verdict in judged:
         style, word = MARKS[verdict.holds]
-        lines.append(
+        heading = "Against what is simpler" if verdict.against else GROUPS.get(verdict.claim, "")
+        groups.setdefault(heading or "Effect", []).append(
             f"<li><span class={style}>{word}</span><span>{escape(verdict.text)}</span></li>"
         )
-    return f"<ul class=claims>{''.join(lines)}</ul>"
+    return "".join(
+        f"<h3>{heading}</h3><ul class=claims>{''.join(lines)}</ul>"
+        for heading, lines in groups.items()
+    )
 
 
 def _effect(measured: Measured) -> str:
@@ -163,8 +172,7 @@ def _damage(measured: Measured) -> str:
         )
     everyone = [("unsteered", measured.plain), *((o.name, o.values) for o in measured.outcomes)]
     rows = [
-        [name, *(f"{np.nanmean(values[one]):.{digits}f}" for one, digits in _LOOPS)]
-        for name, values in everyone
+        [name, *(_mean(values[one], digits) for one, digits in _LOOPS)] for name, values in everyone
     ]
     drawn.append(
         table(
@@ -239,44 +247,6 @@ def _controls(measured: Measured) -> str:
     )
 
 
-def _answers(measured: Measured) -> str:
-    """A few answers: the best, middle and worst by the first score that can tell, or by margin."""
-    score = measured.scores[0] if measured.scores else ""
-    by = f"{score}_toward" if score else "change"
-    values = measured.map.values[by]
-    places = [int(at) for at in np.argsort(values, kind="stable") if not np.isnan(values[at])]
-    changed = [at for at in places if measured.map.values["answer_changed"][at]] or places
-    most = min(_SHOWN, len(changed))
-    spread = [round(place * (len(changed) - 1) / max(1, most - 1)) for place in range(most)]
-    shown = [changed[len(changed) - 1 - place] for place in spread]
-    kept = len(values) - int(measured.map.values["answer_changed"].sum())
-    what = score or "the change of the margin"
-    lead = (
-        f"{len(values) - kept} of {len(values)} greedy answers change under the map. Shown are the "
-        f"best, the worst and some between, by {what}; new words are marked."
-    )
-    entries = [_entry(measured, at, float(values[at])) for at in shown]
-    return f"<h2>Answers</h2><p>{escape(lead)}</p>" + "".join(entries)
-
-
-def _entry(measured: Measured, at: int, value: float) -> str:
-    prompt = measured.inputs.test[at].prompt
-    asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-    lines = [("prompt", escape(asked)), ("unsteered", escape(measured.texts["unsteered"][at]))]
-    plain = measured.texts["unsteered"][at]
-    for outcome in _shown_beside(measured):
-        marked = with_new_words(plain, measured.texts[outcome.name][at])
-        lines.append((outcome.name, marked or "<em>(nothing)</em>"))
-    lines[2] = (f"{lines[2][0]} ({value:+.2f})", lines[2][1])
-    cells = "".join(f"<span>{escape(name)}</span><span>{text}</span>" for name, text in lines)
-    return f"<div class=answers>{cells}</div>"
-
-
-def _shown_beside(measured: Measured) -> list[Outcome]:
-    prefix = [one for one in measured.others if one.name == "instruction"]
-    return [measured.map, *prefix]
-
-
 def _about(report: Mapping[str, Any]) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in report["data"]["notes"])
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in report["seconds"].items())
@@ -291,6 +261,12 @@ def _about(report: Mapping[str, Any]) -> str:
         f"{escape(report['written'])}. Every figure, with its value for each prompt, is in the "
         f"JSON file beside this page.</p><pre>{escape(json.dumps(facts, indent=1))}</pre>"
     )
+
+
+def _mean(values: Any, digits: int) -> str:
+    """Of what was measured; an answer may be too short for a figure."""
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.{digits}f}" if len(known) else "-"
 
 
 def _plain(interval: Interval, digits: int = 3) -> str:
