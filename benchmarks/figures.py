@@ -218,6 +218,22 @@ def costs() -> Any:
     return figure
 
 
+def training() -> Any:
+    """Loss of every training run, the mean of ten steps at a time."""
+    rows = tables("training")[0]
+    names = [name for name in rows[0] if name != "steps"]
+    figure, axes = panels(len(names), (2.1 * len(names), 2.6))
+    for axis, name in zip(axes, names, strict=True):
+        told = [(numbers(row["steps"])[0] + 4.5, value(row[name])) for row in rows if row[name]]
+        axis.plot([step for step, _ in told], [loss for _, loss in told], "o-", color=BLUE,
+                  markersize=4)  # fmt: skip
+        axis.set_title(name.replace(", ", "\n"), fontsize=10)
+        axis.set_xlabel("step")
+        axis.grid(axis="y")
+    axes[0].set_ylabel("loss")
+    return figure
+
+
 def scale() -> Any:
     """CPU time and memory of a fit over the number of triples."""
     figure, axes = panels(2, (8, 3.6))
@@ -282,7 +298,8 @@ def growth() -> Any:
 
 
 FIGURES: dict[str, Callable[[], Any]] = {
-    made.__name__: made for made in (margins, real, layers, ranking, costs, scale, speed, growth)
+    made.__name__: made
+    for made in (margins, real, layers, ranking, costs, training, scale, speed, growth)
 }
 
 

@@ -23,6 +23,7 @@ RUNS = {
     "rahf-2": "RAHF-SCIT step 2",
     "sft-hh": "SFT, HH-RLHF",
     "sae-9": "SAE of layer 9, HH-RLHF",
+    "sae-news": "SAE of layer 9, demo triples",
 }
 Log = list[dict[str, Any]]
 
