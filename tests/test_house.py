@@ -28,7 +28,7 @@ PACKAGE = REPOSITORY / "dspa_nn"
 ROOMS = (
     ("_version", "errors", "shapes"),
     ("graph",),
-    ("checks", "imports", "progress"),
+    ("checks", "imports", "progress", "shown"),
     ("files", "provenance", "shipping"),
     ("triples", "judges"),
     ("prompts",),
@@ -41,7 +41,7 @@ ROOMS = (
     ("steering",),
     ("baselines",),
     ("evaluation",),
-    ("mt_bench", "harness"),
+    ("mt_bench", "harness", "audit"),
     ("receipt", "tuning"),
     ("serving",),
     ("demo",),

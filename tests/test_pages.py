@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
     "docs/api/costs.md",
-    *(f"docs/howto/{name}.md" for name in ("batches", "chat", "conversations", "files", "hooks",
-                                           "shards", "sums", "trace", "triples")),
+    *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "files",
+                                           "hooks", "shards", "sums", "trace", "triples")),
 )  # fmt: skip
 # Fewer triples than a user would fit on, and fewer tokens.
 SHORTER = (

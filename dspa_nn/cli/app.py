@@ -41,6 +41,10 @@ COMMANDS = {
         "serve",
         "Serve the OpenAI API's chat completions, each request steered by its own map.",
     ),
+    "audit": (
+        "audit",
+        "Answer a prompt unsteered and steered, and explain every edit in one HTML file.",
+    ),
     "mt-bench": (
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",

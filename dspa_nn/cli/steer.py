@@ -1,6 +1,6 @@
 """`dspa steer`: one prompt, answered unsteered and steered."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Unpack
 
 import typer
 
@@ -24,6 +24,8 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import TripleError
 from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.steering import DSPA, EditLog, SteeringOptions
+from dspa_nn.triples import Prompt
 
 
 def steer(
@@ -44,28 +46,52 @@ def steer(
     prompt_rule: PromptRule = None,
 ) -> None:
     """Answer a prompt twice, unsteered and steered, and say what was edited."""
-    fitted = ConditionalDifferenceMap.load(map_folder)
-    dspa = build(preset, model, input_sae, output_sae, layers, weights)
-    steered_model: Any = dspa.model
-    prompt = dspa.render([{"role": "user", "content": text}] if chat else text)
+    answers = twice(
+        ConditionalDifferenceMap.load(map_folder),
+        build(preset, model, input_sae, output_sae, layers, weights),
+        [{"role": "user", "content": text}] if chat else text,
+        max_new_tokens,
+        alpha=alpha,
+        k_prompt=k_prompt,
+        k_diff=k_diff,
+        mode=mode,
+        prompt_rule=prompt_rule,
+    )
+    typer.echo(f"unsteered:\n{answers.unsteered}\n")
+    typer.echo(f"steered:\n{answers.steered}\n")
+    typer.echo(answers.edits.plans[0])
+    typer.echo(answers.edits)
+
+
+class Twice(NamedTuple):
+    """Both answers to one prompt, and what was edited in the second."""
+
+    unsteered: str
+    steered: str
+    edits: EditLog
+
+
+def twice(
+    fitted: ConditionalDifferenceMap,
+    dspa: DSPA,
+    text: Prompt,
+    max_new_tokens: int,
+    **options: Unpack[SteeringOptions],
+) -> Twice:
+    """Answer a prompt greedily, unsteered and steered."""
+    model: Any = dspa.model
+    prompt = dspa.render(text)
     if not len(prompt.ids):
         raise TripleError("the prompt is empty, and this model begins no text by itself; say more")
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
-    with steered_model.generate(prompt.ids, **settings) as tracer:
+    with model.generate(prompt.ids, **settings) as tracer:
         plain = tracer.result.save()
-    with steered_model.generate(prompt.ids, **settings) as tracer:
-        edits = dspa.apply(
-            fitted,
-            prompt=prompt,
-            alpha=alpha,
-            k_prompt=k_prompt,
-            k_diff=k_diff,
-            mode=mode,
-            prompt_rule=prompt_rule,
-        )
+    with model.generate(prompt.ids, **settings) as tracer:
+        edits = dspa.apply(fitted, prompt=prompt, **options)
         steered = tracer.result.save()
-    for name, ids in (("unsteered", plain), ("steered", steered)):
-        answer = steered_model.tokenizer.decode(ids[0, len(prompt.ids) :], skip_special_tokens=True)
-        typer.echo(f"{name}:\n{answer}\n")
-    typer.echo(edits.plans[0])
-    typer.echo(edits)
+    start = len(prompt.ids)
+    before, after = (
+        str(model.tokenizer.decode(ids[0, start:], skip_special_tokens=True))
+        for ids in (plain, steered)
+    )
+    return Twice(before, after, edits)

@@ -34,6 +34,7 @@ from dspa_nn.maps import (
 )
 from dspa_nn.provenance import OF_COUNTS, contradiction, together
 from dspa_nn.shapes import SparseTable
+from dspa_nn.shown import as_html, shown, table_html
 
 SCHEMA_VERSION = 1
 
@@ -159,6 +160,23 @@ class ActivationCounts:
             f"  tokens: prompts {tokens[0]:,} content and {tokens[1]:,} markup, "
             f"chosen {tokens[2]:,}, rejected {tokens[3]:,}; skipped: {skipped or 'none'}"
         )
+
+    def _repr_html_(self) -> str:
+        title, *lines = repr(self).split("\n")
+        tokens = zip(LENGTHS, (getattr(self, name) for name in LENGTHS), strict=True)
+        return shown(
+            title,
+            *(f"<p>{as_html(line.strip())}</p>" for line in lines),
+            table_html(
+                ["tokens of", "in all", "a triple, median", "most"],
+                [
+                    (name.removesuffix("_length"), f"{int(of.sum()):,}", f"{np.median(of):g}",
+                     int(of.max()))
+                    for name, of in tokens
+                    if len(of)
+                ],
+            ),
+        )  # fmt: skip
 
     # Reading
 

@@ -1,6 +1,5 @@
 """The change of log p under steering, token by token, of given responses."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from rich.text import Text
 from torch import Tensor
+
+from dspa_nn.prompts import token_texts
 
 if TYPE_CHECKING:
     import pandas
@@ -59,7 +60,7 @@ class TokenChanges:
 
         A character that several tokens make up is given to the last of them.
         """
-        return list(_pieces([int(token) for token in self.ids], self.tokenizer))
+        return list(token_texts([int(token) for token in self.ids], self.tokenizer))
 
     def words(self) -> list[tuple[str, float]]:
         """Words and marks with the spaces before them, and the summed change of their tokens.
@@ -134,18 +135,6 @@ class TokenChanges:
 
     def __rich__(self) -> Text:
         return self.marked()
-
-
-def _pieces(ids: Sequence[int], tokenizer: Any) -> Iterator[str]:
-    """The text that each token adds, decoded after the tokens before it."""
-    start = end = 0  # tokens whose text is known, from the last whole character on
-    for index in range(len(ids)):
-        known = tokenizer.decode(ids[start:end])
-        text = tokenizer.decode(ids[start : index + 1])
-        whole = not text.endswith("\ufffd") or index == len(ids) - 1
-        yield text[len(known) :] if whole else ""
-        if whole:
-            start, end = end, index + 1
 
 
 def _is_word(text: str) -> bool:

@@ -18,6 +18,7 @@ from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
 from dspa_nn.maps.algebra import Latents, restricted
 from dspa_nn.maps.dependence import told
 from dspa_nn.maps.files import contents, keywords
+from dspa_nn.maps.notebook import map_html, plot_map
 from dspa_nn.maps.operators import Summable
 from dspa_nn.maps.options import (
     FITTED_WITH,
@@ -263,6 +264,22 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
         model = f" of {known['model_id']}" if known.get("model_id") else ""
         where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
         return f"{model}{where}"
+
+    def plot(self, n: int = 20, axes: Any = None) -> Any:
+        """Draw the entries between the n strongest input and output latents, with matplotlib.
+
+        >>> map.plot(n=5).get_xlabel()
+        'output latent'
+
+        Latents are ranked by the sum of their entries' sizes. Blue is what chosen responses fire
+        more (augment), red what rejected ones do (ablate). `axes`: one of matplotlib's to draw on;
+        returned, as is a new one where None is given.
+        """
+        return plot_map(self, n, axes)
+
+    def _repr_html_(self) -> str:
+        title, *lines = repr(self).split("\n")
+        return map_html(self, title, [line.strip() for line in lines])
 
     def __repr__(self) -> str:
         d_in, d_out = self.shape

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Float, Float64, Int64, Integer
 from torch import Tensor
 
 from dspa_nn.checks import check_positive_int
@@ -142,6 +142,17 @@ class MapRows:
         return Entries(
             Entry(int(rows[i]), int(self.columns[i]), float(self.values[i])) for i in order
         )
+
+    def column(self, latent: int) -> Float64[Tensor, " d_in"]:
+        """The entries of one output latent's column, of every input latent, float64 [d_in].
+
+        >>> MapRows([7], [0, 2], [0, 3], [0.5, -0.25], (8, 4)).column(3)[7]
+        tensor(-0.2500, dtype=torch.float64)
+        """
+        found = torch.zeros(self.shape[0], dtype=torch.float64)
+        here = self.columns == latent
+        found[self.row_of_each()[here]] = self.values[here].double()
+        return found
 
     def column_sums(self) -> OutputVector:
         """A summed over its rows: which output latents are steered most.

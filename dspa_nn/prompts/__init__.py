@@ -2,6 +2,7 @@
 
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.padding import padded
+from dspa_nn.prompts.pieces import token_texts
 from dspa_nn.prompts.recognition import content_of, recognised
 from dspa_nn.prompts.rendered import Rendered, is_batch
 from dspa_nn.prompts.rendering import Renderable, markup_of, render, warn_of_markup
@@ -45,5 +46,6 @@ __all__ = [
     "render",
     "render_to_fit",
     "rendered_on",
+    "token_texts",
     "warn_of_markup",
 ]

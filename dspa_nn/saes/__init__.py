@@ -4,6 +4,14 @@ from dspa_nn.graph.encode import SAE_TYPES, Encoder, SAEType
 from dspa_nn.saes.compatibility import check_sae, residual_layer, same_model
 from dspa_nn.saes.loaded import LoadedSAE, cast
 from dspa_nn.saes.loading import load_sae
+from dspa_nn.saes.meanings import (
+    LatentMeaning,
+    Snippet,
+    meanings_of,
+    read_meanings,
+    told_in_words,
+    write_meanings,
+)
 from dspa_nn.saes.placement import layer_device, placed, read_device
 from dspa_nn.saes.sources import split_release
 from dspa_nn.saes.types import REFUSED, register_sae_type, sae_types, saved_as
@@ -12,18 +20,24 @@ __all__ = [
     "REFUSED",
     "SAE_TYPES",
     "Encoder",
+    "LatentMeaning",
     "LoadedSAE",
     "SAEType",
+    "Snippet",
     "cast",
     "check_sae",
     "layer_device",
     "load_sae",
+    "meanings_of",
     "placed",
     "read_device",
+    "read_meanings",
     "register_sae_type",
     "residual_layer",
     "sae_types",
     "same_model",
     "saved_as",
     "split_release",
+    "told_in_words",
+    "write_meanings",
 ]

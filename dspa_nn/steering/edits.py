@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
+
+from dspa_nn.graph.record import Record
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class SteeredPass(NamedTuple):
     """One pass of the model through the output layer, as the run recorded it.
 
     Attributes:
-        step: which pass of the run, from 0; start: position of its first entry in the row.
+        step: which pass of the run, from 0; start: position of its first entry in the padded row.
         before: planned latents as encoded, after: as edited, strongest: each token's M_t.
         norm: norm of the residual stream's change; stream: norm of what was changed.
         steered: positions that were steered, those fed to rows that had ended left out.
@@ -47,6 +49,31 @@ class SteeredPass(NamedTuple):
         """Norm of the change over that of the stream; 0 where the stream itself is 0."""
         norm, stream = self.norm.double().cpu(), self.stream.double().cpu()
         return torch.where(stream > 0, norm / stream, 0.0)
+
+
+class RowTokens(NamedTuple):
+    """A row's real tokens.
+
+    Attributes:
+        ids: of the prompt and of what was made.
+        positions: where each stands in the batch's padded row, as in `Edit.position`.
+        prompt: how many of them are the prompt's.
+    """
+
+    ids: Int64[Tensor, " tokens"]
+    positions: Int64[Tensor, " tokens"]
+    prompt: int
+
+
+def sequence_of(record: Record, row: int) -> RowTokens:
+    """Read a row's real tokens from a record: see `EditLog.sequence`."""
+    mask, ids = record.mask[row].cpu(), record.ids[row].cpu()
+    width = len(mask)
+    made = ids[width:]
+    ended = torch.isin(made, torch.tensor(record.eos_ids, dtype=made.dtype)).nonzero()
+    last = width + (int(ended[0]) + 1 if len(ended) else len(made))
+    real = torch.cat([mask.nonzero().squeeze(-1), torch.arange(width, last)])
+    return RowTokens(ids[real], real, int(record.prompt_length[row]))
 
 
 def told(setting: object) -> str:

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
-from dspa_nn.graph.record import Record, of_rows
+from dspa_nn.graph.record import Record
 from dspa_nn.graph.settings import LOGGED_SETTINGS
 from dspa_nn.shipping import Reduced, Shipped, reduce_log
-from dspa_nn.steering.edits import Edit, SteeredPass, told
+from dspa_nn.steering.edits import Edit, RowTokens, SteeredPass, sequence_of
+from dspa_nn.steering.notebook import log_html
 from dspa_nn.steering.plan import Plan, plan_of
+from dspa_nn.steering.plots import plot_log
+from dspa_nn.steering.telling import NOT_RUN, passes_missed, printed, why_nothing
 
 if TYPE_CHECKING:
     import pandas
@@ -56,6 +59,12 @@ class EditLog(Shipped):
         return {name: self._record.options[name] for name in LOGGED_SETTINGS}
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What identifies the map (of the first row, where they differ), its model and SAEs."""
+        own = self._record.own or [self._record.options]
+        return own[0].get("origin") or {}
+
+    @property
     def plans(self) -> list[Plan]:
         """One plan per row; empty until the model has run past the input layer."""
         if self._record.augment is None:
@@ -63,9 +72,27 @@ class EditLog(Shipped):
         return [plan_of(self._record, row) for row in range(len(self._record.augment))]
 
     @property
+    def planned(self) -> Int64[Tensor, "rows k"]:
+        """Output latents of each row's plan, raised ones first, padded with -1.
+
+        They are what the last axis of a pass's `before`, `after` and `edited` stands for.
+        """
+        return torch.cat([self._record.augment, self._record.ablate], -1).cpu()
+
+    @property
     def rows(self) -> int:
         """Rows of the run's batch; 0 until the model has run past the input layer."""
         return 0 if self._record.counts is None else len(self._record.counts)
+
+    @property
+    def tokenizer(self) -> Any:
+        """What its tokens are read with; None of a log from NDIF."""
+        return self._tokenizer
+
+    @property
+    def generated(self) -> bool:
+        """Whether the run was a `generate`, not a single forward."""
+        return self._record.generating
 
     @property
     def steps(self) -> int:
@@ -105,7 +132,11 @@ class EditLog(Shipped):
             if entry is not None:
                 steered = self._live(step, entry["steered"])
                 edited = (entry["before"] != entry["after"]) & steered.unsqueeze(-1)
-                yield SteeredPass(step=step, edited=edited, **entry | {"steered": steered})
+                start = entry["start"]
+                if step and self._record.generating and not start:
+                    start = self._record.mask.shape[1] - 1 + step  # a cache: passes of one token
+                told = entry | {"steered": steered, "start": start}
+                yield SteeredPass(step=step, edited=edited, **told)
 
     @property
     def tokens(self) -> int:
@@ -116,6 +147,20 @@ class EditLog(Shipped):
     def total(self) -> int:
         """Number of edits, over all rows and steps."""
         return sum(int(one.edited.sum()) for one in self.passes())
+
+    def sequence(self, row: int) -> RowTokens:
+        """Return a row's real tokens, with their positions in the batch's padded row.
+
+        Example:
+            >>> with dspa.attach(hf_model, map) as edits:
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
+            >>> tokens = edits.sequence(0)
+            >>> tokens.ids.equal(ids[0]), tokens.prompt == len(prompt.ids)
+            (True, True)
+
+        Padding is left out, and what follows a row's end of turn. Of beams the prompt is known.
+        """
+        return sequence_of(self._record, row)
 
     def __len__(self) -> int:
         return self.total
@@ -175,13 +220,10 @@ class EditLog(Shipped):
         record = self._record
         planned = None
         for one in self.passes():
-            if planned is None:
-                planned = torch.cat([record.augment, record.ablate], -1)
+            planned = self.planned if planned is None else planned
             entries: Any = torch.nonzero(one.edited)
             for row, offset, column in entries.tolist():
                 position = one.start + offset
-                if one.step and record.generating and one.start == 0:
-                    position = record.mask.shape[1] - 1 + one.step  # a cache: passes of one token
                 known = position < record.ids.shape[1]
                 yield Edit(
                     row=row,
@@ -224,73 +266,33 @@ class EditLog(Shipped):
         are held against the tokens made. Beams may have passed more often than the best of them
         is long.
         """
-        made, seen = self._record.made, self.steps
-        if made is None or made == seen or (self._record.beams and seen > made):
-            return None
-        if seen < made:
-            return (
-                f"the steered layers were seen in {seen} of the {made} passes of this run, and the "
-                "others went unsteered; compiled code and replaced layers pass hooks by, so steer "
-                "the model as it was loaded, without torch.compile"
-            )
-        return (
-            f"the steered layers were passed {seen} times for {made} new tokens, and every pass "
-            "was steered as one of the run's; do not call the model inside a logits processor or "
-            "a stopping criterion of the run"
-        )
+        return passes_missed(self._record, self.steps)
 
     def reason(self) -> str | None:
         """Say why nothing was edited, in one sentence, or return None where something was."""
         record = self._record
-        if record.augment is None:
-            return "the run ended before the input layer was reached, so nothing was planned"
-        if self:
+        if record.augment is not None and self:
             return None
-        if not int(record.lengths.sum()):
-            return (
-                "no prompt token counts (the prompt is empty or BOS alone), so nothing is planned"
-            )
-        if not any(of_rows(record, "alpha")):
-            return "alpha is 0, so every edit leaves its latent as it is"
-        if not int((record.counts > 0).sum()):
-            return (
-                "no input latent is active on the prompt; check that the input SAE belongs to "
-                "this layer and model"
-            )
-        sums = [own.get("sum") or [{"coefficient": 1}] for own in of_rows(record, "origin")]
-        if not any(term["coefficient"] for terms in sums for term in terms):
-            return "every map of this sum has the coefficient 0; give one of them another"
-        if not bool((record.scores != 0).any()):
-            return "no active prompt latent has an entry in the map; fit on more triples"
-        if not record.augment.numel() and not record.ablate.numel():
-            modes = " and ".join(sorted({f"mode={mode!r}" for mode in of_rows(record, "mode")}))
-            return f"no output latent has a score that {modes} could act on"
-        if not any(bool((one.strongest > 0).any()) for one in self.passes()):
-            return (
-                "no output latent at all is active on the steered tokens; check that the output "
-                "SAE belongs to this layer and model"
-            )
-        return "none of the planned latents was active on a steered token"
+        return why_nothing(record, self.passes())
+
+    def plot(self, row: int = 0, axes: Any = None) -> Any:
+        """Draw edits and the share of the norm that moved over a row's tokens, with matplotlib.
+
+        Example:
+            >>> with dspa.attach(hf_model, map) as edits:
+            ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
+            >>> above, below = edits.plot()
+            >>> below.get_xlabel()
+            'token'
+
+        axes: two of matplotlib's to draw on; returned, as are new ones where None is given.
+        """
+        return plot_log(self, row, axes)
+
+    def _repr_html_(self) -> str:
+        return log_html(self, self._tokenizer)
 
     def __str__(self) -> str:
-        if self._record.augment is None:
-            return "EditLog: the model has not run yet"
-        tokens, total = self.tokens, self.total
-        settings = ", ".join(f"{name} {told(value)}" for name, value in self.options.items())
-        lines = [
-            f"EditLog: {total} edits on {tokens} tokens of {self.rows} row(s) ({settings})",
-        ]
-        if total:
-            often = ", ".join(f"{k} ({n})" for k, n in list(self.by_latent().items())[:10])
-            lines.append(f"  most edited output latents (times): {often}")
-            shares = self.shares()
-            lines.append(f"  {total / tokens:.2f} edits per token")
-            lines.append(
-                f"  moved by {float(shares.mean()):.1%} of the residual stream's norm on average, "
-                f"at most {float(shares.max()):.1%}"
-            )
-        else:
-            lines.append(f"  nothing was edited: {self.reason()}")
-        return "\n".join(lines)
+        return printed(self) if self._record.augment is not None else NOT_RUN
 
     __repr__ = __str__

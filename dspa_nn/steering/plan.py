@@ -8,11 +8,15 @@ from torch import Tensor
 
 from dspa_nn.graph.portable import PortablePlan
 from dspa_nn.graph.record import Record
+from dspa_nn.saes import told_in_words
 from dspa_nn.shipping import Reduced, Shipped, reduce_plan
+from dspa_nn.steering.notebook import plan_html
 
 if TYPE_CHECKING:
     import pandas
 
+# Latents of each direction that a print says in words.
+_IN_WORDS = 5
 _PLANNED = ("counts", "lengths", "weights", "scores", "augment", "ablate")
 
 
@@ -69,11 +73,21 @@ class Plan(Shipped):
         return self.made.scores
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in force, those of a run that could not change it among them."""
+        return vars(self.made)["options"]
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What identifies the map's model and SAEs, as in its provenance."""
+        return self.settings["origin"]
+
+    @property
     def coefficients(self) -> list[float]:
         """What each map of a sum was multiplied by; of a map alone, 1."""
         if self.made.parts is None:
             return [1.0]
-        terms: Any = vars(self.made)["options"]["origin"]["sum"]
+        terms: Any = self.origin["sum"]
         return [float(term["coefficient"]) for term in terms]
 
     @property
@@ -135,12 +149,18 @@ class Plan(Shipped):
             if chosen:
                 text = ", ".join(f"{latent} ({score:+.3f})" for latent, score in chosen)
                 lines.append(f"  {name} output latents (score): {text}")
-                lines += self._told_by_map([latent for latent, _ in chosen])
+                latents = [latent for latent, _ in chosen]
+                lines += self._told_by_map(latents)
+                words = told_in_words(self.origin.get("output_sae_sha256"), latents[:_IN_WORDS])
+                lines += [] if words is None else [f"    in words: {words}"]
         if not self.latents:
             lines.append("  nothing would be steered")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return plan_html(self)
 
     def _told_by_map(self, latents: list[int]) -> list[str]:
         """A line for each map of a sum: what it adds to the scores of these latents."""

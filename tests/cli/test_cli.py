@@ -59,6 +59,12 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
     for part in ("unsteered:\n", "steered:\n", "Plan from", "alpha 1.0"):
         assert part in steered.output
 
+    page = tmp_path / "pages" / "report.html"
+    audited = dspa("audit", tmp_path / "map", "sun moon", "--max-new-tokens", 4, "--out", page)
+    assert audited.exit_code == 0, audited.output
+    assert "EditLog: " in audited.output
+    for part in ("Unsteered", "Steered", 'class="t p'):
+        assert part in page.read_text()
     empty = dspa("steer", tmp_path / "map", "", "--max-new-tokens", 4)
     assert empty.exit_code == 1
     assert "the prompt is empty, and this model begins no text by itself; say more" in empty.stderr

@@ -1,0 +1,73 @@
+"""Plans and logs in a notebook: their HTML and their picture."""
+
+import re
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from dspa_nn import SteeringError
+from dspa_nn.graph.record import Record
+from dspa_nn.saes import LatentMeaning, meanings
+from dspa_nn.steering import EditLog
+from tests import steer_zoo
+from tests.steer_zoo import STEPS, Lab, by_nnsight
+
+pytestmark = pytest.mark.steers_hard
+mpl.use("agg")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return steer_zoo.lab("llama", "add")
+
+
+@pytest.fixture(scope="module")
+def log(lab: Lab) -> Any:
+    return by_nnsight(lab, [lab.ids(prompt) for prompt in lab.prompts(3)]).log
+
+
+def test_a_log_shows_every_text_and_how_far_each_token_was_moved(lab: Lab, log: Any) -> None:
+    html = log._repr_html_()
+    assert f"EditLog: {log.total} edits on {log.tokens} tokens of 3 row(s)" in html
+    assert len(re.findall(r'title="\d+ edits, moved', html)) == int((log.norms() > 0).sum())
+    assert "<script" not in html
+    assert len(html) < 30_000
+    assert "the model has not run yet" in EditLog(Record(log._record.options))._repr_html_()
+    assert "<span" not in EditLog(log._record)._repr_html_()  # no tokenizer, no text
+
+
+def test_a_plan_shows_votes_and_directions(lab: Lab) -> None:
+    plan = lab.dspa.plan(lab.map, "sun moon", mode="both")
+    html = plan._repr_html_()
+    assert html.count("▲ augment") == len(plan.augment)
+    assert html.count("▼ ablate") == len(plan.ablate)
+    assert "nothing would be steered" in lab.dspa.plan(lab.map, "sun", only=[])._repr_html_()
+
+
+def test_a_picture_has_a_bar_for_every_token(log: Any) -> None:
+    above, below = log.plot(1)
+    assert len(above.patches) == len(log.sequence(1).ids)
+    heights = sum(bar.get_height() for bar in above.patches)
+    assert heights == log.by_row()[1]
+    moved = np.array([bar.get_height() for bar in below.patches])
+    assert moved.sum() / 100 / STEPS == pytest.approx(log.shares_by_row()[1], rel=1e-5)
+    with pytest.raises(SteeringError, match="row 3 came, and the log has 3; count them from 0"):
+        log.plot(3)
+
+
+def test_words_are_printed_where_a_table_knows_the_sae(
+    lab: Lab, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = str(log), str(log.plans[0])
+    often = next(iter(log.by_latent()))
+    first = log.plans[0].latents[0]
+    known = {often: LatentMeaning(promotes=("glad",)), first: LatentMeaning(promotes=("proud",))}
+    sha256 = lab.dspa.output_sae.sha256
+    monkeypatch.setattr(meanings, "meanings_of", lambda sae: known if sae == sha256 else {})
+    assert f"in words: {often} " in str(log)
+    assert f"in words: {first} " in str(log.plans[0])
+    kept = [line for line in str(log).splitlines() if "in words" not in line]
+    assert kept == before[0].splitlines()
+    assert "in words" not in "".join(before)
