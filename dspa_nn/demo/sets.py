@@ -117,7 +117,7 @@ SETS: dict[str, DemoSet] = {
     )
 }
 # What `dspa demo` shows where it is not told.
-SHOWN: tuple[str, ...] = ("news",)
+SHOWN: tuple[str, ...] = ("plans",)
 
 
 def find_set(name: str) -> DemoSet:
