@@ -40,6 +40,7 @@ def train(
     from trl.trainer.dpo_config import DPOConfig
 
     origin = run.origin_of(model, tokenizer, triples)
+    model = run.all_trained(model) if settings.full else model
     rows = texts.preferences(tokenizer, triples, budget.room)
     # TRL would compute blocks again unless it is told not to.
     given: dict[str, Any] = {} if budget.checkpointing else {"gradient_checkpointing": None}

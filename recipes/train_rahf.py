@@ -26,7 +26,7 @@ def train_step_1(
     """Fine-tune on both instructions, and return the loss of every step."""
     origin = run.origin_of(model, tokenizer, triples)
     trainer = rahf.Step1Trainer(
-        model, run.training_arguments(
+        run.all_trained(model), run.training_arguments(
             out, budget, learning_rate=settings.lr, warmup_steps=settings.warm_up
         ),
         train_dataset=texts.contrasts(tokenizer, triples, budget.room), tokenizer=tokenizer,

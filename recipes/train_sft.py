@@ -32,7 +32,7 @@ def train(
     """Train, and return the loss of every step."""
     origin = run.origin_of(model, tokenizer, triples)
     trainer = sft.SFTTrainer(
-        model, run.training_arguments(
+        run.all_trained(model), run.training_arguments(
             out, budget, learning_rate=settings.lr, warmup_steps=settings.warm_up
         ),
         train_dataset=texts.demonstrations(tokenizer, triples, budget.room), tokenizer=tokenizer,

@@ -201,6 +201,14 @@ def load(name: str | None) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def all_trained(model: Any) -> Any:
+    """The model in float32, for training every weight: bfloat16 would round small updates away.
+
+    The products are in bfloat16 on a GPU all the same. An adapter of PEFT's is float32 by itself.
+    """
+    return model.float()
+
+
 def origin_of(model: Any, tokenizer: Any, triples: list[PreferenceTriple]) -> dict[str, Any]:
     """What a trained model or adapter comes from: the weights below it, and the triples."""
     facts = read_facts(model, tokenizer)

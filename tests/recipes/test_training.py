@@ -95,6 +95,21 @@ def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> Non
         train(*model(1), same_batch(), tmp_path / "cut", settings, budget(recipes, 4))
 
 
+def test_small_updates_of_all_weights_are_not_lost_in_bfloat16(
+    recipes: Any, tmp_path: Path
+) -> None:
+    own, tokenizer = model()
+    half = own.to(torch.bfloat16)
+    before = half.model.embed_tokens.weight.detach().clone().float()
+    settings = recipes["train_sft"].Settings(lr=1e-6, warm_up=0)
+    recipes["train_sft"].train(
+        half, tokenizer, same_batch(), tmp_path, settings, budget(recipes, 1)
+    )
+    after = half.model.embed_tokens.weight.detach()
+    assert after.dtype == torch.float32
+    assert not torch.equal(before, after)
+
+
 def test_sft_texts_are_the_papers_format(recipes: Any) -> None:
     _, tokenizer = model()
     triple: Any = eval_zoo.triples(5)[4]  # with an earlier exchange
