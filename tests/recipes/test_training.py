@@ -68,17 +68,14 @@ def test_all_weights_can_be_trained_too(recipes: Any, tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").is_file()
 
 
-def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> None:
-    settings = recipes["train_sft"].Settings(lr=1e-2, warm_up=0)
-    train = recipes["train_sft"].train
-    whole = train(*model(), same_batch(), tmp_path / "whole", settings, budget(recipes, 4))
-    assert whole[3] < whole[0]
+def cut_at_3(recipes: Any, train: Any) -> None:
+    """Run what trains, and break off once step 3 is logged; the last checkpoint is of step 2."""
 
     class StopError(Exception):
         pass
 
-    run = recipes["run"]
-    plain = run.LossLog.on_log
+    log = recipes["run"].LossLog
+    plain = log.on_log
 
     def stopping(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         plain(self, args, state, control, **rest)
@@ -86,9 +83,38 @@ def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> Non
             raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.LossLog, "on_log", stopping)
+        patch.setattr(log, "on_log", stopping)
         with pytest.raises(StopError):
-            train(*model(), same_batch(), tmp_path / "cut", settings, budget(recipes, 4))
+            train()
+
+
+@pytest.mark.parametrize("recipe", ["dpo", "rahf-2"])
+def test_adapters_resume_where_they_were(recipes: Any, recipe: str, tmp_path: Path) -> None:
+    def train(folder: str) -> list[float]:
+        what = (*model(), same_batch(), tmp_path / folder)
+        if recipe == "dpo":
+            settings = recipes["train_dpo"].Settings(lr=5e-3, dropout=0.0)
+            return recipes["train_dpo"].train(*what, settings, budget(recipes, 4))
+        settings = recipes["rahf"].Step2(lr=1e-2, dropout=0.0)
+        return recipes["train_rahf"].train_step_2(
+            *what, settings, budget(recipes, 4, tokens=2000), [1, 2]
+        )
+
+    whole = train("whole")
+    cut_at_3(recipes, lambda: train("cut"))
+    assert train("cut") == pytest.approx(whole, rel=1e-4)
+    assert len((tmp_path / "cut" / "loss.jsonl").read_text().splitlines()) == 4
+
+
+def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> None:
+    settings = recipes["train_sft"].Settings(lr=1e-2, warm_up=0)
+    train = recipes["train_sft"].train
+    whole = train(*model(), same_batch(), tmp_path / "whole", settings, budget(recipes, 4))
+    assert whole[3] < whole[0]
+
+    cut_at_3(recipes, lambda: train(
+        *model(), same_batch(), tmp_path / "cut", settings, budget(recipes, 4)
+    ))  # fmt: skip
     resumed = train(*model(), same_batch(), tmp_path / "cut", settings, budget(recipes, 4))
     assert resumed == pytest.approx(whole, rel=1e-5)
     with pytest.raises(DSPAError, match="holds a run of other settings, data or weights"):
