@@ -297,9 +297,34 @@ def growth() -> Any:
     return figure
 
 
+def efficiency() -> Any:
+    """Held-out ranking over the number of fitting triples, mean and sd over resamplings."""
+    found = [rows for rows in tables("arena") if "ranked rightly by" in rows[0]]
+    figure, axes = panels(len(found), (8, 3.4), sharey=True)
+    colours = (BLUE, "#7fb3e6", GREEN, ORANGE, GREY)
+    for axis, rows, title in zip(axes, found, ("UltraFeedback", "demo's register"), strict=True):
+        for line, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+            cells = {int(key.split()[-1]): cell for key, cell in row.items() if "N =" in key}
+            points = {n: [*numbers(cell), 0.0] for n, cell in cells.items()}
+            across = [n * (1 + 0.03 * (line - 2)) for n in points]
+            means, spreads = ([one[place] for one in points.values()] for place in (0, 1))
+            axis.errorbar(across, means, spreads, fmt="o-", color=colour, markersize=5,
+                          label=row["ranked rightly by"])  # fmt: skip
+        axis.set_xscale("log")
+        sizes = [10, 25, 50, 100, 250]
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.minorticks_off()
+        axis.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
+        axis.set(xlabel="fitting triples", title=title)
+        axis.grid(axis="y")
+    axes[0].set_ylabel("held-out pairs ranked rightly")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Any]] = {
     made.__name__: made
-    for made in (margins, real, layers, ranking, costs, training, scale, speed, growth)
+    for made in (margins, real, layers, ranking, efficiency, costs, training, scale, speed, growth)
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dspa_nn.evaluation import accuracy, global_accuracy
 from tests import eval_zoo
 
 
@@ -96,6 +97,20 @@ def test_a_resampling_is_of_different_triples_and_always_the_same(recipe):
     assert first == again != other
     assert len(set(first)) == 25
     assert sorted(first) == first
+
+
+@pytest.mark.filterwarnings("ignore::dspa_nn.DSPAWarning")
+def test_ranking_by_products_is_ranking_by_the_whole_map(recipe):
+    studies = importlib.import_module("_arena.studies")
+    counts = eval_zoo.counts(40)
+    fitting, test = counts.subset(range(24)), counts.subset(range(24, 40))
+    rows = studies.drawn(24, 12, 0)
+    found = studies.ranks(fitting, rows, test)
+    fitted = fitting.subset([fitting.index[row] for row in rows])
+    for name, (percentile, rule) in studies.RULES.items():
+        map = fitted.fit(percentile=percentile, sparsify="none")
+        assert found[name] == accuracy(map, test, prompt_rule=rule, k_prompt=32).mean()
+    assert found["one global difference"] == global_accuracy(fitted, test).mean()
 
 
 def test_a_part_of_what_was_taken_is_that_of_these_triples(recipe):
