@@ -139,8 +139,9 @@ def real() -> Any:
         axis.grid(axis="x")
         axis.spines["left"].set_visible(False)
         axis.axvline(0, color=GREY, linewidth=1)
+        axis.locator_params(axis="x", nbins=3)
         axis.set_title(title, fontsize=11)
-    axes[0].legend(loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.supxlabel("change of log p, nats per token (95 % interval)", fontsize=10.5, color=GREY)
     return figure
 
