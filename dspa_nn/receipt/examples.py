@@ -40,7 +40,7 @@ def _entry(measured: Measured, at: int, value: float) -> str:
     for outcome in _shown_beside(measured):
         marked = with_new_words(plain, measured.texts[outcome.name][at])
         lines.append((outcome.name, marked or "<em>(nothing)</em>"))
-    lines[2] = (f"{lines[2][0]} ({value:+.2f})", lines[2][1])
+    lines[2] = (f"{lines[2][0]} ({value + 0.0:+.2f})", lines[2][1])
     cells = "".join(f"<span>{escape(name)}</span><span>{text}</span>" for name, text in lines)
     return f"<div class=answers>{cells}</div>"
 

@@ -33,7 +33,8 @@ def page_of(measured: Measured, report: Mapping[str, Any], judged: Sequence[Verd
         "every difference is paired, prompt by prompt."
     )
     body = [
-        f"<h1>Receipt: {name}</h1><p class=dim>{escape(lead)}</p>",
+        f"<h1>Receipt: {name}</h1><p class=dim>{escape(lead)}</p>"
+        f"<p class=dim>{escape(_map_in_words(report))}</p>",
         f"<p class=short>{escape(report['in_short'])}</p>",
         "<h2>Verdicts</h2><p class=dim>Yes: the whole interval is on the side of the claim. No: it "
         "is on the other side. Open: it holds both. With this many claims, one in twenty that are "
@@ -51,6 +52,18 @@ def page_of(measured: Measured, report: Mapping[str, Any], judged: Sequence[Verd
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>Receipt: {name}</title><style>{STYLE}</style>'
         "</head><body>" + "\n".join(body) + "</body></html>\n"
+    )
+
+
+def _map_in_words(report: Mapping[str, Any]) -> str:
+    """Which map it is, between which layers of which model, and how it steers."""
+    map, model = report["map"]["settings"], report["model"]
+    fitted = map["fit"].get("n_triples")
+    of = f" on {fitted} triples" if fitted else ""
+    steer = ", ".join(f"{key} {value}" for key, value in map["steer"].items() if value is not None)
+    return (
+        f"The map was fitted{of} for {model.get('model_id')}, layers {model.get('input_layer')} -> "
+        f"{model.get('output_layer')}, and steers with {steer}."
     )
 
 
@@ -259,7 +272,8 @@ def _about(report: Mapping[str, Any]) -> str:
     return (
         f"<h2>What this rests on</h2><ul>{notes}</ul><p>Time: {escape(seconds)}. Written "
         f"{escape(report['written'])}. Every figure, with its value for each prompt, is in the "
-        f"JSON file beside this page.</p><pre>{escape(json.dumps(facts, indent=1))}</pre>"
+        f"JSON file beside this page.</p><details><summary>Settings, provenance and versions"
+        f"</summary><pre>{escape(json.dumps(facts, indent=1))}</pre></details>"
     )
 
 

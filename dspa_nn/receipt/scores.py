@@ -17,7 +17,7 @@ SCORES: Mapping[str, Score] = MappingProxyType(
 ABOUT: Mapping[str, str] = MappingProxyType(
     {
         "mood": "1 where a text is glad, -1 where it is sorry, 0 where it is neither, by its words",
-        **{axis.name: axis.about for axis in AXES.values()},
+        **{axis.name: axis.about.replace("`", "") for axis in AXES.values()},
     }
 )
 # Prompts on which a score must tell the two responses apart for its change to be judged, how far

@@ -9,6 +9,7 @@ from dspa_nn.errors import EvaluationError, FileError
 from dspa_nn.files import as_path
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.progress import warnings_held
+from dspa_nn.provenance import unequal
 from dspa_nn.steering import DSPA, DSPAMethod, LayerSweep, SteeringOptions, SweepCounts
 from dspa_nn.triples import PreferenceTriple, Triples
 from dspa_nn.tuning.space import Choice, Layers, Vote
@@ -87,7 +88,7 @@ def _swept(
 ) -> SweepCounts:
     """Counts of an earlier run of the same triples, or counted now and kept."""
     triples = Triples(triples)
-    if (folder / "sweep.json").exists() or any(folder.glob("*.json")):
+    if any(folder.glob("*.json")):
         try:
             kept = SweepCounts.load(folder)
         except (FileError, ValueError) as error:
@@ -95,7 +96,9 @@ def _swept(
                 f"the counts in {folder} cannot be used ({error}); remove the folder, or give "
                 "another --out"
             ) from None
-        if kept.table.provenance.get("data_sha256") == triples.sha256:
+        wanted = {**sweep.provenance(), "data_sha256": triples.sha256}
+        known = {name: kept.table.provenance.get(name) for name in wanted}
+        if not unequal(known, wanted):
             return kept
     swept = sweep.count(triples, progress=progress)
     swept.save(folder)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -149,8 +150,9 @@ def test_the_page_stands_alone_and_says_what_the_json_says(receipt):
     assert "<b>" not in text  # what stands in prompts and answers is no markup
 
 
-def test_what_is_done_is_not_done_again(tmp_path, fitted, files, monkeypatch):
-    first = made(tmp_path, fitted, files)
+def test_what_is_done_is_not_done_again(tmp_path, fitted, files, receipt, monkeypatch):
+    first = receipt
+    shutil.copytree(receipt.page.parent / "parts", tmp_path / "parts")
     parts = sorted(path.name for path in (tmp_path / "parts").iterdir())
 
     def fail(*_: object, **__: object) -> None:
@@ -236,12 +238,15 @@ def test_bad_settings_and_folders_are_refused_before_anything_runs(tmp_path, fit
 
 
 def test_without_development_triples_a_share_is_drawn_and_said(tmp_path, fitted):
-    found = made(tmp_path, fitted, dev=None, dev_share=0.25, fitted_on=None, instruction="")
-    assert found.report["data"]["triples"]["n"] == 15
-    assert found.report["data"]["dev"]["n"] == 5
+    found = made(
+        tmp_path, fitted, triples=triples()[12:20], dev=None, dev_share=0.25, fitted_on=None,
+        instruction="",
+    )  # fmt: skip
+    assert found.report["data"]["triples"]["n"] == 6
+    assert found.report["data"]["dev"]["n"] == 2
     assert list(found.report["methods"]) == NAMES[:-1]
     notes = " ".join(found.report["data"]["notes"])
-    assert "5 of the held-out ones, drawn at random, matched the controls" in notes
+    assert "2 of the held-out ones, drawn at random, matched the controls" in notes
     assert "cannot be told without --fitted-on" in notes
     assert "multiple choice was not measured" in notes
 
