@@ -54,7 +54,7 @@ def load_choices(path: str | os.PathLike[str], limit: int | None = None) -> list
 
     Example:
         >>> row = {"question": "Which is a bird?", "choices": ["a wren", "a trout"], "answer": "A"}
-        >>> _ = Path("questions.jsonl").write_text(json.dumps(row))
+        >>> _ = as_path("questions.jsonl").write_text(json.dumps(row))
         >>> load_choices("questions.jsonl")[0].answer
         0
 

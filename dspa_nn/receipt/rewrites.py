@@ -103,7 +103,7 @@ def read_paraphrases(path: str | os.PathLike[str], triples: Sequence[PreferenceT
 
     Example:
         >>> row = {"prompt": "Hail?", "paraphrase": "Does it hail?"}
-        >>> _ = Path("other_words.jsonl").write_text(json.dumps(row))
+        >>> _ = as_path("other_words.jsonl").write_text(json.dumps(row))
         >>> read_paraphrases("other_words.jsonl", [PreferenceTriple("Hail?", "Yes.", "no")]).rows
         [0]
 
