@@ -19,6 +19,7 @@ from dspa_nn.files import as_path, require_folder, write_atomically
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.provenance import package_versions
 from dspa_nn.receipt import Verdict
+from dspa_nn.saes import meanings_of
 from dspa_nn.steering import DSPA, DSPAMethod
 from dspa_nn.triples import DemoRow, take_demo_rows
 
@@ -163,8 +164,11 @@ def latents_in_words(dspa: DSPA, done: Measured) -> dict[int, str]:
     """The latents that were edited most often, by the tokens that each makes likelier."""
     answers = done.outcomes[1].answers
     often = [] if answers is None else list(answers.by_latent())[:_LATENTS]
-    tokens = promoted_tokens(dspa, often, most=_WORDS)
-    return {latent: ", ".join(words) for latent, words in tokens.items() if words}
+    table = meanings_of(dspa.output_sae.sha256)
+    tokens = promoted_tokens(dspa, [one for one in often if one not in table], most=_WORDS)
+    known = {latent: table[latent].promotes if latent in table else tokens[latent]
+             for latent in often}  # fmt: skip
+    return {latent: ", ".join(words[:_WORDS]) for latent, words in known.items() if words}
 
 
 def print_set(
