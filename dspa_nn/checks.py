@@ -29,10 +29,8 @@ def check_type(name: str, value: object, hint: Any, error: type[DSPAError]) -> N
     else:
         fits = late("beartype.door").is_bearable(value, hint)
     if not fits:
-        raise error(
-            f"{name} is {reprlib.repr(value)}, of type {type(value).__name__}; "
-            f"expected {as_text(hint)}."
-        )
+        shown = " ".join(reprlib.repr(value).split())  # a model's repr has many lines
+        raise error(f"{name} is {shown}, of type {type(value).__name__}; expected {as_text(hint)}.")
 
 
 def as_text(hint: Any) -> str:

@@ -2,8 +2,8 @@
 
 Keys in use: model_id, model_revision, adapters, weights, every_weight, config, weights_unknown,
 input_layer, output_layer, input_sae, output_sae, input_sae_sha256, output_sae_sha256, data_sha256,
-template_sha256, package_version, dtype, batch_plan. A key that one side lacks, or holds as None, is
-accepted, and so is a field of config (docs/method.md 5).
+prompts, template_sha256, package_version, dtype, batch_plan. A key that one side lacks, or holds as
+None, is accepted, and so is a field of config (docs/method.md 5).
 """
 
 import json
@@ -25,7 +25,7 @@ PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", 
 
 # Files of before do not hold these, and a model that is not loaded here has no fingerprint.
 MAYBE_UNKNOWN = (
-    "adapters", "weights", "every_weight", "config", "weights_unknown", "defaults",
+    "adapters", "weights", "every_weight", "config", "weights_unknown", "defaults", "prompts",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import TripleError
 from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.progress import warn
 from dspa_nn.steering import DSPA, EditLog, SteeringOptions
 from dspa_nn.triples import Prompt
 
@@ -46,8 +47,14 @@ def steer(
     prompt_rule: PromptRule = None,
 ) -> None:
     """Answer a prompt twice, unsteered and steered, and say what was edited."""
+    fitted = ConditionalDifferenceMap.load(map_folder)
+    if not chat and fitted.provenance.get("prompts") == "chat":
+        warn(
+            "the map was fitted on chat prompts, and this prompt is text as it stands; add --chat "
+            "to lift it to one user message"
+        )
     answers = twice(
-        ConditionalDifferenceMap.load(map_folder),
+        fitted,
         build(preset, model, input_sae, output_sae, layers, weights),
         [{"role": "user", "content": text}] if chat else text,
         max_new_tokens,

@@ -19,7 +19,7 @@ from dspa_nn.imports import untyped
 from dspa_nn.models import Fingerprint, torch_module
 
 # Of the provenance: what is fitted with, and names of what is known by a hash.
-_NOT_COUNTED_WITH = ("defaults", "data_sha256", "input_sae", "output_sae")
+_NOT_COUNTED_WITH = ("defaults", "data_sha256", "prompts", "input_sae", "output_sae")
 # Of a model's configuration: what says nothing of how it computes.
 _NOT_COMPUTED_WITH = ("_name_or_path", "architectures", "transformers_version", "use_cache")
 # Whose hooks change nothing that a block returns, or are known by the model's weights.

@@ -144,6 +144,7 @@ class CountRun:
                 "sha256": sha256,
                 "triples": len(self.tokenised),
             },
+            "prompts": ", ".join(sorted({_kind(triple) for triple in triples})),
             "data_sha256": getattr(triples, "sha256", None) or sha256,
             **({"defaults": dict(tuned)} if tuned else {}),
             **({"rendered_on": self.rendered_on} if self.rendered_on else {}),
@@ -277,3 +278,7 @@ class CountRun:
             with nullcontext() if remote else evaluating(model):
                 provenance = self.origin(remote)
                 return count_chunks(chunks, runner, provenance, folder, advance, required)
+
+
+def _kind(triple: Any) -> str:
+    return "text" if isinstance(triple.prompt, str) else "chat"

@@ -6,7 +6,7 @@ from typing import Any, Unpack, cast
 import torch
 from nnsight.modeling.transformers import TransformersModel
 
-from dspa_nn.checks import check_names, check_type
+from dspa_nn.checks import check_names
 from dspa_nn.counts import ActivationCounts, CountRun, Reader, kept_date, pairs_of, side_by_side
 from dspa_nn.errors import CountsError, SteeringError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
@@ -223,7 +223,11 @@ class LayerSweep:
 
 def _by_layer(facts: ModelFacts, role: str, saes: Mapping[int, object]) -> dict[int, object]:
     """The SAEs from the first layer to the last; refused is what are no layers of the model."""
-    check_type(f"{role}_saes", saes, Mapping, SteeringError)
+    if not isinstance(cast(object, saes), Mapping):
+        raise SteeringError(
+            f"{role}_saes is of type {type(saes).__name__}; expected Mapping, the SAE of each "
+            "layer, as {9: folder}"
+        )
     if not saes:
         raise SteeringError(
             f"{role}_saes is empty; give at least one SAE by its layer, as {{9: folder}}"

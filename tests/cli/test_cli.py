@@ -70,6 +70,17 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
     assert "the prompt is empty, and this model begins no text by itself; say more" in empty.stderr
 
 
+@pytest.mark.usefixtures("tiny_preset")
+@pytest.mark.filterwarnings("always:the map was fitted on chat:dspa_nn.DSPAWarning")
+def test_a_map_of_chats_on_a_prompt_that_is_none_is_told_of(source: Path, tmp_path: Path) -> None:
+    for options, told in ((("--chat",), True), ((), False)):
+        fitted = dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50, *options)
+        assert fitted.exit_code == 0, fitted.output
+        steer = ("steer", tmp_path / "map", "sun moon", "--max-new-tokens", 2)
+        assert dspa(*steer).stderr.count("add --chat to lift it to one user message") == told
+        assert "--chat" not in dspa(*steer, "--chat").stderr
+
+
 def test_help_lists_every_command_and_loads_no_model_library() -> None:
     code = (
         "import sys; from dspa_nn.cli.app import app; app(['--help'], standalone_mode=False); "

@@ -1,5 +1,6 @@
 """Conversations: every turn equals a run that encodes everything, and fails without a trace."""
 
+import copy
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -431,6 +432,19 @@ def test_what_cannot_be_saved_is_named(lab: Lab, tmp_path: Path) -> None:
         Conversation.load(tmp_path / "none", lab.dspa, lab.map)
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_goes_on_by_itself(lab: Lab, copied: Any) -> None:
+    conversation = begin(lab, system="be kind", seed=2, alpha=0.3)
+    conversation.say(SAID[0])
+    twin = copied(conversation)
+    assert str(twin) == str(conversation)
+    assert twin.edits.total == conversation.edits.total
+    conversation.say(SAID[1])
+    assert len(twin.messages) == len(conversation.messages) - 2
+    assert twin.say(SAID[1]) == conversation.messages[-1]["content"]
+    assert twin.undo() == SAID[1]
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -445,6 +459,14 @@ def test_what_cannot_be_saved_is_named(lab: Lab, tmp_path: Path) -> None:
         ({"prompt": "x"}, "was given prompt=, and a conversation renders its own prompts"),
         ({"alpha": -1}, "alpha is -1, and must be a finite number of at least 0"),
         ({"num_return_sequences": 2}, "num_return_sequences=2, and a turn has one answer"),
+        (
+            {"generation_config": {"top_k": 2}},
+            "generation_config is a dict; expected tran",
+        ),
+        ({"max_new_tokens": "3"}, "max_new_tokens is '3'; expected a whole number, or None"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; expected at least 1, or None"),
+        ({"num_beams": True}, "num_beams is True; expected a whole number, or None"),
+        ({"temperature": "hot"}, "temperature is 'hot'; expected a number, or None"),
     ],
 )
 def test_keywords_that_are_refused(lab: Lab, options: dict[str, Any], text: str) -> None:
@@ -452,8 +474,17 @@ def test_keywords_that_are_refused(lab: Lab, options: dict[str, Any], text: str)
         begin(lab, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_conversation_without_a_map_is_refused(lab: Lab) -> None:
+    nothing: Any = None
+    with pytest.raises(SteeringError, match="a conversation was given None for its map; give"):
+        lab.dspa.conversation(nothing)
+
+
 def test_texts_and_maps_that_are_refused(lab: Lab) -> None:
     conversation = begin(lab)
+    with pytest.raises(SteeringError, match="max_new_tokens is '3'; expected a whole number"):
+        conversation.say("x", max_new_tokens="3")
     with pytest.raises(TripleError, match="what is said holds half of a surrogate pair"):
         conversation.say("\ud800")
     with pytest.raises(SteeringError, match="say takes no alpa"):

@@ -323,8 +323,11 @@ def test_what_is_no_sweep_is_refused(scene: Scene) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_saes_in_a_list_are_refused(scene: Scene) -> None:
     given: Any = [scene.inputs[0]]
-    with pytest.raises(dn.SteeringError, match="of type list; expected Mapping"):
+    with pytest.raises(
+        dn.SteeringError, match="of type list; expected Mapping, the SAE"
+    ) as refused:
         dn.LayerSweep(scene.model, input_saes=given, output_saes=scene.outputs)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @settings(max_examples=20, deadline=None)

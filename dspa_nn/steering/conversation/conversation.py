@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -39,7 +40,8 @@ class Conversation:
     do, and its logits but for the order of float sums (docs/method.md 5.1). The model's cache of
     plain text is kept from turn to turn, and so are the counts of its tokens: one answer and one
     message pass through the model. A turn that fails, or is stopped, leaves the conversation as it
-    was. Made by `DSPA.conversation`, whose arguments these are.
+    was. A copy goes on by itself, and encodes everything once. Made by `DSPA.conversation`, whose
+    arguments these are.
     """
 
     def __init__(
@@ -54,6 +56,11 @@ class Conversation:
         **options: Any,
     ) -> None:
         check_choice("through", through, ("attach", "apply"), SteeringError)
+        if map is None:
+            raise SteeringError(
+                "a conversation was given None for its map; give what fit or "
+                "ConditionalDifferenceMap.load returned"
+            )
         given = list(messages)
         said = as_messages(given, "messages=") if given else ()
         if system is not None:
@@ -197,7 +204,7 @@ class Conversation:
         Example:
             >>> conversation = dspa.conversation(map, max_new_tokens=4)
             >>> answer = conversation.say("tell me of the sea")
-            >>> again = conversation.say(conversation.undo(), alpha=0)
+            >>> again = conversation.say(conversation.undo(), alpha=0.1)
 
         Raises:
             SteeringError: nothing was said, or a turn is under way.
@@ -278,6 +285,18 @@ class Conversation:
         if saved.plan is not None:
             conversation._plans, conversation._edits = [saved.plan], [None]
         return conversation
+
+    def __copy__(self) -> "Conversation":
+        twin = Conversation(
+            self._dspa, self._asked.map, messages=self._messages, through=self._turns.way
+        )
+        twin._asked = self._asked
+        twin._edits, twin._plans = [*self._edits], [*self._plans]
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Conversation":
+        # Map, model and plans are never changed, so that both go on from them.
+        return copy(self)
 
     def __repr__(self) -> str:
         said = sum(message["role"] == "user" for message in self._messages)

@@ -1,9 +1,11 @@
 """Keywords of a conversation: settings of `apply`, and what transformers' `generate` takes."""
 
+import reprlib
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 
 from dspa_nn.checks import check_names, check_type
@@ -20,6 +22,15 @@ _BESIDE = (
     "prefix_allowed_tokens_fn",
     "stopping_criteria",
 )
+# What these keywords are, so that a wrong one is told at once and not by whatever it is met by.
+_WHOLE = (
+    "max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams", "top_k",
+    "no_repeat_ngram_size",
+)  # fmt: skip
+_NUMBERS = (
+    "temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "length_penalty", "max_time"
+)  # fmt: skip
+_AT_LEAST_ONE = ("max_new_tokens", "num_beams")
 
 
 class Asked(NamedTuple):
@@ -71,6 +82,7 @@ settings of apply and the keywords of transformers' generate
                 "turn has one answer; undo() the turn and say it again for another"
             )
         check_type("seed", seed, int | None, SteeringError)
+        _check_generation(options)
         steering = {name: _kept(value) for name, value in options.items() if name in STEERING}
         return cls(
             map,
@@ -78,6 +90,29 @@ settings of apply and the keywords of transformers' generate
             {name: value for name, value in options.items() if name not in STEERING},
             seed,
         )
+
+
+def _check_generation(options: Mapping[str, Any]) -> None:
+    """Refuse values that `generate` cannot take: where it meets them, it says something else."""
+    kind: Any = late("transformers").GenerationConfig
+    config = options.get("generation_config")
+    if config is not None and not isinstance(config, kind):
+        raise SteeringError(
+            f"generation_config is a {type(config).__name__}; expected transformers' "
+            "GenerationConfig, or give its fields as keywords, such as max_new_tokens=32"
+        )
+    for names, numbers, words in (
+        (_WHOLE, (int, np.integer), "a whole number"),
+        (_NUMBERS, (int, float, np.integer, np.floating), "a number"),
+    ):
+        for name in names:
+            value: Any = options.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers):
+                raise SteeringError(f"{name} is {reprlib.repr(value)}; expected {words}, or None.")
+            if name in _AT_LEAST_ONE and value < 1:
+                raise SteeringError(f"{name} is {value}; expected at least 1, or None.")
 
 
 def _kept(value: Any) -> Any:
