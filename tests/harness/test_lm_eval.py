@@ -216,7 +216,7 @@ def test_the_embedded_model_scores_real_items_as_lm_evals_own_class_does(
     settings: dict[str, Any] = {
         "tasks": names,
         "task_manager": TaskManager(include_path=str(tmp_path), include_defaults=False),
-        "limit": 20,
+        "limit": 60,  # of each; two passes over these take a minute
         "bootstrap_iters": 0,
         "log_samples": True,
     }
