@@ -55,7 +55,7 @@ def telling(triples: Sequence[PreferenceTriple]) -> list[str]:
     for name, score in SCORES.items():
         if int((~np.isnan(directions(triples, score))).sum()) >= LEAST:
             known[name] = separation(triples, score)
-    ranked = sorted(known, key=lambda name: -known[name])
+    ranked = sorted(known, key=lambda name: -round(known[name], 6))
     return [name for name in ranked if known[name] >= APART][:JUDGED]
 
 

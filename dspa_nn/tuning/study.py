@@ -162,8 +162,8 @@ def as_json(trial: Trial) -> dict[str, Any]:
 
     Example:
         >>> choice = Choice(Vote((9, 24), 50, "content", "centred", 32), 16, "both", 0.4)
-        >>> json.dumps(as_json(Trial(choice, [0.1], [0.0], [0.01], 1.0, 0.02)))[:12]
-        '{"layers": ['
+        >>> as_json(Trial(choice, [0.1], [0.0], [0.01], 1.0, 0.02))["layers"]
+        [9, 24]
     """
     return {
         **trial.choice.to_dict(),
