@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dspa_nn import DSPA
 from dspa_nn.serving import Engine, make_server
-from tests import steer_zoo
-
-MODEL: dict[str, Any] = {"max_tokens": 6, "temperature": 0}
+from tests import steer_zoo, tiny
 
 
 def maps(lab: steer_zoo.Lab) -> dict[str, Any]:
@@ -20,6 +19,16 @@ def maps(lab: steer_zoo.Lab) -> dict[str, Any]:
         "cold": lab.map.restrict(columns=list(range(0, 40, 2))),
         "both": lab.map + 0.5 * lab.map.restrict(columns=[1, 3, 5]),
     }
+
+
+def tiny_dspa() -> DSPA:
+    """A tiny llama that can be built by any process, without a map."""
+    model, tok = tiny.model("llama"), tiny.tokenizer("add")
+    input_sae, output_sae = tiny.saes(model, "topk")
+    return DSPA(
+        tiny.nnsight_model(model, tok), input_sae=input_sae, output_sae=output_sae,
+        input_layer=tiny.LAYER_IN, output_layer=tiny.LAYER_OUT,
+    )  # fmt: skip
 
 
 def engine(bos: str = "add", **options: Any) -> Engine:
