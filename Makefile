@@ -32,10 +32,10 @@ demo: $(INSTALLED)demo
 	echo "With all imports the demo took $$((SECONDS - start)) s."
 
 # Ray starts processes of its own, so its test runs after the parallel ones.
-RAY := tests/recipes/test_ray.py
+RAY := tests/recipes/test_ray.py tests/recipes/test_ray_serve.py
 
 test: $(INSTALLED)demo,test,train,ray
-	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif" --ignore $(RAY)
+	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif" $(RAY:%=--ignore %)
 	$(PYTEST) $(RAY)
 	$(BIN)/python -m tests.ndif.server prepare
 	DSPA_NDIF=1 $(PYTEST) tests/ndif

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ import pytest
 from dspa_nn.serving import Engine
 from recipes.serve_on_ray import Answering
 from tests import serve_zoo, steer_zoo
-from tests.conftest import REPOSITORY
 
 PORT = 8791
+REPOSITORY = Path(__file__).parents[2]
 
 # What `ray[serve]` brings and `ray[data]` does not.
 needs_serve = pytest.mark.skipif(
@@ -101,6 +102,7 @@ def test_a_replica_killed_under_load_loses_no_answer() -> None:
             # Other tests may keep the processors busy.
             "RAY_gcs_server_port_wait_time_s": "120",
             "RAY_raylet_start_wait_time_s": "120",
+            "RAY_agent_register_timeout_ms": "120000",
         },
         capture_output=True,
         text=True,
