@@ -16,9 +16,8 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import ServingError
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.serving import Engine
+from dspa_nn.serving import Engine, read_key
 from dspa_nn.serving import serve as serve_engine
-from dspa_nn.serving.server import read_key
 
 
 def serve(

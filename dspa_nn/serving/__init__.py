@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dspa_nn.serving.engine import UNSTEERED, Engine
     from dspa_nn.serving.request import ChatRequest, read_request
     from dspa_nn.serving.sampling import Sampling
-    from dspa_nn.serving.server import KEY_VARIABLE, make_server, serve
+    from dspa_nn.serving.server import KEY_VARIABLE, make_server, read_key, serve
     from dspa_nn.serving.text import TextStream
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "TextStream",
     "make_app",
     "make_server",
+    "read_key",
     "read_request",
     "serve",
 ]
@@ -42,7 +43,7 @@ __getattr__, __dir__ = lazy_names(
         "engine": ["UNSTEERED", "Engine"],
         "request": ["ChatRequest", "read_request"],
         "sampling": ["Sampling"],
-        "server": ["KEY_VARIABLE", "make_server", "serve"],
+        "server": ["KEY_VARIABLE", "make_server", "read_key", "serve"],
         "text": ["TextStream"],
     },
 )
