@@ -58,11 +58,11 @@ def main() -> None:
     url = f"http://127.0.0.1:{PORT}"
 
     async def load(kill: int | None) -> list[Any]:
-        async with httpx.AsyncClient(timeout=200) as client:
-            tasks = [
-                asyncio.ensure_future(client.post(f"{url}/v1/chat/completions", json=body))
-                for body in requests(24)
-            ]
+        # The client's own tries: Ray's proxy may drop connections while it replaces a replica.
+        key: Any = {"base_url": f"{url}/v1", "api_key": "none", "max_retries": 5, "timeout": 200}
+        async with openai.AsyncOpenAI(**key) as client:
+            create: Any = client.chat.completions.create
+            tasks = [asyncio.ensure_future(create(**body)) for body in requests(24)]
             if kill is not None:
                 await asyncio.sleep(0.7)
                 os.kill(kill, signal.SIGKILL)
