@@ -6,7 +6,9 @@
 The address is that of `dspa serve`, and so is the API: http://127.0.0.1:8000/v1. Ray hands each
 request to a replica, and starts a replica that dies again. What a replica was answering when it
 died is asked of another one, `TRIES` times. An answer is a function of its request (with a seed, or
-temperature 0), so that asking twice changes nothing. Streams arrive whole, at their end.
+temperature 0), so that asking twice changes nothing. Ray's proxy may drop connections while it
+replaces a replica, after which a client asks again by itself, as `openai`'s does (`max_retries`).
+Streams arrive whole, at their end.
 
 Batches are those of each replica: with two of them, sixteen requests are answered at once.
 """

@@ -47,6 +47,7 @@ def requests(count: int) -> list[dict[str, Any]]:
 def main() -> None:
     """What the test runs in a process of its own; prints a line of JSON."""
     import httpx
+    import openai
     import ray  # pyright: ignore[reportMissingImports]
     from ray import serve  # pyright: ignore[reportMissingImports]
 
@@ -66,7 +67,10 @@ def main() -> None:
             if kill is not None:
                 await asyncio.sleep(0.7)
                 os.kill(kill, signal.SIGKILL)
-            return [(answer.status_code, answer.json()) for answer in await asyncio.gather(*tasks)]
+            return [
+                (answer.choices[0].finish_reason, answer.choices[0].message.content)
+                for answer in await asyncio.gather(*tasks)
+            ]
 
     def processes() -> set[int]:
         answers = [httpx.get(f"{url}/health", timeout=60) for _ in range(20)]
@@ -78,10 +82,7 @@ def main() -> None:
     end = time.monotonic() + 120
     while len(after := processes() - {min(before)}) < 2 and time.monotonic() < end:
         time.sleep(1)
-    said = [
-        [(status, body["choices"][0]["message"]["content"]) for status, body in answers]
-        for answers in (undisturbed, killed)
-    ]
+    said = [undisturbed, killed]
     print(json.dumps({"before": len(before), "after": len(after), "said": said}), flush=True)
     serve.shutdown()
 
@@ -112,7 +113,6 @@ def test_a_replica_killed_under_load_loses_no_answer() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     undisturbed, killed = told["said"]
-    assert {status for status, _ in killed} == {200}
     assert killed == undisturbed
     assert len({text for _, text in killed}) > 12
     assert (told["before"], told["after"]) == (2, 2)
