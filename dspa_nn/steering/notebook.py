@@ -5,10 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from dspa_nn.prompts import token_texts
 from dspa_nn.saes import meanings_of
-from dspa_nn.shown import as_html, facts_html, shaded_html, shown, table_html
-from dspa_nn.steering.edits import told
+from dspa_nn.shown import as_html, shaded_html, shown, table_html
 from dspa_nn.steering.plots import Drawable, over_tokens
-from dspa_nn.steering.telling import NOT_RUN, Tellable
+from dspa_nn.steering.telling import Tellable
 
 # Rows and tokens of a log that are shown, and latents of a table.
 _ROWS, _TOKENS, _LATENTS = 3, 400, 10
@@ -88,25 +87,11 @@ def plan_html(plan: ShownPlan) -> str:
 
 
 def log_html(log: ShownLog, tokenizer: Any) -> str:
-    """An edit log: its figures, the text with every edited token shaded, the latents."""
+    """An edit log: what it prints, the text with every moved token shaded, the latents."""
+    title, *lines = str(log).split("\n")
     if not log.rows:
-        return shown(NOT_RUN)
-    total, tokens = log.total, log.tokens
-    settings = ", ".join(f"{name} {told(value)}" for name, value in log.options.items())
-    parts = [f"<p>{as_html(settings)}</p>"]
-    if total:
-        shares = log.shares()
-        parts.append(
-            facts_html(
-                {
-                    "edits per token": f"{total / tokens:.2f}",
-                    "moved, of the stream's norm": f"{float(shares.mean()):.1%} on average, "
-                    f"{float(shares.max()):.1%} at most",
-                }
-            )
-        )
-    else:
-        parts.append(f"<p>nothing was edited: {as_html(log.reason())}</p>")
+        return shown(title)
+    parts = [f"<p>{as_html(line.strip())}</p>" for line in lines]
     if tokenizer is not None:
         parts += [_text(log, row, tokenizer) for row in range(min(log.rows, _ROWS))]
     if log.rows > _ROWS:
@@ -120,7 +105,6 @@ def log_html(log: ShownLog, tokenizer: Any) -> str:
             ],
         )
     )
-    title = f"EditLog: {total} edits on {tokens} tokens of {log.rows} row(s)"
     return shown(title, *parts)
 
 

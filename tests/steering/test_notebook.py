@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from dspa_nn import SteeringError
+from dspa_nn.baselines import Subject, VectorMethod, fit_caa
 from dspa_nn.graph.record import Record
 from dspa_nn.saes import LatentMeaning, meanings
 from dspa_nn.steering import EditLog
-from tests import steer_zoo
+from tests import eval_zoo, steer_zoo
 from tests.steer_zoo import STEPS, Lab, by_nnsight
 
 pytestmark = pytest.mark.steers_hard
@@ -71,3 +72,13 @@ def test_words_are_printed_where_a_table_knows_the_sae(
     kept = [line for line in str(log).splitlines() if "in words" not in line]
     assert kept == before[0].splitlines()
     assert "in words" not in "".join(before)
+
+
+def test_a_log_of_another_kind_shows_what_it_prints() -> None:
+    dspa = eval_zoo.dspa()
+    method = VectorMethod("mean", Subject(dspa), fit_caa(dspa, eval_zoo.triples(4)))
+    prompt = dspa.render("sun")
+    with method.steering([prompt]) as log:
+        eval_zoo.model().generate(prompt.ids[None], max_new_tokens=3)
+    html: Any = log
+    assert "<b>VectorLog: 3 of 3 tokens of 1 row(s) moved" in html._repr_html_()
