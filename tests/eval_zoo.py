@@ -20,7 +20,9 @@ def model(family: str = "llama") -> Any:
 
 
 def dspa(family: str = "llama") -> dn.DSPA:
-    return _dspa(family)
+    made = _dspa(family)
+    made.model._module.eval()  # a trainer of another test may have left it in training mode
+    return made
 
 
 @cache

@@ -384,8 +384,9 @@ def test_constraints_pin_what_pyproject_asks_for() -> None:
     pins = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     pins = {name.replace("_", "-"): version for name, version in pins.items()}
     wanted = [*project["dependencies"]]
-    for extra in project["optional-dependencies"].values():
-        wanted += extra
+    for name, extra in project["optional-dependencies"].items():
+        if name != "inspect":  # wants an older fsspec, and so an environment of its own
+            wanted += extra
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pins[requirement.name]), str(requirement)
 

@@ -59,7 +59,8 @@ def snippets(
         latents: of which latents; None means all that are active anywhere.
         side: "output" latents, those that are edited, or "input" latents, those that vote.
         most: places of each latent, strongest first.
-        before, after: tokens of context.
+        before: tokens of context before a place.
+        after: tokens of context after it.
         advance: called with the number of texts that are done.
 
     Raises:

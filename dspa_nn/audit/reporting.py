@@ -50,8 +50,9 @@ def report(
             one greedy answer.
         map: what was applied; a list of maps, one for each row, where rows have their own.
         unsteered: what the unsteered model said, one text for each row, in place of that answer.
-        meanings, input_meanings: what output and input latents mean, to go before the package's
-            own tables: `snippets`, `read_neuronpedia` and `explained` make such.
+        meanings: what output latents mean, to go before the package's own table: `snippets`,
+            `read_neuronpedia` and `explained` make such.
+        input_meanings: the same of input latents.
         tokenizer: of a log that comes from NDIF, where no `dspa` is given.
         title: the page's heading.
 

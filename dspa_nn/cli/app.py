@@ -39,7 +39,8 @@ COMMANDS = {
     ),
     "serve": (
         "serve",
-        "Serve the OpenAI API's chat completions, each request steered by its own map.",
+        "Answer the OpenAI API's chat completions, each request steered by its own map and "
+        "settings.",
     ),
     "audit": (
         "audit",

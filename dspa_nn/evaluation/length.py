@@ -63,7 +63,8 @@ def at_equal_length(
 
     Args:
         values: one per triple: a margin, its change, or 1 for a pair that is ranked rightly.
-        chosen, rejected: lengths of the responses in tokens.
+        chosen: lengths of the chosen responses in tokens.
+        rejected: lengths of the rejected ones.
         seed: of the bootstrap, which draws triples with replacement (`scipy.stats.bootstrap`,
             percentile). level: of the interval.
 

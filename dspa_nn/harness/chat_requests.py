@@ -171,6 +171,8 @@ def told(log: object) -> dict[str, Any]:
     """What an edit log says, as JSON: steps, edits, latents planned and moved, and its own words.
 
     Example:
+        >>> with dspa.attach(hf_model, map, prompt=prompt) as edits:
+        ...     ids = hf_model.generate(prompt.ids[None], max_new_tokens=4)
         >>> sorted(told(edits))
         ['ablate', 'augment', 'edits', 'latents', 'share', 'steps', 'text']
     """

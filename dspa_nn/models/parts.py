@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# What adapters put into the names of a model's own tensors.
-_ADDED = ("base_layer", "original_module", "modules_to_save")
+# What adapters, a compiled module and a module that stands alone in an nn.Sequential put into the
+# names of a model's own tensors.
+_ADDED = ("base_layer", "original_module", "modules_to_save", "_orig_mod", "0")
 _LAST_NORM = re.compile(r"^(norm|ln_f|norm_f|final_\w*norm|ln_out)$")
 
 
@@ -36,7 +37,7 @@ def parts_of(module: Any, blocks: str, last: int) -> Iterator[tuple[int, str, An
 
 
 def plain_name(name: str, active: set[str]) -> str:
-    """A name without what an adapter adds to it; active: the names that adapters have.
+    """A name without what adapters and wrappers add to it; active: the names that adapters have.
 
     >>> plain_name("block.mlp.up_proj.base_layer.weight", {"formal"})
     'block.mlp.up_proj.weight'

@@ -100,7 +100,8 @@ def evaluate(
         multiple_choice: JSON Lines of questions (`evaluation.load_choices`).
         max_new_tokens: length of an answer.
         temperature: of the sampled answers.
-        limit, questions: held-out triples and questions at most.
+        limit: held-out triples at most.
+        questions: questions at most.
         chat: lift string prompts to chat messages.
         seed: of bootstraps, permutations and samples.
         progress: as for `DSPA.count`.

@@ -135,7 +135,7 @@ def read_meanings(path: str | os.PathLike[str]) -> Mapping[int, LatentMeaning]:
     try:
         stored: Any = json.loads(as_path(path).read_text(encoding="utf-8"))
         if stored["schema"] > SCHEMA:
-            raise ValueError(f"schema {stored['schema']}, and this version reads {SCHEMA}")
+            raise FileError(f"schema {stored['schema']}, and this version reads {SCHEMA}")
         return {int(latent): _from_json(entry) for latent, entry in stored["latents"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileError(

@@ -8,12 +8,12 @@ from typing import Any
 
 from dspa_nn.errors import DSPAError, MapError, ServingError, SteeringError, TripleError
 from dspa_nn.graph.record import Steerer
-from dspa_nn.graph.settings import SETTINGS
+from dspa_nn.graph.settings import PLAN_SETTINGS, SETTINGS
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local
 from dspa_nn.serving.answer import Answer, Event
 from dspa_nn.serving.batch import run_batch
-from dspa_nn.serving.request import CHOSEN, ChatRequest
+from dspa_nn.serving.request import ChatRequest
 from dspa_nn.serving.sampling import Sampling
 from dspa_nn.serving.text import TextStream
 from dspa_nn.steering import DSPA, SteeringOptions, row_steerer
@@ -144,7 +144,7 @@ class Engine:
                     code="model_not_found",
                 )
         name = None if name == UNSTEERED else name
-        chosen = {key: getattr(request, key) for key in CHOSEN}
+        chosen = {key: getattr(request, key) for key in PLAN_SETTINGS}
         chosen = {key: value for key, value in chosen.items() if value is not None}
         if name is None and (chosen or request.percentile is not None):
             field = next(iter(chosen), "percentile")

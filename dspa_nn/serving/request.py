@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dspa_nn.errors import ServingError
 from dspa_nn.graph.refusals import did_you_mean
+from dspa_nn.graph.settings import PLAN_SETTINGS
 
 # Fields of the API that are not supported, and the values with which they ask for nothing; null
 # asks for nothing in each of them.
@@ -85,16 +86,18 @@ class ChatRequest(_Strict):
         >>> read_request(body | {"alpha": 0.5}).alpha
         0.5
 
+    `messages`, `temperature`, `top_p`, `max_tokens`, `max_completion_tokens`, `stop`, `seed`,
+    `stream` and `stream_options` are as in the API; `alpha`, `mode`, `prompt_rule`, `k_prompt` and
+    `k_diff` are settings of the steered run, and what is left out is the map's, else the preset's,
+    else the paper's.
+
     Attributes:
-        messages, temperature, top_p, max_tokens, max_completion_tokens, stop, seed, stream,
-            stream_options: as in the API.
         model: a map's name, or "unsteered".
         map: a map's name, in place of the one that `model` names.
-        alpha, mode, prompt_rule, k_prompt, k_diff: settings of the steered run; what is left out is
-            the map's, else the preset's, else the paper's.
         percentile: that which the map was fitted with, which a request cannot change.
         unsteered: whether to leave the answer unsteered, whatever `model` names.
-        plan, edits: whether the answer tells what was planned, and each edit.
+        plan: whether the answer tells what was planned.
+        edits: whether the answer tells each edit.
     """
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -130,8 +133,6 @@ class ChatRequest(_Strict):
 
 
 KNOWN = tuple(ChatRequest.model_fields)
-# The settings of a run that a request may choose.
-CHOSEN = ("alpha", "mode", "prompt_rule", "k_prompt", "k_diff")
 
 
 def read_request(body: object) -> ChatRequest:
@@ -191,7 +192,7 @@ def _check_together(request: ChatRequest) -> None:
         raise ServingError(
             "stream_options came without stream=true; leave it out", param="stream_options"
         )
-    chosen = [name for name in ("map", *CHOSEN, "percentile") if getattr(request, name) is not None]
+    chosen = [name for name in ("map", *PLAN_SETTINGS, "percentile") if getattr(request, name) is not None]
     if request.unsteered and chosen:
         raise ServingError(
             f"{chosen[0]} came with unsteered=true, which has no use for it; leave one of them out",

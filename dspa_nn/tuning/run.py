@@ -98,7 +98,8 @@ def tune(
         perplexity: the highest ratio of the perplexity of greedy answers, under the unsteered
             model, to that of its own. Looked at from the best setting on, until one passes; None
             does without.
-        answers, max_new_tokens: how many answers are looked at for that, and their length.
+        answers: how many answers are looked at for that.
+        max_new_tokens: their length.
         seed: of the search and of bootstraps.
         progress: as for `DSPA.count`.
 

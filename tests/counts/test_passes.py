@@ -38,6 +38,11 @@ def written(counts: ActivationCounts, folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def arrays(counts: ActivationCounts, folder: Path) -> list[bytes]:
+    """The bytes of the tensors alone: counts of NDIF do not know the weights, and say so."""
+    return [data for name, data in written(counts, folder).items() if name.endswith("tensors")]
+
+
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> list[int]:
     """Make the counting pass raise after so many batches; the list grows by one at each."""
     done: list[int] = []
@@ -200,8 +205,8 @@ def test_shards_counted_remotely_merge_to_the_whole(
         for place in range(shards)
     ]
     assert 0 in [len(part) for part in parts]
-    wanted = written(count(lab), tmp_path / "whole")
-    assert written(parts[0].merge(*parts[1:]), tmp_path / "merged") == wanted
+    wanted = arrays(count(lab), tmp_path / "whole")
+    assert arrays(parts[0].merge(*parts[1:]), tmp_path / "merged") == wanted
 
 
 def test_a_checkpoint_of_another_run_is_refused(lab: Lab, tmp_path: Path) -> None:

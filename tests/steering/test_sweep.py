@@ -88,7 +88,11 @@ def assert_pairs_are_those_of_runs_alone(
     for pair in pairs:
         alone = scene.alone(pair).count(source, progress=False, **given)
         wanted = written(alone, folder / f"alone-{pair}")
-        assert written(swept.counts(*pair), folder / f"swept-{pair}") == wanted, pair
+        found = written(swept.counts(*pair), folder / f"swept-{pair}")
+        if "weights_unknown" in swept.counts(*pair).provenance:  # of NDIF, where nothing reads them
+            assert found.keys() == wanted.keys()
+            del found["counts.json"], wanted["counts.json"]
+        assert found == wanted, pair
 
 
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, "mamba"])

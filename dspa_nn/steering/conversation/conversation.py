@@ -295,8 +295,7 @@ class Conversation:
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Conversation":
-        # Map, model and plans are never changed, so that both go on from them.
-        return copy(self)
+        return copy(self)  # map, model and plans are never changed
 
     def __repr__(self) -> str:
         said = sum(message["role"] == "user" for message in self._messages)
