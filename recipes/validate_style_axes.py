@@ -60,9 +60,9 @@ def of_like_length(axis: Any, score: Any) -> Interval:
     return proportion(gaps[alike(first, second, 0.25)] > 0)
 
 
-def measured() -> dict[str, Any]:
+def measured() -> dict[AxisName, Any]:
     """Axis -> what is kept of its validation."""
-    found: dict[str, Any] = {}
+    found: dict[AxisName, Any] = {}
     for axis in get_args(AxisName):
         score = AXES[axis].score
         found[axis] = {
@@ -85,7 +85,7 @@ def like(found: dict[str, Any]) -> str:
     return f"{found['mean']:.3f} (n = {found['n']})" if found["n"] else "none"
 
 
-def tables(found: dict[str, Any]) -> list[str]:
+def tables(found: dict[AxisName, Any]) -> list[str]:
     """All tables, as Markdown."""
     lines = [
         "| axis | kept apart (40) | tuned on (52) | length alone | of like length | measurable |",

@@ -192,7 +192,9 @@ def _check_together(request: ChatRequest) -> None:
         raise ServingError(
             "stream_options came without stream=true; leave it out", param="stream_options"
         )
-    chosen = [name for name in ("map", *PLAN_SETTINGS, "percentile") if getattr(request, name) is not None]
+    chosen = [
+        name for name in ("map", *PLAN_SETTINGS, "percentile") if getattr(request, name) is not None
+    ]
     if request.unsteered and chosen:
         raise ServingError(
             f"{chosen[0]} came with unsteered=true, which has no use for it; leave one of them out",

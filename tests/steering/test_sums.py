@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dspa_nn as dn
-from dspa_nn import MapError, SteeringError
+from dspa_nn import MapError
 from dspa_nn.evaluation import accuracy, permuted, swapped
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from dspa_nn.ndif import look_through

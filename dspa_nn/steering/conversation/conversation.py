@@ -56,11 +56,6 @@ class Conversation:
         **options: Any,
     ) -> None:
         check_choice("through", through, ("attach", "apply"), SteeringError)
-        if map is None:
-            raise SteeringError(
-                "a conversation was given None for its map; give what fit or "
-                "ConditionalDifferenceMap.load returned"
-            )
         given = list(messages)
         said = as_messages(given, "messages=") if given else ()
         if system is not None:

@@ -63,8 +63,13 @@ settings of apply and the keywords of transformers' generate
         call: the name of what was called.
 
         Raises:
-            SteeringError: a keyword of neither, or one that a conversation sets itself.
+            SteeringError: no map, a keyword of neither, or one that a conversation sets itself.
         """
+        if map is None and call != "say":  # a turn may go on with the conversation's
+            raise SteeringError(
+                "a conversation was given None for its map; give what fit or "
+                "ConditionalDifferenceMap.load returned"
+            )
         for name in ("prompt", "prompt_length"):
             if name in options:
                 raise SteeringError(
