@@ -25,6 +25,9 @@ _NOT_COMPUTED_WITH = ("_name_or_path", "architectures", "transformers_version", 
 # Whose hooks change nothing that a block returns, or are known by the model's weights.
 _KNOWN_HOOKS = ("accelerate", "nnsight", "peft", "torch", "transformers")
 
+# Ropes whose frequencies change from batch to batch.
+_ROPE_BY_LENGTH = ("dynamic", "longrope")
+
 
 def key_of(run: CountRun, remote: bool) -> str:
     """What counts of a run are kept under: 16 hex digits of a hash of all that they depend on.
@@ -32,10 +35,10 @@ def key_of(run: CountRun, remote: bool) -> str:
     >>> key_of(CountRun(dspa, triples), False) == key_of(CountRun(dspa, list(triples)), False)
     True
 
-    That is the model with its configuration, all its weights and its adapters, the SAEs, layers,
-    dtype, chat template, every token that is shown in its order, this package's version, and where
-    the model runs: on a CPU, a GPU, with autocast, or a server of NDIF, whose weights are known by
-    their name alone.
+    That is the model with its configuration, all its weights, its modules and its adapters, the
+    SAEs, layers, dtype, chat template, every token that is shown in its order, this package's
+    version, and where the model runs: on a CPU, a GPU, with autocast, or a server of NDIF, whose
+    weights are known by their name alone.
     """
     provenance = run.origin(remote)
     identity = {name: value for name, value in provenance.items() if name not in _NOT_COUNTED_WITH}
@@ -49,6 +52,7 @@ def key_of(run: CountRun, remote: bool) -> str:
     if remote:
         identity["where"] = str(untyped("nnsight").CONFIG.API.HOST)
     else:
+        identity["modules"] = _modules_of(model)
         if "every_weight" not in identity:  # a model that is said to count as another
             last = int(outputs[-1].path.rpartition(".")[2])
             identity["now"] = Fingerprint().read(model, run.dspa.facts.blocks, last)
@@ -58,6 +62,8 @@ def key_of(run: CountRun, remote: bool) -> str:
 
 def unknown_hook(model: Any) -> str | None:
     """Which module has a hook that a key cannot hold, as words; None where there is none.
+
+    A `forward` that was set on a module, in place of its class's, is one too.
 
     >>> unknown_hook(hf_model) is None
     True
@@ -73,8 +79,11 @@ def unknown_hook(model: Any) -> str | None:
 
 
 def _hooks_of(module: Any) -> Iterator[Any]:
+    attributes = _attributes(module)
     for kind in ("_forward_pre_hooks", "_forward_hooks"):
-        yield from _attributes(module).get(kind, {}).values()
+        yield from attributes.get(kind, {}).values()
+    if "forward" in attributes:  # in place of its class's
+        yield attributes["forward"]
 
 
 def _attributes(module: Any) -> dict[str, Any]:
@@ -99,6 +108,26 @@ def _settings_of(model: Any) -> dict[str, Any]:
     known: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     kept = {name: value for name, value in known.items() if name not in _NOT_COMPUTED_WITH}
     return kept | {"attention": str(getattr(config, "_attn_implementation", None))}
+
+
+def _modules_of(model: Any) -> str:
+    """A hash of the modules' classes, and of the tables that they made on loading, as they are now.
+
+    Left out are the frequencies of a rope that follows the length of each batch.
+    """
+    digest = hashlib.sha256()
+    for path, module in model.named_modules():
+        kind = cast(type[Any], type(module))
+        digest.update(f"{path} {kind.__module__}.{kind.__qualname__}\n".encode())
+        if str(getattr(module, "rope_type", "")) in _ROPE_BY_LENGTH:
+            continue
+        for name in sorted(module._non_persistent_buffers_set):
+            buffer = module._buffers.get(name)
+            if buffer is not None and not buffer.is_meta:
+                whole = buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(f"{name} {buffer.dtype} {tuple(buffer.shape)}".encode())
+                digest.update(whole.numpy().data)
+    return digest.hexdigest()
 
 
 def _where(device: str) -> str:

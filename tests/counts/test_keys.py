@@ -80,7 +80,24 @@ def _scale(lab: Lab) -> Callable[[], None]:
     return lambda: setattr(attention, "scaling", before)
 
 
-@pytest.mark.parametrize("change", [_weight, _sae, _scale])
+def _rope(lab: Lab) -> Callable[[], None]:
+    table = lab.hf.model.rotary_emb.inv_freq  # no parameter, and in no file
+    before = table.clone()
+    table.mul_(0.5)
+
+    def back() -> None:
+        table.copy_(before)
+
+    return back
+
+
+def _activation(lab: Lab) -> Callable[[], None]:
+    mlp = lab.hf.model.layers[0].mlp
+    before, mlp.act_fn = mlp.act_fn, torch.nn.ReLU()
+    return lambda: setattr(mlp, "act_fn", before)
+
+
+@pytest.mark.parametrize("change", [_weight, _sae, _scale, _rope, _activation])
 def test_what_was_changed_in_place_is_noticed(
     lab: Lab, change: Callable[[Lab], Callable[[], None]]
 ) -> None:
@@ -118,3 +135,20 @@ def test_counts_under_a_hook_of_the_users_are_not_kept(lab: Lab) -> None:
     assert torch.equal(hooked.to_dense(), wanted.to_dense())
     assert not torch.equal(hooked.to_dense(), plain.to_dense())
     assert len(kept_counts()) == 1
+
+
+def test_counts_of_a_module_with_a_forward_of_its_own_are_not_kept(lab: Lab) -> None:
+    norm = lab.hf.model.layers[0].input_layernorm
+    before = norm.__dict__.get("forward")
+    plain = norm.forward
+    norm.forward = lambda x: 2 * plain(x)
+    try:
+        with pytest.warns(DSPAWarning, match=r"has a hook of its user's \(.*on model.layers.0.inp"):
+            lab.dspa.fit(lab.triples, percentile=50, progress=False)
+    finally:
+        if before is None:
+            del norm.forward
+        else:
+            norm.forward = before
+    assert kept_counts() == []
+    assert unknown_hook(lab.hf) is None
