@@ -127,7 +127,7 @@ def paired(
         console,
         "The map less the others",
         "Paired by triple: the change of the margin and its parts in nats per token, and of the "
-        f"{score.name} of the answers in {score.unit}.",
+        f"{score.name} of the answers ({score.unit}).",
     )
     table = grid("margin", "chosen", "rejected", score.name, name="the map less")
     form = f"{{:+.{score.digits}f}}".format
