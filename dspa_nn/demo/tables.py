@@ -158,8 +158,8 @@ def latents(
         console,
         "What was edited",
         f"{sum(times for _, times in total)} edits of {len(total)} output latents in "
-        f"{len(steered.answers.texts)} answers; the {min(most, len(total))} edited most "
-        f"often:{told}",
+        f"{len(steered.answers.texts)} answers; shown are the "
+        f"{min(most, len(total))} edited most often.{told}",
     )
     table = grid("edits", *(f"on {kind}" for kind in by_kind), name="output latent")
     if words:
