@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,9 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import config, install_import_hook
+
+# beartype is here by now. What a test imports, or imports again, comes later.
+NNSIGHT_CAME_FIRST = "nnsight" in sys.modules
 
 # Every room whose shapes are checked while the tests run: all but `graph/`, which travels and so
 # must stay as written. The hook takes a name and whatever lies below it, hence no bare "dspa_nn".

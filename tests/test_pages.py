@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 # Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
 PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
-    "docs/api/costs.md",
+    "docs/api/costs.md", "docs/measures.md",
     *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "files",
                                            "hooks", "shards", "sums", "trace", "triples")),
 )  # fmt: skip
@@ -101,4 +101,5 @@ def test_every_page_with_code_is_run_or_known_not_to() -> None:
     # They need a GPU, a server, a judge, other people's harnesses, or files that are not here.
     names = ("alpaca_eval", "gpu", "inspect", "layers", "lm_eval", "ndif", "saes", "serve")
     elsewhere = {f"docs/howto/{name}.md" for name in names}
+    elsewhere |= {"docs/training.md"}  # what training left
     assert {page for page in pages if blocks(page)} - elsewhere == set(PAGES)

@@ -1,7 +1,7 @@
 """What a search may choose from, and one choice of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -37,7 +37,7 @@ class Space:
     alpha: tuple[int | float, int | float] = (0.1, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("percentile", "prompt_tokens", "prompt_rule", "k_prompt", "k_diff", "mode"):
+        for name in (one.name for one in fields(self) if one.name != "alpha"):
             values: Sequence[Any] = getattr(self, name)
             if not values:
                 raise EvaluationError(f"{name} has nothing to choose from; give at least one value")
