@@ -28,7 +28,7 @@ from dspa_nn.baselines import (
     one_for_all,
 )
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.graph.settings import DEFAULTS
+from dspa_nn.graph.settings import DEFAULTS, PLAN_SETTINGS
 from dspa_nn.steering import DSPAMethod, SteeringMethod
 
 Settings = dict[str, Any]
@@ -88,9 +88,8 @@ class Fitted:
 
 def edit_of(setting: Settings) -> Any:
     """The keywords of `apply` that a setting names."""
-    names = ("k_prompt", "prompt_rule", "k_diff", "mode", "alpha")
     given = {"k_prompt": DEFAULTS["k_prompt"], **setting}
-    return {name: given[name] for name in names if name in given}
+    return {name: given[name] for name in PLAN_SETTINGS if name in given}
 
 
 def build(fitted: Fitted, method: str, setting: Settings, name: str = "") -> SteeringMethod:

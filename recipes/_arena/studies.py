@@ -10,7 +10,7 @@ from _real.tuning import averages
 from _arena.methods import build
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import answer, distinct, longer_wins, surprise
-from dspa_nn.graph.settings import DEFAULTS
+from dspa_nn.graph.settings import DEFAULTS, PLAN_SETTINGS
 from dspa_nn.maps import densities, open_gates, thresholds
 
 SIZES, RESAMPLINGS = (25, 100, 250), 5
@@ -132,8 +132,7 @@ def sensitivity(arena: Any) -> None:
     """One setting at a time around the preset's, and alpha with every mode, with answers."""
     dspa, work = arena.dspa, arena.work / "sensitivity"
     default = {
-        name: dspa.defaults.get(name, DEFAULTS.get(name))
-        for name in ("percentile", "prompt_rule", "k_prompt", "k_diff", "mode", "alpha")
+        name: dspa.defaults.get(name, DEFAULTS.get(name)) for name in ("percentile", *PLAN_SETTINGS)
     }
     triples = arena.splits["test"][: arena.options.study]
     rows: dict[str, list[dict[str, Any]]] = {}
