@@ -40,7 +40,7 @@ test: $(INSTALLED)demo,test,train,ray
 	$(BIN)/python -m tests.ndif.server prepare
 	DSPA_NDIF=1 $(PYTEST) tests/ndif
 
-check: $(INSTALLED)demo,test,train
+check: $(INSTALLED)demo,test,train,docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

@@ -23,6 +23,7 @@ def as_path(path: PathLike) -> Path:
         whole = Path(path).expanduser()
         reason = "it holds a NUL character" if "\0" in str(whole) else None
         if reason is None:
+            os.fsencode(whole)  # a lone surrogate has no bytes
             whole.exists()  # a name that is too long for the system is known here
     except (TypeError, ValueError, RuntimeError) as error:
         whole, reason = Path(), str(error).rstrip(".")

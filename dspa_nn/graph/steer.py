@@ -174,11 +174,14 @@ class Steering:
             rows = torch.searchsorted(editable, rows.to(editable.device))
             rows = rows.clamp(max=max(len(editable) - 1, 0))
         self.decoder_rows = decoder[rows.to(decoder.device)].to(device, dtype)
-        self.alpha = self.record.options["alpha"]
-        if isinstance(self.alpha, list):
+        alpha = self.record.options["alpha"]
+        if isinstance(alpha, list):
             # As wide as what a plain number is multiplied with, so that rows are edited alike.
             wide = torch.promote_types(dtype, torch.float32)
-            self.alpha = torch.tensor(self.alpha, dtype=wide, device=device).reshape(-1, 1, 1)
+            alphas = [float(one) for one in alpha]
+            self.alpha = torch.tensor(alphas, dtype=wide, device=device).reshape(-1, 1, 1)
+        else:
+            self.alpha = float(alpha)  # an int may be too long for a tensor
 
     def steered(self, tokens: int, step: int) -> tuple[int, Any]:
         """Where a pass of so many tokens is steered.

@@ -74,7 +74,11 @@ def same_model(one: str, other: str) -> bool:
 
 
 def _is_folder(name: str) -> bool:
-    return "models--" not in name and (name.startswith((".", "/", "~")) or Path(name).is_dir())
+    try:
+        here = Path(name).is_dir()
+    except OSError:  # too long for a file's name
+        here = False
+    return "models--" not in name and (name.startswith((".", "/", "~")) or here)
 
 
 def check_sae(

@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from typing import cast as cast_type
 
 import torch
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
 from dspa_nn._version import __version__
-from dspa_nn.checks import check_names, check_type
+from dspa_nn.checks import check_names, check_type, takes
 from dspa_nn.counts import Reader
 from dspa_nn.errors import SteeringError, TripleError
 from dspa_nn.graph.encode import Encoder
@@ -229,7 +228,7 @@ class ModelAndSAEs(Copied, Shipped):
             SteeringError: settings out of range, or what is neither a map nor plans.
             MapError: a map of another model or SAE.
         """
-        if planner is not None and not callable(cast_type(object, planner)):
+        if planner is not None and not takes(planner, 2):
             raise SteeringError(
                 f"planner is {planner!r}; expected a function of (record, options), or None"
             )
