@@ -15,7 +15,7 @@ import json
 import random
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,42 +142,68 @@ def keep(answer: str, style: str, tokens: Tokens) -> tuple[str, str]:
 
 def clean(prompts: list[Row], raw: list[Row], tokens: Tokens) -> tuple[list[Row], Counter[str]]:
     """Two triples for every twin with a good answer in both styles, and what was dropped why."""
+
+    def said(prompt: Row, style: str) -> str:
+        return prompt[STYLES[style]]
+
+    return mirrored(
+        prompts, raw, keep=lambda text, style: keep(text, style, tokens), said=said,
+        styles=STYLES, cues=CUES, held_out=HELD_OUT, item="twin",
+    )  # fmt: skip
+
+
+def mirrored(
+    items: list[Row],
+    raw: list[Row],
+    *,
+    keep: Callable[[str, str], tuple[str, str]],
+    said: Callable[[Row, str], str],
+    styles: dict[str, str],
+    cues: Sequence[tuple[str, str]],
+    held_out: dict[str, int],
+    item: str,
+) -> tuple[list[Row], Counter[str]]:
+    """Two triples for every item with a kept answer in both styles, chosen and rejected exchanged.
+
+    keep: what is kept of an answer in a style, or why nothing is. said: what the user says of an
+    item where a style is preferred, to go into one of the cues. Returned too: what was dropped.
+    """
     answers: dict[tuple[str, str], str] = {}
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
     for row in raw:
         key = row["id"], row["style"]
-        text, reason = keep(row["text"], row["style"], tokens)
+        text, reason = keep(row["text"], row["style"])
         if text in seen:
-            text, reason = "", "an answer that another twin has"
+            text, reason = "", f"an answer that another {item} has"
         if reason:
             dropped[reason] += 1
         elif key not in answers:
             answers[key] = text
             seen.add(text)
-    shuffled = list(enumerate(prompts))
+    shuffled = list(enumerate(items))
     random.Random(0).shuffle(shuffled)
     whole = [
-        (place, prompt)
-        for place, prompt in shuffled
-        if all((prompt["id"], style) in answers for style in STYLES)
+        (place, one)
+        for place, one in shuffled
+        if all((one["id"], style) in answers for style in styles)
     ]
-    splits = [name for name, count in HELD_OUT.items() for _ in range(count)]
+    splits = [name for name, count in held_out.items() for _ in range(count)]
     splits += ["fit"] * (len(whole) - len(splits))
     triples: list[Row] = []
     for name in ("fit", "dev", "test"):
-        taken = (twin for twin, split in zip(whole, splits, strict=False) if split == name)
-        for place, prompt in taken:
-            cues = CUES[place % len(CUES)]
-            for cue, style, other in zip(cues, STYLES, reversed(STYLES), strict=True):
+        taken = (found for found, split in zip(whole, splits, strict=False) if split == name)
+        for place, one in taken:
+            pair = cues[place % len(cues)]
+            for cue, style, other in zip(pair, styles, reversed(styles), strict=True):
                 triples.append(
                     {
-                        "id": f"{prompt['id']}-{STYLES[style]}",
-                        "kind": STYLES[style],
+                        "id": f"{one['id']}-{styles[style]}",
+                        "kind": styles[style],
                         "split": name,
-                        "prompt": [{"role": "user", "content": cue.format(prompt[STYLES[style]])}],
-                        "chosen": answers[prompt["id"], style],
-                        "rejected": answers[prompt["id"], other],
+                        "prompt": [{"role": "user", "content": cue.format(said(one, style))}],
+                        "chosen": answers[one["id"], style],
+                        "rejected": answers[one["id"], other],
                         "chosen_style": style,
                     }
                 )

@@ -11,7 +11,6 @@ what is chosen where encouragement is asked for is rejected where the risks are.
 
 import argparse
 import json
-import random
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import demo_cleaning as cleaning
 import torch
-from make_news_triples import Row, Tokens, counter, prefix, read_lines, sample
+from make_news_triples import Row, Tokens, counter, mirrored, prefix, read_lines, sample
 
 from dspa_nn.evaluation import encouragement
 from dspa_nn.models import model_path
@@ -83,46 +82,11 @@ def keep(answer: str, style: str, tokens: Tokens) -> tuple[str, str]:
 
 def clean(plans: list[Row], raw: list[Row], tokens: Tokens) -> tuple[list[Row], Counter[str]]:
     """Two triples for every plan with a good answer in both styles, and what was dropped why."""
-    answers: dict[tuple[str, str], str] = {}
-    dropped: Counter[str] = Counter()
-    seen: set[str] = set()
-    for row in raw:
-        key = row["id"], row["style"]
-        text, reason = keep(row["text"], row["style"], tokens)
-        if text in seen:
-            text, reason = "", "an answer that another plan has"
-        if reason:
-            dropped[reason] += 1
-        elif key not in answers:
-            answers[key] = text
-            seen.add(text)
-    shuffled = list(enumerate(plans))
-    random.Random(0).shuffle(shuffled)
-    whole = [
-        (place, plan)
-        for place, plan in shuffled
-        if all((plan["id"], style) in answers for style in STYLES)
-    ]
-    splits = [name for name, count in HELD_OUT.items() for _ in range(count)]
-    splits += ["fit"] * (len(whole) - len(splits))
-    triples: list[Row] = []
-    for name in ("fit", "dev", "test"):
-        taken = (plan for plan, split in zip(whole, splits, strict=False) if split == name)
-        for place, plan in taken:
-            cues = CUES[place % len(CUES)]
-            for cue, style, other in zip(cues, STYLES, reversed(STYLES), strict=True):
-                triples.append(
-                    {
-                        "id": f"{plan['id']}-{STYLES[style]}",
-                        "kind": STYLES[style],
-                        "split": name,
-                        "prompt": [{"role": "user", "content": cue.format(plan["plan"])}],
-                        "chosen": answers[plan["id"], style],
-                        "rejected": answers[plan["id"], other],
-                        "chosen_style": style,
-                    }
-                )
-    return triples, dropped
+    return mirrored(
+        plans, raw, keep=lambda text, style: keep(text, style, tokens),
+        said=lambda plan, _style: plan["plan"],
+        styles=STYLES, cues=CUES, held_out=HELD_OUT, item="plan",
+    )  # fmt: skip
 
 
 def card(triples: list[Row], dropped: Counter[str], answers: int, tokens: Tokens) -> str:

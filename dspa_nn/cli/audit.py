@@ -15,6 +15,7 @@ from dspa_nn.cli.options import (
     KDiff,
     KPrompt,
     Layers,
+    MapArgument,
     MaxNewTokens,
     Mode,
     Model,
@@ -28,7 +29,7 @@ from dspa_nn.maps import ConditionalDifferenceMap
 
 
 def audit(
-    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")],
+    map_folder: MapArgument,
     text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say to the model.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     preset: Preset = DEFAULT_PRESET,

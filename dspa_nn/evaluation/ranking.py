@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float64
 
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.evaluation.length import alike
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.select import select
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -111,5 +112,4 @@ def longer_wins(counts: ActivationCounts) -> Float64[np.ndarray, " n"]:
 
 def alike_in_length(counts: ActivationCounts, tolerance: float = 0.1) -> Bool[np.ndarray, " n"]:
     """Which pairs differ in length by at most `tolerance` of the longer response."""
-    longer = np.maximum(counts.chosen_length, counts.rejected_length)
-    return np.abs(counts.chosen_length - counts.rejected_length) <= tolerance * longer
+    return alike(counts.chosen_length, counts.rejected_length, tolerance)
