@@ -4,6 +4,7 @@ A measure takes a `SteeringMethod` (`dspa_nn.steering`), so that DSPA and whatev
 with pass through the same code.
 """
 
+from dspa_nn.evaluation.alpha import AlphaCurve, AlphaPoint, alpha_curve
 from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
 from dspa_nn.evaluation.axes import (
     AXES,
@@ -66,6 +67,8 @@ __all__ = [
     "AXES",
     "BOLD",
     "COLOURED",
+    "AlphaCurve",
+    "AlphaPoint",
     "Answers",
     "AxisName",
     "Branching",
@@ -90,6 +93,7 @@ __all__ = [
     "accuracy",
     "alike",
     "alike_in_length",
+    "alpha_curve",
     "answer",
     "answer_lengths",
     "answer_values",
