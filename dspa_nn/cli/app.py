@@ -1,89 +1,49 @@
-"""The command `dspa`: which subcommands there are, and errors as one sentence.
+"""The command `dspa`: subcommands that are imported when they are called, and errors as sentences.
 
-A subcommand's module is imported when it is called, so that `dspa --help` loads no model library.
+So `dspa --help` loads no model library. What a command exits with is in docs/howto/cli.md.
 """
 
 import sys
+import traceback
 import warnings
-from collections.abc import Callable
-from importlib import import_module
+from copy import copy
 from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dspa_nn._version import __version__
+from dspa_nn.cli.commands import COMMANDS, function_of
 from dspa_nn.errors import DSPAError, DSPAWarning
 
-# Name of a subcommand -> the module of `cli/` that defines it, and its line in `dspa --help`.
-COMMANDS = {
-    "demo": (
-        "demo",
-        "Fit a map on embedded triples, steer held-out prompts, and print the measured effect.",
-    ),
-    "fit": ("fit", "Fit a conditional-difference map on preference triples and save it."),
-    "merge": ("fit", "Merge the shards that `dspa fit --shards` counted, fit a map and save it."),
-    "sweep": (
-        "sweep",
-        "Count SAEs at several layers in one run, and print which pair of layers does best.",
-    ),
-    "steer": ("steer", "Answer a prompt twice, unsteered and steered, and say what was edited."),
-    "evaluate": (
-        "evaluate",
-        "Write a page on what a map does, what it damages, and whether anything simpler does it.",
-    ),
-    "tune": (
-        "tune",
-        "Choose a map's settings by what steers best on development triples, within limits on "
-        "damage.",
-    ),
-    "serve": (
-        "serve",
-        "Answer the OpenAI API's chat completions, each request steered by its own map and "
-        "settings.",
-    ),
-    "audit": (
-        "audit",
-        "Answer a prompt unsteered and steered, and explain every edit in one HTML file.",
-    ),
-    "mt-bench": (
-        "mt_bench",
-        "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",
-    ),
-    "alpaca-eval": (
-        "alpaca_eval",
-        "Answer AlpacaEval's instructions, and print how often a judge prefers the answers.",
-    ),
-    "lm-eval": (
-        "lm_eval",
-        "Run lm-evaluation-harness with the model class `dspa`, a steered model.",
-    ),
-    "counts": ("counts", "List the counts that `dspa fit` has kept, or remove them."),
-    "payload": ("payload", "Print what a run on NDIF would send, part by part; nothing is sent."),
-    "bench": (
-        "bench",
-        "Print what fitting costs in FLOPs, beside DPO and RAHF-SCIT; no model is loaded.",
-    ),
-}
+# What the process exits with, beside 0 and click's 2 for a command line that cannot be read.
+REFUSED, UNEXPECTED, STOPPED = 1, 70, 130
+
+_DEBUG = "dspa_nn.debug"
+_DEBUG_HELP = "Print the traceback of an error, too."
 
 
-def function_of(name: str) -> Callable[..., None]:
-    """Import the function behind a subcommand.
-
-    >>> function_of("bench").__module__
-    'dspa_nn.cli.bench'
-    """
-    module = import_module(f"dspa_nn.cli.{COMMANDS[name][0]}")
-    return getattr(module, name.replace("-", "_"))
+def _remember_debug(ctx: Any, _: Any, asked: bool) -> bool:
+    if asked:
+        ctx.meta[_DEBUG] = True  # which nested contexts share
+    return asked
 
 
 class _Late(TyperCommand):
     """A subcommand whose module is imported when its arguments are read."""
 
     def make_context(self, info_name: str | None, *args: Any, **extra: Any) -> Any:
+        name = str(self.name)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(self.name)(function_of(str(self.name)))
-        return typer.main.get_command(alone).make_context(info_name, *args, **extra)
+        alone.command(name, epilog=f"Example: {COMMANDS[name].example}")(function_of(name))
+        command = typer.main.get_command(alone)
+        # The option of `dspa` itself is taken here as well, where people look for it.
+        for option in extra["parent"].command.params if extra.get("parent") else ():
+            if option.name == "debug":
+                debug = copy(option)
+                debug.expose_value = False
+                command.params.append(debug)
+        return command.make_context(info_name, *args, **extra)
 
 
 class _Commands(TyperGroup):
@@ -91,7 +51,7 @@ class _Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name, (_, line) in COMMANDS.items():
+        for name, (_, line, _) in COMMANDS.items():
             self.add_command(_Late(name, callback=None, help=line, short_help=line))
 
     def invoke(self, ctx: Any) -> Any:
@@ -114,22 +74,57 @@ class _Commands(TyperGroup):
             warnings.showwarning = show
             try:
                 return super().invoke(ctx)
-            except DSPAError as error:
-                typer.echo(f"dspa: {error}", err=True)
-                sys.exit(1)
             except KeyboardInterrupt:
                 typer.echo("dspa: stopped: run the same command again to start over", err=True)
-                sys.exit(130)
+                sys.exit(STOPPED)
+            except Exception as error:
+                if _is_typers(error):
+                    raise
+                if ctx.meta.get(_DEBUG):
+                    typer.echo(traceback.format_exc(), err=True, nl=False)
+                typer.echo(f"dspa: {in_words(error)}", err=True)
+                sys.exit(REFUSED if isinstance(error, DSPAError) else UNEXPECTED)
+
+
+def _is_typers(error: Exception) -> bool:
+    """Whether typer shows it itself: a wrong option, an exit, or a pipe that was closed."""
+    return type(error).__module__.startswith(("typer", "click")) or isinstance(
+        error, BrokenPipeError
+    )
+
+
+def in_words(error: Exception) -> str:
+    """An error as the one line that the command prints.
+
+    >>> in_words(DSPAError("there is no preset 'gpt-9'"))
+    "there is no preset 'gpt-9'"
+    >>> in_words(KeyError("rows"))
+    "KeyError: 'rows': this was not foreseen; add --debug for the traceback, and report it"
+    """
+    if isinstance(error, DSPAError):
+        return str(error)
+    said = str(error).strip().partition("\n")[0]
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return (
+            f"the memory is full ({said or 'no more of it is to be had'}); `dspa doctor` says "
+            "what this needs, and a smaller model, shorter texts or fewer at once need less"
+        )
+    kind = type(error).__name__
+    return (
+        f"{kind}{f': {said}' if said else ''}: this was not foreseen; add --debug for the "
+        "traceback, and report it"
+    )
 
 
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     # Plain text wraps in any width; rich's tables of options cut words off in 80 columns.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Steer a language model towards a preference, one SAE feature at a time.",
+    epilog="dspa COMMAND --help says what a command takes, with an example. "
+    "Without a GPU or a map, begin with: dspa demo",
 )
 
 
@@ -145,6 +140,9 @@ def every_command(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help=_DEBUG_HELP)
     ] = False,
 ) -> None:
     """Typer makes a group of commands only of an app that has a callback."""
