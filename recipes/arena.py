@@ -10,7 +10,7 @@
     python recipes/arena.py sensitivity register --work work/register
     python recipes/arena.py tables register --work work/register > docs/appendix/register.md
 
-The sets are the two that the package brings along, `register` and `news`, and `ultrafeedback`
+The sets are those that the package brings along, `plans`, `news` and `register`, and `ultrafeedback`
 (`--source FILE`, all its rows as JSON Lines). `prepare` runs the model over the triples: counts of
 latents, mean hidden states. `tune` chooses each method's own settings on development triples,
 within a limit on KL. `margins` and `answers` measure all methods on test triples, `sampled` their

@@ -10,9 +10,14 @@ from _real.data import Cut, read_splits
 from dspa_nn.baselines import INSTRUCTION
 from dspa_nn.triples import SPLITS, PreferenceTriple, read_demo_rows, take_demo_rows
 
-SETS = ("register", "news", "ultrafeedback")
+SETS = ("plans", "news", "register", "ultrafeedback")
 # What a user would write in front of the prompt: the general instruction, and the very preference.
 INSTRUCTIONS = {
+    "plans": (
+        INSTRUCTION,
+        "If the message below asks for encouragement, encourage; if it asks what could go wrong, "
+        "warn.",
+    ),
     "register": (
         INSTRUCTION,
         "Answer a personal message warmly, as a friend would, and a factual question formally, as "
@@ -55,12 +60,12 @@ def read_set(
     are fitted on the first `sizes.fit`.
     """
     if name != "ultrafeedback":
-        rows = read_demo_rows("news" if name == "news" else "register")
+        rows = read_demo_rows(name)
         wanted = {"fit": sizes.fit, "dev": sizes.dev, "test": sizes.test}
         return {s: [row.triple for row in take_demo_rows(rows, s, wanted[s])] for s in SPLITS}
     if source is None:
         raise SystemExit("ultrafeedback needs --source: its rows as JSON Lines, in order")
-    cut = Cut(sizes.prompt, sizes.response, (400, max(60, sizes.dev), 100))
+    cut = Cut(sizes.prompt, sizes.response, (400, max(60, sizes.dev), max(100, sizes.test)))
     splits = read_splits(name, source, dspa, cut)
     found = {split: list(rows.values()) for split, rows in splits.items()}
     return {**found, "test": found["test"][: sizes.test]}
