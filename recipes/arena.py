@@ -10,12 +10,13 @@
     python recipes/arena.py sensitivity register --work work/register
     python recipes/arena.py tables register --work work/register > docs/appendix/register.md
 
-The sets are those that the package brings along, `plans`, `news` and `register`, and `ultrafeedback`
-(`--source FILE`, all its rows as JSON Lines). `prepare` runs the model over the triples: counts of
-latents, mean hidden states. `tune` chooses each method's own settings on development triples,
-within a limit on KL. `margins` and `answers` measure all methods on test triples, `sampled` their
-branching factor. `ranking` and `efficiency` refit on resamplings of fewer triples; `sensitivity`
-changes one setting at a time. `tables` prints whatever is finished as Markdown, without any text.
+The sets are those that the package brings along, `plans`, `news` and `register`, and
+`ultrafeedback` (`--source FILE`, all its rows as JSON Lines). `prepare` runs the model over the
+triples: counts of latents, mean hidden states. `tune` chooses each method's own settings on
+development triples, within a limit on KL. `margins` and `answers` measure all methods on test
+triples, `sampled` their branching factor. `ranking` and `efficiency` refit on resamplings of fewer
+triples; `sensitivity` changes one setting at a time. `tables` prints whatever is finished as
+Markdown, without any text.
 `--trained NAME=FOLDER` adds what a training recipe left to `margins`, `answers` and `sampled`.
 
 Whatever is finished lies in --work, in pieces: a command that was cut off goes on from there. Texts
