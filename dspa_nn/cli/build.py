@@ -47,6 +47,7 @@ def build(
     with quiet_loaders():
         if model is None:
             loaded = load_model(get_preset(preset), **chosen)
+            settings["template"] = get_preset(preset).template
         else:
             loaded = load_named(path_or_id(model))
         return DSPA(loaded, input_layer=pair[0], output_layer=pair[1], **settings)
@@ -96,6 +97,7 @@ def build_sweep(
             input_saes=sides[0],
             output_saes=sides[1],
             defaults=known.settings()["defaults"] if preset_alone else None,
+            template=known.template if model is None else None,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph.adapters import virtual_tokens
 from dspa_nn.imports import untyped
+from dspa_nn.prompts import in_format
 
 # Held while this package runs a model itself (`plan`, `count`, measures), whichever thread asks.
 _running = threading.RLock()
@@ -68,7 +69,7 @@ def torch_module(model: Any) -> Any:
     return getattr(model, "_module", model)
 
 
-def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
+def read_facts(model: Any, tokenizer: Any = None, template: str | None = None) -> ModelFacts:
     """Read the facts of an nnsight `TransformersModel` or of a Hugging Face model.
 
     >>> read_facts(model).model_id == read_facts(hf_model, tokenizer).model_id
@@ -77,9 +78,11 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
     Args:
         model: loaded or not.
         tokenizer: for a Hugging Face model, which has none.
+        template: name of a conversation format; None is the tokenizer's own.
 
     Raises:
-        DSPAError: no list of decoder blocks could be found, or the tokenizer is missing.
+        DSPAError: no list of decoder blocks could be found, the tokenizer is missing, or there is
+            no such format.
     """
     module = torch_module(model)
     check_virtual_tokens(module)
@@ -94,6 +97,7 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
             f"{type(model).__name__} came without a tokenizer; pass "
             "TransformersModel(..., task='text-generation', tokenizer=...)"
         )
+    tokenizer = in_format(tokenizer, template)
     config = module.config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if getattr(config, "is_encoder_decoder", False):
@@ -102,7 +106,7 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
         )
     layers = int(text.num_hidden_layers)
     # Mistral's own class has no such attribute before its first use.
-    template = str(getattr(tokenizer, "chat_template", None))
+    written = str(getattr(tokenizer, "chat_template", None))
     model_id, revision = _identity(model, module)
     return ModelFacts(
         model_id=model_id,
@@ -114,7 +118,7 @@ def read_facts(model: Any, tokenizer: Any = None) -> ModelFacts:
         bos_id=tokenizer.bos_token_id,
         eos_ids=_eos_ids(module, tokenizer),
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
-        template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        template_sha256=hashlib.sha256(written.encode()).hexdigest(),
         tokenizer=tokenizer,
     )
 

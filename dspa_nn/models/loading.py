@@ -37,7 +37,7 @@ def load_model(preset: Preset, *, dispatch: bool = True, weights: Weights | None
                 f"weights='wheel' came with the preset {preset.name}, whose weights are on the "
                 "hub; leave weights= out"
             )
-        return load_named(preset.model_id, dispatch=dispatch)
+        return load_named(preset.model_id, dispatch=dispatch, revision=preset.revision)
     path = model_path(weights)
     if weights == "hub":
         warn(
@@ -73,10 +73,15 @@ def model_of(
     return model
 
 
-def load_named(name: str, *, dispatch: bool = True) -> Any:
+def load_named(
+    name: str, *, dispatch: bool = True, revision: str | None = None, **options: Any
+) -> Any:
     """Build the model of a hub id or a folder in nnsight.
 
     >>> load_named("google/gemma-2-2b-it")                          # doctest: +SKIP
+
+    revision: commit, tag or branch on the hub; None takes the newest. options: of transformers'
+        `from_pretrained`, such as dtype="bfloat16".
 
     Raises:
         DSPAError: the model or a library that it needs is not to be had here.
@@ -85,8 +90,11 @@ def load_named(name: str, *, dispatch: bool = True) -> Any:
         nnsight_model: Any = untyped("nnsight.modeling.transformers").TransformersModel
         # A model without weights cannot guess its tokenizer (nnsight 0.8).
         tokenizers: Any = untyped("transformers").AutoTokenizer
-        given = {} if dispatch else {"tokenizer": tokenizers.from_pretrained(name)}
-        return nnsight_model(name, task="text-generation", dispatch=dispatch, **given)
+        at = {} if revision is None else {"revision": revision}
+        given = {} if dispatch else {"tokenizer": tokenizers.from_pretrained(name, **at)}
+        return nnsight_model(
+            name, task="text-generation", dispatch=dispatch, **at, **given, **options
+        )
 
 
 @contextmanager

@@ -70,6 +70,9 @@ class Preset:
         defaults: settings that were tuned for it.
         rahf_last_target: the last decoder block whose hidden state RAHF-SCIT regresses, where the
             paper says which (docs/method.md 8).
+        template: the format that conversations are written in, by name; None is the tokenizer's.
+        sae_type: of both SAEs, by the name that SAELens gives it at inference.
+        revision: commit of the model on the hub; None where no run has told it yet.
     """
 
     name: str
@@ -83,6 +86,9 @@ class Preset:
     architecture: Architecture
     defaults: TunedSettings = field(default_factory=TunedSettings)
     rahf_last_target: int | None = None
+    template: str | None = None
+    sae_type: str = "topk"
+    revision: str | None = None
 
     @property
     def config(self) -> Any:
@@ -94,14 +100,20 @@ class Preset:
         """Return the keywords of `DSPA` that this preset stands for.
 
         >>> sorted(get_preset("qwen3-8b").settings())
-        ['defaults', 'input_layer', 'input_sae', 'output_layer', 'output_sae']
+        ['defaults', 'input_layer', 'input_sae', 'output_layer', 'output_sae', 'template']
         """
-        names = ("input_sae", "output_sae", "input_layer", "output_layer", "defaults")
+        names = ("input_sae", "output_sae", "input_layer", "output_layer", "defaults", "template")
         return {name: getattr(self, name) for name in names}
 
 
 def _scope(size: str, layer: int) -> str:
     return f"gemma-scope-{size}-pt-res-canonical/layer_{layer}/width_16k/canonical"
+
+
+def _karvonen(layer: int) -> str:
+    # Trainer 2 has 65,536 latents of which 80 fire; 0 and 1 have 16,384. The paper names none.
+    folder = f"saes_Qwen_Qwen3-8B_batch_top_k/resid_post_layer_{layer}/trainer_2"
+    return f"adamkarvonen/qwen3-8b-saes/{folder}"
 
 
 EMBEDDED = Preset(
@@ -136,7 +148,9 @@ EMBEDDED = Preset(
 )
 
 # The paper's SAEs, fine-tuned on HH-RLHF, are not released: these are the published ones that they
-# started from. Not run here: the hub and the memory are missing.
+# started from. Not run here: the hub and the memory are missing. The format is that of the paper's
+# runs, and both types of SAE encode with a threshold (a BatchTopK SAE does outside training).
+_PAPER: Any = {"template": "human-assistant", "sae_type": "jumprelu"}
 _PUBLISHED = (
     Preset(
         name="gemma-2-2b",
@@ -158,6 +172,7 @@ _PUBLISHED = (
             vocab_size=256000,
         ),
         rahf_last_target=14,
+        **_PAPER,
     ),
     Preset(
         name="gemma-2-9b",
@@ -179,12 +194,13 @@ _PUBLISHED = (
             vocab_size=256000,
         ),
         rahf_last_target=18,
+        **_PAPER,
     ),
     Preset(
         name="qwen3-8b",
         model_id="Qwen/Qwen3-8B",
-        input_sae="adamkarvonen/qwen3-8b-saes/resid_post_layer_9/trainer_2",
-        output_sae="adamkarvonen/qwen3-8b-saes/resid_post_layer_18/trainer_2",
+        input_sae=_karvonen(9),
+        output_sae=_karvonen(18),
         input_layer=9,
         output_layer=18,
         d_in=65536,
@@ -200,6 +216,7 @@ _PUBLISHED = (
             vocab_size=151936,
             tie_word_embeddings=False,
         ),
+        **_PAPER,
     ),
 )
 

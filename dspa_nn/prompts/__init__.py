@@ -1,5 +1,6 @@
 """From a prompt to exactly the token ids that the model sees."""
 
+from dspa_nn.prompts.formats import FORMATS, HUMAN_ASSISTANT, in_format
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.padding import padded
 from dspa_nn.prompts.pieces import token_texts
@@ -24,6 +25,8 @@ from dspa_nn.prompts.truncation import (
 )
 
 __all__ = [
+    "FORMATS",
+    "HUMAN_ASSISTANT",
     "PLAIN_TEMPLATE",
     "SKIPPED",
     "TRUNCATED",
@@ -37,6 +40,7 @@ __all__ = [
     "chat_template",
     "content_of",
     "fit_to_context",
+    "in_format",
     "is_batch",
     "markup_in",
     "markup_of",

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from dspa_nn.errors import TripleError
+from dspa_nn.prompts.formats import written_as_text
 from dspa_nn.prompts.markup import markup_in
 from dspa_nn.prompts.templates import (
-    PLAIN_TEMPLATE,
     Ending,
     asks_for_date,
     chat_template,
@@ -65,7 +65,7 @@ def markers_of(tokenizer: Any) -> Markers | None:
     day = rendering_date() or str(date.today()) if asks_for_date(template) else None
     known = _known.get(tokenizer)
     if known is None or known[0] != (template, day):
-        markers = None if template == PLAIN_TEMPLATE else _learned(tokenizer, template)
+        markers = None if written_as_text(template) else _learned(tokenizer, template)
         known = (template, day), markers
         _known[tokenizer] = known
     return known[1]

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from dspa_nn.errors import TripleError
 from dspa_nn.progress import warn
+from dspa_nn.prompts.formats import written_as_text
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered
 from dspa_nn.prompts.templates import (
     ANSWERED,
     CONTINUED,
-    PLAIN_TEMPLATE,
     Ending,
     chat_template,
     content_spans,
@@ -205,7 +205,7 @@ def render_messages(
     template = chat_template(tokenizer)
     is_fast = bool(getattr(tokenizer, "is_fast", False))
     text, spans = content_spans(tokenizer, template, messages, ending)
-    special = template == PLAIN_TEMPLATE
+    special = written_as_text(template)
     encoded = tokenizer(
         text,
         add_special_tokens=special,

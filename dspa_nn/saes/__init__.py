@@ -2,6 +2,7 @@
 
 from dspa_nn.graph.encode import SAE_TYPES, Encoder, SAEType
 from dspa_nn.saes.compatibility import check_sae, residual_layer, same_model
+from dspa_nn.saes.dictionary_learning import read_checkpoint
 from dspa_nn.saes.loaded import LoadedSAE, cast
 from dspa_nn.saes.loading import load_sae
 from dspa_nn.saes.meanings import (
@@ -30,6 +31,7 @@ __all__ = [
     "load_sae",
     "meanings_of",
     "placed",
+    "read_checkpoint",
     "read_device",
     "read_meanings",
     "register_sae_type",

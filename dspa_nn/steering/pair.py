@@ -62,6 +62,7 @@ class ModelAndSAEs(Copied, Shipped):
         defaults: Mapping[str, Any] | None = None,
         payload_dtype: str | None = None,
         sae_device: torch.device | str | None = None,
+        template: str | None = None,
     ) -> None:
         self.model = model
         check_type("defaults", defaults, Mapping | None, SteeringError)
@@ -69,7 +70,7 @@ class ModelAndSAEs(Copied, Shipped):
         check_type("same_model_as", same_model_as, str | None, SteeringError)
         self.payload_dtype = payload_dtype
         self.sae_device = read_device(sae_device)
-        self.facts: ModelFacts = read_facts(model)
+        self.facts: ModelFacts = read_facts(model, template=template)
         self.same_model_as = same_model_as
         self.defaults = dict(defaults or {})
         check_names("defaults", self.defaults, tuple(DEFAULTS), SteeringError)

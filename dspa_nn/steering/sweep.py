@@ -45,6 +45,7 @@ class LayerSweep:
         defaults: as for `DSPA`.
         payload_dtype: as for `DSPA`.
         sae_device: as for `DSPA`.
+        template: as for `DSPA`.
 
     Raises:
         SAEError: an SAE that cannot be used, or that belongs to another layer, width or model.
@@ -61,15 +62,17 @@ class LayerSweep:
         defaults: Mapping[str, Any] | None = None,
         payload_dtype: str | None = None,
         sae_device: torch.device | str | None = None,
+        template: str | None = None,
     ) -> None:
         self.model = model
-        self.facts: ModelFacts = read_facts(model)
+        self.facts: ModelFacts = read_facts(model, template=template)
         self.defaults = dict(defaults or {})
         self._options: dict[str, Any] = {
             "same_model_as": same_model_as,
             "defaults": defaults,
             "payload_dtype": payload_dtype,
             "sae_device": sae_device,
+            "template": template,
         }
         inputs = _by_layer(self.facts, "input", input_saes)
         outputs = _by_layer(self.facts, "output", output_saes)

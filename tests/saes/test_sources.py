@@ -179,6 +179,7 @@ def test_no_network_is_one_sentence(monkeypatch):
 @pytest.fixture
 def repository(monkeypatch, tmp_path):
     """A hub repository that lies in a folder."""
+    import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError
     from sae_lens.loading import pretrained_sae_loaders
 
@@ -189,6 +190,7 @@ def repository(monkeypatch, tmp_path):
         return str(tmp_path / filename)
 
     monkeypatch.setattr(pretrained_sae_loaders, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     return tmp_path
 
 
