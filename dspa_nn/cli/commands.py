@@ -85,6 +85,11 @@ COMMANDS = {
         "Run lm-evaluation-harness with the model class `dspa`, a steered model.",
         "dspa lm-eval -- run --model dspa --model_args map=my_map --tasks dspa_paper",
     ),
+    "presets": Command(
+        "presets",
+        "List the presets: model, layers, SAEs, memory, download, and what NDIF would be sent.",
+        "dspa presets gemma-2-9b",
+    ),
     "counts": Command(
         "counts",
         "List the counts that `dspa fit` has kept, or remove them.",

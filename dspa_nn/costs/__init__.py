@@ -10,6 +10,7 @@ from dspa_nn.costs.flops import (
     encode_flops,
     forward_flops,
 )
+from dspa_nn.costs.needs import PresetNeeds, needs_table, preset_needs
 from dspa_nn.costs.passes import Pass, Trained, pass_flops
 from dspa_nn.costs.steps import (
     dpo_step,
@@ -46,6 +47,7 @@ __all__ = [
     "FitPlan",
     "ForwardFlops",
     "Pass",
+    "PresetNeeds",
     "Trained",
     "TrainingFlops",
     "account_dspa",
@@ -60,8 +62,10 @@ __all__ = [
     "encode_flops",
     "fit_flops",
     "forward_flops",
+    "needs_table",
     "pass_flops",
     "preset_costs",
+    "preset_needs",
     "rahf_first_step",
     "rahf_flops",
     "rahf_second_step",

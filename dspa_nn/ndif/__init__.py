@@ -7,7 +7,15 @@ from dspa_nn.ndif.jobs import Job
 from dspa_nn.ndif.messages import explain
 from dspa_nn.ndif.models import BackendFactory, adopt, backend_factory, remote_model
 from dspa_nn.ndif.payload import look_through, payload_of, payload_of_encoders
-from dspa_nn.ndif.sizes import MAX_REQUEST_BYTES, Part, PartKind, Payload, Way, from_shapes
+from dspa_nn.ndif.sizes import (
+    MAX_REQUEST_BYTES,
+    Part,
+    PartKind,
+    Payload,
+    Way,
+    from_shapes,
+    predicted,
+)
 
 __all__ = [
     "MAX_REQUEST_BYTES",
@@ -29,5 +37,6 @@ __all__ = [
     "new_backend",
     "payload_of",
     "payload_of_encoders",
+    "predicted",
     "remote_model",
 ]
