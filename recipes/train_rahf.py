@@ -8,9 +8,11 @@ docs/method.md 8.8 states both losses. The defaults are the paper's: step 1 with
 the last target layer, learning rate 3e-4, constant, 450 steps; batches of 64, at most 768 tokens.
 `--batch` rows are run at once, and `--accumulate` such batches make a step (4 and 16). It writes
 the model or adapter, `loss.jsonl` and checkpoints to `--out`, and goes on from the last
-checkpoint. Needs `pip install 'dspa-nn[train]'`.
+checkpoint; step 2 also writes the whole model to `merged` inside, for `WeightsMethod`. Needs `pip
+install 'dspa-nn[train]'`.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +58,18 @@ def train_step_2(
         settings=settings, layers=targets,
     )  # fmt: skip
     told = run.noted(out, settings) | run.noted(out, budget) | {"target_layers": targets}
-    return run.go(trainer, out, told, origin, watch)
+    losses = run.go(trainer, out, told, origin, watch)
+    write_merged(adapted, tokenizer, Path(model.name_or_path), out / "merged")
+    return losses
+
+
+def write_merged(adapted: Any, tokenizer: Any, step_1: Path, out: Path) -> None:
+    """Write step 1's model with the adapter in it: what is compared with the model before both."""
+    adapted.merge_and_unload().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    # The whole was trained from the model of step 1, as its run says.
+    if (step_1 / "run.json").is_file():
+        shutil.copy(step_1 / "run.json", out / "run.json")
 
 
 @options.command(out=Path("rahf"), epochs=2.0, accumulate=16, max_tokens=768)

@@ -154,7 +154,10 @@ def nnsight_model(hf_model: Any, tok: Any) -> Any:
     """Wrap a loaded model in nnsight, for `trace` and `generate` on text, ids or encodings."""
     from nnsight.modeling.transformers import TransformersModel
 
-    return TransformersModel(hf_model, task="text-generation", tokenizer=tok)
+    # Left to itself, the pipeline inside moves the model to a GPU where there is one.
+    return TransformersModel(
+        hf_model, task="text-generation", tokenizer=tok, device=hf_model.device
+    )
 
 
 def random_sae(

@@ -115,7 +115,11 @@ class WeightsMethod:
         here = self.subject.origin(self.subject.facts.n_layers - 1)
         check_trained(folder, None, here)
         before: list[tuple[Any, Tensor]] = []
-        own = dict(module.named_parameters())
+        # Where an adapter was put in, PEFT keeps a weight under its layer's `base_layer`.
+        own = {
+            name.replace(".base_layer.", "."): parameter
+            for name, parameter in module.named_parameters()
+        }
         try:
             for name, tensor in weights_in(folder):
                 if name not in own or own[name].shape != tensor.shape:

@@ -87,6 +87,21 @@ def test_trained_weights_take_the_places_of_the_models(subject: Subject, tmp_pat
     assert torch.equal(logits(hf), before)
 
 
+def test_trained_weights_fit_a_model_that_holds_an_adapter(
+    subject: Subject, tmp_path: Path
+) -> None:
+    hf = subject.model._module
+    save_adapter(hf, tmp_path / "dpo")
+    trained = tiny.model("llama", seed=1)
+    trained.save_pretrained(tmp_path / "sft")
+    before = logits(hf)
+    with AdapterMethod("DPO", subject, tmp_path / "dpo").steering([]):
+        pass
+    with WeightsMethod("SFT", subject, tmp_path / "sft").steering([]):
+        assert torch.equal(logits(hf), logits(trained))
+    assert torch.equal(logits(hf), before)
+
+
 def test_weights_of_other_shapes_leave_the_model_alone(subject: Subject, tmp_path: Path) -> None:
     hf = subject.model._module
     tiny.model("llama", intermediate_size=40).save_pretrained(tmp_path)
