@@ -17,11 +17,13 @@ PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
     "docs/api/costs.md", "docs/measures.md",
     *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "files",
-                                           "hooks", "shards", "sums", "trace", "triples")),
+                                           "hooks", "latents", "shards", "sums", "trace",
+                                           "triples")),
 )  # fmt: skip
 # Fewer triples than a user would fit on, and fewer tokens.
 SHORTER = (
     ("limit=250", "limit=6"),
+    ("demo_triples()[:250], progress", "demo_triples()[:8], progress"),
     ("demo_triples()[:250]", "demo_triples()[:6]"),
     ('demo_triples(preference="register")[:250]', "demo_triples()[:6]"),
     ("max_new_tokens=32", "max_new_tokens=4"),

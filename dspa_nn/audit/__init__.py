@@ -1,17 +1,26 @@
 """What was edited and why: reports that a person reads, and what latents mean."""
 
+from dspa_nn.audit.covered import Coverage, coverage
+from dspa_nn.audit.halves import Stability, TopSet, stability
 from dspa_nn.audit.neuronpedia import explained, neuronpedia_page, read_neuronpedia
 from dspa_nn.audit.paths import Vote, votes_for
 from dspa_nn.audit.places import Side, Text, meaning_of_snippets, snippets
 from dspa_nn.audit.reporting import report
+from dspa_nn.audit.steered import RankedLatent, SteeredLatents, steered_latents
 from dspa_nn.saes import LatentMeaning, Snippet, read_meanings, write_meanings
 
 __all__ = [
+    "Coverage",
     "LatentMeaning",
+    "RankedLatent",
     "Side",
     "Snippet",
+    "Stability",
+    "SteeredLatents",
     "Text",
+    "TopSet",
     "Vote",
+    "coverage",
     "explained",
     "meaning_of_snippets",
     "neuronpedia_page",
@@ -19,6 +28,8 @@ __all__ = [
     "read_neuronpedia",
     "report",
     "snippets",
+    "stability",
+    "steered_latents",
     "votes_for",
     "write_meanings",
 ]

@@ -1,11 +1,11 @@
-"""`dspa audit`: one prompt, answered unsteered and steered, as a report in HTML."""
+"""`dspa audit`: what a map steers; or one prompt, answered twice, as a report in HTML."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from dspa_nn.audit import report
+from dspa_nn.audit import coverage, report, stability, steered_latents
 from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
@@ -25,13 +25,31 @@ from dspa_nn.cli.options import (
     Weights,
 )
 from dspa_nn.cli.steer import twice
-from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.counts import CountRun, count_or_recall
+from dspa_nn.errors import SteeringError
+from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, FitOptions
+from dspa_nn.steering import DSPA
+from dspa_nn.triples import load_triples
 
 
 def audit(
     map_folder: MapArgument,
-    text: Annotated[str, typer.Argument(metavar="PROMPT", help="What to say to the model.")],
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT", help="What to say to the model.", show_default=False),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    top: Annotated[
+        int, typer.Option(min=1, help="Without a prompt: latents of each set to print.")
+    ] = 10,
+    triples: Annotated[
+        str | None,
+        typer.Option(help="Without a prompt: new triples; how many of their prompts open a row."),
+    ] = None,
+    fitted_on: Annotated[
+        str | None,
+        typer.Option(help="Without a prompt: the map's own triples; are its top sets stable?"),
+    ] = None,
     preset: Preset = DEFAULT_PRESET,
     weights: Weights = None,
     model: Model = None,
@@ -48,9 +66,22 @@ def audit(
 ) -> None:
     """Answer a prompt unsteered and steered, and explain every edit in one HTML file.
 
-    The file needs nothing beside it and fetches nothing.
+    The file needs nothing beside it and fetches nothing. Without a prompt, print what the map
+    steers most; no model is loaded for that, but for --triples and --fitted-on, whose tokens are
+    counted.
     """
     fitted = ConditionalDifferenceMap.load(map_folder)
+    if text is None:
+        typer.echo(steered_latents(fitted, top))
+        if triples is not None or fitted_on is not None:
+            dspa = build(preset, model, input_sae, output_sae, layers, weights)
+            _reach(fitted, dspa, triples, fitted_on, top, chat)
+        return
+    if triples is not None or fitted_on is not None:
+        raise SteeringError(
+            "a prompt came with --triples or --fitted-on, which tell of the map alone; leave one "
+            "of them out"
+        )
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
     answers = twice(
         fitted,
@@ -67,3 +98,26 @@ def audit(
     path = report(answers.edits, out, dspa=dspa, map=fitted, unsteered=unsteered)
     typer.echo(answers.edits)
     typer.echo(f"The report is {path}; open it in a browser.")
+
+
+def _reach(
+    fitted: ConditionalDifferenceMap,
+    dspa: DSPA,
+    triples: str | None,
+    fitted_on: str | None,
+    top: int,
+    chat: bool,
+) -> None:
+    """Print on which new prompts the map acts, and whether other triples would give the same."""
+    for source, new in ((triples, True), (fitted_on, False)):
+        if source is None:
+            continue
+        counts = count_or_recall(CountRun(dspa, load_triples(source, chat=chat)))
+        if new:
+            typer.echo(coverage(fitted, counts))
+            continue
+        options = cast(
+            FitOptions,
+            {name: value for name, value in fitted.fitted.items() if name in FIT_OPTIONS},
+        )
+        typer.echo(stability(counts, n=top, **options))

@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from dspa_nn import DSPA, ConditionalDifferenceMap, load_triples
+from dspa_nn.audit import steered_latents
 from dspa_nn.cli.app import COMMANDS, app, function_of
 from dspa_nn.costs import preset_costs
 from tests import tiny
@@ -65,6 +66,15 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
     assert "EditLog: " in audited.output
     for part in ("Unsteered", "Steered", 'class="t p'):
         assert part in page.read_text()
+    audited = dspa("audit", tmp_path / "map", "--top", 2)
+    assert audited.exit_code == 0, audited.output
+    assert str(steered_latents(loaded, 2)) in audited.output
+    reach = dspa("audit", tmp_path / "map", "--triples", source, "--fitted-on", source)
+    assert reach.exit_code == 0, reach.output
+    assert "12 of 12 prompts open at least one of the map's" in reach.output
+    assert "top 10 of maps fitted on halves of 12 triples" in reach.output
+    both = dspa("audit", tmp_path / "map", "sun", "--triples", source)
+    assert "a prompt came with --triples or --fitted-on" in both.stderr
     empty = dspa("steer", tmp_path / "map", "", "--max-new-tokens", 4)
     assert empty.exit_code == 1
     assert "the prompt is empty, and this model begins no text by itself; say more" in empty.stderr

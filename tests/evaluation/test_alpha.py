@@ -5,6 +5,7 @@ import pytest
 
 from dspa_nn import EvaluationError, SteeringError
 from dspa_nn.evaluation import alpha_curve, margins
+from dspa_nn.shown import pyplot
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
@@ -30,7 +31,7 @@ def test_a_point_is_what_margins_measures_at_that_alpha() -> None:
     drawn = lines["margin"].lines[0]
     assert drawn.get_ydata().tolist() == [point.effect.margin.mean for point in curve]
     assert below.get_xlabel() == "alpha"
-    mpl.pyplot.close("all")
+    pyplot().close("all")
     frame = curve.to_pandas()
     assert frame["chosen"].tolist() == [point.effect.chosen.mean for point in curve]
     assert "<script" not in curve._repr_html_()
