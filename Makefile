@@ -12,8 +12,11 @@ INSTALLED = $(VENV)/.installed-$(KEY)-
 PARALLEL := -n 2 --dist loadfile
 # What pip says is shown only where it fails.
 PIP_LOG := $(VENV)/pip.log
+TYPES_LOG := $(VENV)/pyright.log
 QUIET = > $(PIP_LOG) 2>&1 || { cat $(PIP_LOG) >&2; exit 1; }
-PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+# Byte code is kept even where the environment says otherwise: tests start many interpreters.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+QUICK := $(PYTEST) $(PARALLEL) --hypothesis-profile=check -m "not slow and not data and not gpu and not ndif"
 
 .PHONY: help demo test check format docs bench bench-full ndif ndif-stop clean
 
@@ -43,8 +46,11 @@ test: $(INSTALLED)demo,test,train,ray
 check: $(INSTALLED)demo,test,train,docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(PYTEST) $(PARALLEL) -m "not slow and not data and not gpu and not ndif"
+	@# Types beside the tests, since pyright uses one core; what it says comes after what they say.
+	@$(BIN)/pyright > $(TYPES_LOG) 2>&1 & types=$$!; tests=0; \
+	$(QUICK) || tests=$$?; \
+	wait $$types || { cat $(TYPES_LOG) >&2; exit 1; }; \
+	cat $(TYPES_LOG); exit $$tests
 
 format: $(INSTALLED)demo,test,train
 	$(BIN)/ruff check --fix .

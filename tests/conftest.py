@@ -1,6 +1,7 @@
 """What every test relies on: import order, shape checks, offline mode, a cache, data, skips."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import config, install_import_hook
+
+import tests.examples  # noqa: F401 (the profile of `make check`)
 
 # beartype is here by now. What a test imports, or imports again, comes later.
 NNSIGHT_CAME_FIRST = "nnsight" in sys.modules
@@ -78,6 +81,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Tiny random models are moved by more than half in ordinary runs; the embedded one is not.
         if item.get_closest_marker("steers_hard") or not item.get_closest_marker("slow"):
             item.add_marker(far)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the imports have left for good: a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

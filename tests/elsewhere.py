@@ -1,12 +1,16 @@
 """A Python in which the toolkit is not installed, as on an NDIF server."""
 
+import atexit
+import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
-HIDE = """
-import sys
+# Importing torch and nnsight takes seconds, so one process does it and forks for every call.
+SERVER = """
+import json, os, sys, traceback
 class Hide:
     def find_spec(self, name, *rest):
         if name.split('.')[0] in ('dspa_nn', 'sae_lens', 'jaxtyping', 'beartype', 'users_sae'):
@@ -14,8 +18,44 @@ class Hide:
 sys.meta_path.insert(0, Hide())
 import nnsight
 from nnsight.intervention.serialization import loads
-sent = loads(open(sys.argv[1], 'rb').read())
+
+def run(folder, arguments, path):
+    for number, name in ((1, 'out'), (2, 'err')):
+        os.dup2(os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = ['code.py', os.path.join(folder, 'blob'), *arguments]
+    sys.path[:0] = [path] if path else []
+    names = {'__name__': '__main__', 'sys': sys}
+    file = os.path.join(folder, 'code.py')
+    try:
+        with open(sys.argv[1], 'rb') as blob:
+            names['sent'] = loads(blob.read())
+        exec(compile(open(file).read(), file, 'exec'), names)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        code = run(*json.loads(line))
+        sys.stdout.flush(); sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+@cache
+def server() -> subprocess.Popen[str]:
+    """The process that forks, started by the first call of a session."""
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # In the file system's root, so that `tests` and the toolkit are not found by accident.
+    started = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=bare, cwd="/",
+    )  # fmt: skip
+    atexit.register(started.kill)
+    return started
 
 
 def run_elsewhere(
@@ -28,7 +68,13 @@ def run_elsewhere(
     from nnsight.intervention.serialization import dumps
 
     (folder / "blob").write_bytes(dumps(sent))
-    return subprocess.run(
-        [sys.executable, "-c", HIDE + code, str(folder / "blob"), *arguments],
-        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path},
-    )  # fmt: skip
+    (folder / "code.py").write_text(code)  # nnsight reads the source of a tracing context
+    there = server()
+    assert there.stdin is not None
+    assert there.stdout is not None
+    there.stdin.write(json.dumps([str(folder), list(arguments), path]) + "\n")
+    there.stdin.flush()
+    status = int(there.stdout.readline())
+    return subprocess.CompletedProcess(
+        ["elsewhere"], status, (folder / "out").read_text(), (folder / "err").read_text()
+    )

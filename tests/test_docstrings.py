@@ -19,6 +19,7 @@ from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "dspa_nn"
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+SLOW = ("from_preset", "preset_costs(")  # the embedded model; the costs of a whole one
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
@@ -53,7 +54,8 @@ def inside(node: Any, name: str, path: Path) -> Iterator[Example]:
 
 
 def as_params(example: Example) -> Any:
-    marks = [pytest.mark.slow] if "from_preset" in example.text else []
+    slow = any(call in example.text for call in SLOW)
+    marks = [pytest.mark.slow] if slow else []
     return pytest.param(example, id=example.name.removeprefix("dspa_nn."), marks=marks)
 
 

@@ -32,6 +32,7 @@ from dspa_nn.counts import merge_shards
 from dspa_nn.prompts import render
 from dspa_nn.saes import load_sae
 from tests import steer_zoo, tiny
+from tests.examples import examples
 from tests.steer_zoo import Lab
 
 EXAMPLES = 40
@@ -178,7 +179,7 @@ def refuse_others(call: Callable[[], Any], folder: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=examples(EXAMPLES), deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_one_argument_of_junk(lab: Lab, name: str, data: st.DataObject) -> None:
     slots, call = CALLS[name]
@@ -187,14 +188,14 @@ def test_one_argument_of_junk(lab: Lab, name: str, data: st.DataObject) -> None:
         refuse_others(lambda: call(lab, value, slot, Path(folder)), folder)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=QUIET)
 @given(rows=ROWS, chat=st.booleans())
 def test_rows_of_junk(rows: list[Any], chat: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         refuse_others(lambda: load_triples(rows, chat=chat), folder)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_apply_with_one_setting_of_junk(lab: Lab, data: st.DataObject) -> None:
     slot, value = data.draw(st.sampled_from(RUN)), data.draw(JUNK)

@@ -132,11 +132,14 @@ def test_rule_8_importing_loads_nothing_heavy_and_is_quick() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import nnsight, dspa_nn; dspa_nn.DSPA; import warnings; warnings.simplefilter('ignore'); "
-        "from sae_lens import SAE",
-        "import dspa_nn; dspa_nn.DSPA; import nnsight",
+        pytest.param(
+            "import nnsight, dspa_nn; dspa_nn.DSPA; import warnings; "
+            "warnings.simplefilter('ignore'); from sae_lens import SAE",
+            id="nnsight first, SAELens late",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("import dspa_nn; dspa_nn.DSPA; import nnsight", id="dspa_nn first"),
     ],
-    ids=["nnsight first, SAELens late", "dspa_nn first"],
 )
 def test_rule_8_imports_work_in_either_order(code: str) -> None:
     assert run_python(f"{code}; print(hasattr(object(), 'save'))").split() == ["True"]

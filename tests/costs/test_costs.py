@@ -204,6 +204,7 @@ def test_shapes_have_the_published_numbers_of_parameters():
         assert sum(own.numel() for own in model.parameters()) == parameters
 
 
+@pytest.mark.slow
 def test_the_embedded_models_own_config_gives_the_same_costs(embedded):
     from transformers import AutoConfig
 
@@ -287,7 +288,10 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(
+    "kind",
+    ["GPT2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS if kind != "GPT2")],
+)
 def test_other_families_are_counted_as_loaded_ones_are(kind):
     import transformers
 

@@ -19,8 +19,9 @@ from tests.count_zoo import (
     random_counts,
     seeds,
 )
+from tests.examples import examples
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=examples(25), deadline=None)
 
 # Two triples over two input and three output latents, small enough to fit by hand.
 BY_HAND = CountRows(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dspa_nn.graph.edit import add_change, edit_latents
 from dspa_nn.graph.select import prompt_weights, scores, select
+from tests.examples import examples
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=examples(60), deadline=None)
 small_ints = st.integers(0, 4)
 
 

@@ -8,10 +8,11 @@ from scipy import sparse
 
 from dspa_nn.maps import gates
 from tests.count_zoo import seeds
+from tests.examples import examples
 
 csr_array: Any = sparse.csr_array  # scipy declares no types
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=examples(40), deadline=None)
 
 
 def test_equal_ratios_are_equal_doubles() -> None:

@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.maps import ConditionalDifferenceMap, Gate
 from tests.count_zoo import PROVENANCE, naive_gates, random_counts, seeds
+from tests.examples import examples
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=examples(25), deadline=None)
 
 DENSE = torch.tensor([[0.0, 0.5, 0.0], [0.0, 0.0, 0.0], [-0.25, 0.0, 0.125], [0.0, -0.5, 0.0]])
 

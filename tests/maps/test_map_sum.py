@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dspa_nn.errors import FileError, MapError
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from tests.count_zoo import random_counts, seeds
+from tests.examples import examples
 
-quick = settings(max_examples=10, deadline=None)
+quick = settings(max_examples=examples(10), deadline=None)
 coefficients = st.sampled_from([1.0, -1.0, 0.5, 0.3, -2.75, 1e-3])
 rules = st.sampled_from(["density", "gated", "centred"])
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from dspa_nn.maps import Sparsification, sparsify_map
 from dspa_nn.maps.sparsify import among_extremes, lowered
 from tests.count_zoo import naive_extremes, naive_sparsify, seeds
+from tests.examples import examples
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=examples(40), deadline=None)
 
 
 def blocks_of(A: np.ndarray, step: int = 3, order: Any = None) -> list[tuple]:

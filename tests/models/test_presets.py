@@ -34,6 +34,12 @@ def test_a_preset_more_is_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
     origin = {"model_id": "a/b", "input_layer": 9, "output_layer": 24}
     assert preset_of(origin) is wider
     assert wider.settings()["defaults"]["percentile"] == 50
+
+
+@pytest.mark.slow  # counts RAHF-SCIT on both
+def test_what_a_preset_costs_follows_from_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    wider = replace(get_preset("smollm2-135m-instruct"), name="wider", model_id="a/b", d_out=8192)
+    monkeypatch.setitem(PRESETS, "wider", wider)
     mine, theirs = (preset_costs(name).rows[0].flops for name in ("wider", "smollm2-135m-instruct"))
     assert mine > theirs
 

@@ -17,6 +17,7 @@ from dspa_nn.prompts.rendering import render, render_messages, render_quietly
 from dspa_nn.prompts.templates import Ending
 from dspa_nn.triples import as_messages
 from tests import chat_zoo, tiny
+from tests.examples import examples
 
 TOKENIZERS: dict[str, Callable[..., Any]] = {
     "byte_level": chat_zoo.byte_level,
@@ -220,7 +221,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "system", "tool
 
 @pytest.mark.parametrize("form", [*APART, "merging", "moving"])
 @given(chat=TURNS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_what_is_read_back_is_right(form: str, chat: list[tuple[str, str]]) -> None:
     tok = tokenizer(form)
     try:

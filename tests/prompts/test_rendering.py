@@ -25,6 +25,7 @@ from tests.chat_zoo import (
     byte_level,
     metaspace,
 )
+from tests.examples import examples
 
 # Texts here hold markup on purpose.
 pytestmark = pytest.mark.filterwarnings(
@@ -83,7 +84,7 @@ def chats(draw: st.DrawFn, system: bool) -> Messages:
 def test_content_tokens_are_those_of_the_messages(kind: str, form: str) -> None:
     tokenizer = tokenizer_of(kind, form)
 
-    @settings(max_examples=40, deadline=None, derandomize=True)
+    @settings(max_examples=examples(40), deadline=None, derandomize=True)
     @given(chats(system=form != "gemma"), st.text(min_size=1, max_size=20))
     def check(messages: Messages, response: str) -> None:
         pieces = FORMS[form][1](messages)

@@ -169,6 +169,7 @@ def test_what_is_done_is_not_done_again(tmp_path, fitted, files, receipt, monkey
     assert again.report["seconds"]["margins"] == first.report["seconds"]["margins"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(tmp_path, fitted, receipt, files, monkeypatch):
     whole, calls = measure.answer, []
 
@@ -188,6 +189,7 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, fitted, receipt, files, monkey
     assert found.report["sampled"] == receipt.report["sampled"]
 
 
+@pytest.mark.slow
 def test_a_damaged_part_is_measured_again(tmp_path, fitted):
     first = made(tmp_path, fitted, triples=triples()[12:16])
     part = next((tmp_path / "parts").glob("margins-*"))
@@ -251,6 +253,7 @@ def test_without_development_triples_a_share_is_drawn_and_said(tmp_path, fitted)
     assert "multiple choice was not measured" in notes
 
 
+@pytest.mark.slow
 def test_another_map_is_another_part(tmp_path, fitted):
     made(tmp_path, fitted, triples=triples()[12:16])
     count = len(list((tmp_path / "parts").iterdir()))

@@ -88,6 +88,7 @@ def cut_at_3(recipes: Any, train: Any) -> None:
             train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["dpo", "rahf-2"])
 def test_adapters_resume_where_they_were(recipes: Any, recipe: str, tmp_path: Path) -> None:
     def train(folder: str) -> list[float]:
@@ -106,6 +107,7 @@ def test_adapters_resume_where_they_were(recipes: Any, recipe: str, tmp_path: Pa
     assert len((tmp_path / "cut" / "loss.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_sft_falls_and_resumes_where_it_was(recipes: Any, tmp_path: Path) -> None:
     settings = recipes["train_sft"].Settings(lr=1e-2, warm_up=0)
     train = recipes["train_sft"].train

@@ -13,6 +13,7 @@ from tests import eval_zoo, tiny
 from tests.conftest import REPOSITORY
 
 pytestmark = [
+    pytest.mark.slow,  # TRL and real steps
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning"),
 ]

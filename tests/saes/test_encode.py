@@ -10,6 +10,7 @@ from dspa_nn.graph import encode as module
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.saes import load_sae, sae_types
 from tests import sae_zoo as zoo
+from tests.examples import examples
 from tests.tiny import NORMALISATIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore:the SAE .* was not folded:UserWarning")
@@ -76,7 +77,7 @@ def test_decoded_change_is_the_difference_of_saelens_own_decodes(
     assert relative(ours.double(), theirs) < 1e-6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     type_=st.sampled_from(TYPES),
     normalise=st.sampled_from(NORMALISATIONS),

@@ -36,6 +36,7 @@ def answers(engine: Engine, bodies: list[dict[str, Any]], together: bool) -> lis
     return found + [told(events) for events in waiting]
 
 
+@pytest.mark.slow
 def test_mixed_load_equals_single_runs() -> None:
     engine = serve_zoo.engine(window=0.2)
     bodies = serve_zoo.requests(24, engine.names)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dspa_nn.serving import TextStream
 from tests import tiny
+from tests.examples import examples
 
 TOKENIZER = tiny.tokenizer("add")
 
@@ -51,7 +52,7 @@ def test_an_unfinished_character_is_told_at_the_end(bytewise: Any) -> None:
     assert stream.end() == "\N{REPLACEMENT CHARACTER}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.text("abc ", max_size=20), st.lists(st.text("abc ", min_size=1, max_size=3), max_size=3))
 def test_nothing_of_a_stop_string_is_ever_sent(text: str, stops: list[str]) -> None:
     found, stopped = pieces(TOKENIZER, text, stops)

@@ -16,6 +16,7 @@ from dspa_nn.counts import remote as remote_counting
 from dspa_nn.graph import active
 from dspa_nn.maps import PromptTokens
 from tests import tiny
+from tests.examples import examples
 
 INPUTS, OUTPUTS = (0, 1, 2), (1, 2, 3)
 PAIRS = [(i, o) for i in INPUTS for o in OUTPUTS if i <= o]
@@ -334,7 +335,7 @@ def test_saes_in_a_list_are_refused(scene: Scene) -> None:
     assert len(str(refused.value).splitlines()) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.data())
 def test_a_subset_of_a_sweep_is_the_sweep_of_a_subset(scene: Scene, data: st.DataObject) -> None:
     if not _swept:
