@@ -3,7 +3,11 @@
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 import dspa_nn as dn
+from dspa_nn.evaluation import AXES
+from dspa_nn.personas import AxisEffects
 from dspa_nn.steering import SteeringOptions
 from dspa_nn.triples import DemoRow
 from tests import tiny
@@ -63,6 +67,26 @@ def triples(count: int, seed: int = 0) -> list[dn.PreferenceTriple]:
 @cache
 def counts(count: int = 20, family: str = "llama") -> dn.ActivationCounts:
     return dspa(family).count(triples(count))
+
+
+@cache
+def effects() -> AxisEffects:
+    """Effects on style that nobody measured, of every output latent of the tiny model."""
+    random = np.random.default_rng(5)
+    made, axes = dspa(), tuple(AXES)
+    width = made.output_sae.width
+    return AxisEffects(
+        axes=axes,
+        latents=np.arange(width),
+        effect=random.normal(0, 0.1, (width, len(axes))).round(6),
+        error=np.full((width, len(axes)), 0.05),
+        fires=np.full(width, 3),
+        spread=np.linspace(0.1, 0.8, len(axes)),
+        prompts=9,
+        settings={"alpha": 1.0, "mode": "ablate", "max_new_tokens": 4},
+        shape=(made.input_sae.width, width),
+        provenance=made.provenance(),
+    )
 
 
 def rows(count: int = 60) -> list[DemoRow]:

@@ -102,6 +102,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "tuned": DSPAMethod("tuned", dspa, counts.fit(percentile=50)),
         "encode": encode,
         "swapped": swapped,
+        "effects": eval_zoo.effects(),
     }
 
 

@@ -42,7 +42,7 @@ ROOMS = (
     ("baselines",),
     ("evaluation",),
     ("mt_bench", "harness", "audit"),
-    ("receipt", "tuning"),
+    ("receipt", "tuning", "personas"),
     ("serving",),
     ("demo",),
     ("cli",),

@@ -1,5 +1,6 @@
 """What was edited and why: reports that a person reads, and what latents mean."""
 
+from dspa_nn.audit.causal import CausalCheck, LatentEffect, causal_check, top_latents
 from dspa_nn.audit.covered import Coverage, coverage
 from dspa_nn.audit.halves import Stability, TopSet, stability
 from dspa_nn.audit.neuronpedia import explained, neuronpedia_page, read_neuronpedia
@@ -10,7 +11,9 @@ from dspa_nn.audit.steered import RankedLatent, SteeredLatents, steered_latents
 from dspa_nn.saes import LatentMeaning, Snippet, read_meanings, write_meanings
 
 __all__ = [
+    "CausalCheck",
     "Coverage",
+    "LatentEffect",
     "LatentMeaning",
     "RankedLatent",
     "Side",
@@ -20,6 +23,7 @@ __all__ = [
     "Text",
     "TopSet",
     "Vote",
+    "causal_check",
     "coverage",
     "explained",
     "meaning_of_snippets",
@@ -30,6 +34,7 @@ __all__ = [
     "snippets",
     "stability",
     "steered_latents",
+    "top_latents",
     "votes_for",
     "write_meanings",
 ]

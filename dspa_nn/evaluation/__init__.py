@@ -4,6 +4,14 @@ A measure takes a `SteeringMethod` (`dspa_nn.steering`), so that DSPA and whatev
 with pass through the same code.
 """
 
+from dspa_nn.evaluation.alone import (
+    AnswersAlone,
+    Direction,
+    OneEach,
+    answers_alone,
+    edit_alone,
+    fired,
+)
 from dspa_nn.evaluation.alpha import AlphaCurve, AlphaPoint, alpha_curve
 from dspa_nn.evaluation.answers import Answers, answer, distinct, surprise
 from dspa_nn.evaluation.axes import (
@@ -15,6 +23,7 @@ from dspa_nn.evaluation.axes import (
     style_axes,
     validate_axis,
 )
+from dspa_nn.evaluation.axis_changes import AxisChanges, axis_changes
 from dspa_nn.evaluation.branching import Branching, branching_factor
 from dspa_nn.evaluation.choices import ChoiceItem, ChoiceScores, choose, load_choices
 from dspa_nn.evaluation.controls import (
@@ -56,7 +65,7 @@ from dspa_nn.evaluation.ranking import (
 )
 from dspa_nn.evaluation.reading import reading_grade
 from dspa_nn.evaluation.repeats import loop, repetition
-from dspa_nn.evaluation.statistics import Interval, bootstrap, proportion
+from dspa_nn.evaluation.statistics import Interval, bootstrap, proportion, rank_correlation
 from dspa_nn.evaluation.strength import Match, calibrate, calibrate_norm
 from dspa_nn.evaluation.style import encouragement, gladness, warmth
 from dspa_nn.evaluation.teacher_forcing import Forced, force, token_changes
@@ -70,12 +79,15 @@ __all__ = [
     "AlphaCurve",
     "AlphaPoint",
     "Answers",
+    "AnswersAlone",
+    "AxisChanges",
     "AxisName",
     "Branching",
     "ChoiceItem",
     "ChoiceScores",
     "Codes",
     "Control",
+    "Direction",
     "Effect",
     "Forced",
     "Interval",
@@ -83,6 +95,7 @@ __all__ = [
     "MarginPart",
     "Margins",
     "Match",
+    "OneEach",
     "Outcome",
     "Preference",
     "StyleAxis",
@@ -97,7 +110,9 @@ __all__ = [
     "answer",
     "answer_lengths",
     "answer_values",
+    "answers_alone",
     "at_equal_length",
+    "axis_changes",
     "bootstrap",
     "branching_factor",
     "calibrate",
@@ -107,9 +122,11 @@ __all__ = [
     "densities",
     "density_matched",
     "distinct",
+    "edit_alone",
     "effect",
     "encode",
     "encouragement",
+    "fired",
     "force",
     "from_counts",
     "gladness",
@@ -127,6 +144,7 @@ __all__ = [
     "preference_of",
     "promoted_tokens",
     "proportion",
+    "rank_correlation",
     "rank_pairs",
     "ranked",
     "raw_controls",

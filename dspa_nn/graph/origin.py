@@ -32,6 +32,8 @@ def check_map(arrays: dict, widths: tuple[int, int], prompt_rule: str) -> None:
             f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these",
         )
     needed = {"gated": ("tau",), "centred": ("tau", "gate_mean")}.get(prompt_rule, ())
+    if arrays["gate"] == "always":
+        needed = ()
     missing = [name.replace("_", " ") for name in needed if arrays[name] is None]
     if missing:
         raise refuse(

@@ -20,8 +20,13 @@ def prompt_weights(
     rule: "density" (1 for the `k_prompt` densest active latents), "gated" (the gates of the fit)
     or "centred" (gates less their mean over the fitting prompts); gate: "active" or "literal".
     lengths, tau and gate_mean are None where the rule needs none. A row without a counted token
-    votes for nothing.
+    votes for nothing. With gate "always" latent 0 votes for every other row, whatever the rule.
     """
+    if gate == "always":
+        counted = counts.any(-1) if lengths is None else lengths > 0
+        weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
+        weights[..., 0] = counted.to(weights.device, torch.float64)
+        return weights
     if rule == "density":
         order = torch.sort(counts, dim=-1, descending=True, stable=True)
         k = min(k_prompt, counts.shape[-1])

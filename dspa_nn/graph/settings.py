@@ -17,6 +17,8 @@ PROMPT_RULES = ("density", "gated", "centred")
 POSITIONS = ("response", "all")
 PROMPT_TOKENS = ("content", "all")
 GATES = ("active", "literal")
+# Of a map of one row that votes for every prompt, which no fit makes.
+ALWAYS = "always"
 SPARSIFICATIONS = ("paper", "rows", "none")
 
 

@@ -1,5 +1,6 @@
 """The conditional-difference map: fitted from counts, stored in sparse rows."""
 
+from dspa_nn.maps.constant import one_row, unconditional
 from dspa_nn.maps.dependence import PromptDependence
 from dspa_nn.maps.fit import FittableCounts, dependence_of, fit_map
 from dspa_nn.maps.fit import checked as check_fit
@@ -10,6 +11,7 @@ from dspa_nn.maps.options import (
     FIT_OPTIONS,
     FitOptions,
     Gate,
+    MapGate,
     PromptTokens,
     Sparsification,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "FitOptions",
     "FittableCounts",
     "Gate",
+    "MapGate",
     "MapRows",
     "MapSum",
     "PromptDependence",
@@ -37,7 +40,9 @@ __all__ = [
     "differences",
     "fit_map",
     "gate_mean",
+    "one_row",
     "open_gates",
     "sparsify_map",
     "thresholds",
+    "unconditional",
 ]

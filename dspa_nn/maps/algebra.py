@@ -12,7 +12,7 @@ from torch import Tensor
 from dspa_nn.errors import MapError
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.imports import late
-from dspa_nn.maps.options import Gate, PromptTokens
+from dspa_nn.maps.options import MapGate, PromptTokens
 from dspa_nn.maps.rows import Array, Compressed, MapRows, compressed
 from dspa_nn.shapes import SparseTable
 
@@ -29,7 +29,7 @@ class FittedMap(Protocol):
     prompt_tokens: PromptTokens
     tau: Tensor | None
     gate_mean: Tensor | None
-    gate: Gate
+    gate: MapGate
     percentile: float | None
     k_diff: int | None
 

@@ -14,7 +14,7 @@ from dspa_nn.errors import MapError
 from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.portable import PortableMap, PortableSum
-from dspa_nn.graph.settings import GATES, PROMPT_TOKENS
+from dspa_nn.graph.settings import ALWAYS, GATES, PROMPT_TOKENS
 from dspa_nn.maps.algebra import Latents, restricted
 from dspa_nn.maps.dependence import told
 from dspa_nn.maps.files import contents, keywords
@@ -23,7 +23,7 @@ from dspa_nn.maps.operators import Summable
 from dspa_nn.maps.options import (
     FITTED_WITH,
     FittedWith,
-    Gate,
+    MapGate,
     PromptTokens,
     Sparsification,
 )
@@ -79,7 +79,7 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
         check_names("ConditionalDifferenceMap", fitted, FITTED_WITH, MapError)
         self.tau = self._per_input_latent("tau", tau)
         self.gate_mean = self._per_input_latent("gate_mean", gate_mean)
-        self.gate: Gate = fitted.get("gate", "active")
+        self.gate: MapGate = fitted.get("gate", "active")
         self.percentile = fitted.get("percentile")
         self.k_diff = fitted.get("k_diff")
         self.sparsify: Sparsification = fitted.get("sparsify", "none")
@@ -89,7 +89,9 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
         self.n_triples = fitted.get("n_triples")
         self.provenance = dict(provenance or {})
         self.defaults = dict(defaults or {})
-        check_choice("gate", self.gate, GATES, MapError)
+        check_choice("gate", self.gate, (*GATES, ALWAYS), MapError)
+        if self.gate == ALWAYS and (len(self.rows) > 1 or bool(self.rows.any())):
+            raise MapError("a map of gate 'always' has one row, of latent 0: see `unconditional`.")
         check_choice("prompt_tokens", self.prompt_tokens, PROMPT_TOKENS, MapError)
 
     def _per_input_latent(self, name: str, vector: Array | None) -> Float64[Tensor, " d_in"] | None:
@@ -152,9 +154,7 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
         )  # fmt: skip
 
     def restrict(
-        self,
-        rows: Latents | None = None,
-        columns: Latents | None = None,
+        self, rows: Latents | None = None, columns: Latents | None = None
     ) -> "ConditionalDifferenceMap":
         """The map with the entries of these input and output latents only; None means all.
 

@@ -14,6 +14,8 @@ from dspa_nn.errors import MapError
 from dspa_nn.graph.settings import GATES, PROMPT_TOKENS, SPARSIFICATIONS
 
 Gate = Literal["active", "literal"]
+# "always": the map's one row, that of latent 0, votes for every prompt; see `unconditional`.
+MapGate = Literal["active", "literal", "always"]
 Sparsification = Literal["paper", "rows", "none"]
 PromptTokens = Literal["content", "all"]
 
@@ -47,7 +49,7 @@ class FittedWith(TypedDict, total=False):
     `n_triples` the number of triples in the mean.
     """
 
-    gate: Gate
+    gate: MapGate
     percentile: float | int | None
     k_diff: int | None
     sparsify: Sparsification

@@ -12,8 +12,8 @@ from torch import Tensor
 from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.graph.select import prompt_weights, scores
-from dspa_nn.graph.settings import DEFAULTS, PROMPT_RULES
-from dspa_nn.maps.options import Gate
+from dspa_nn.graph.settings import ALWAYS, DEFAULTS, PROMPT_RULES
+from dspa_nn.maps.options import MapGate
 from dspa_nn.maps.rows import Array, MapRows
 from dspa_nn.shapes import PromptWeights, Scores
 
@@ -36,7 +36,7 @@ class ScoringRows(MapRows):
 
     tau: Tensor | None
     gate_mean: Tensor | None
-    gate: Gate
+    gate: MapGate
     defaults: dict[str, Any]
 
     def weights(
@@ -63,7 +63,7 @@ class ScoringRows(MapRows):
         k = self._setting("k_prompt", k_prompt, DEFAULTS["k_prompt"])
         check_rule(rule, k)
         counts = check_counts(prompt_counts, self.shape[0])
-        if rule == "density":
+        if rule == "density" or self.gate == ALWAYS:
             return prompt_weights(counts, None, rule, k, None, None, self.gate)
         lengths = check_lengths(prompt_lengths, counts, rule)
         if self.tau is None or (rule == "centred" and self.gate_mean is None):

@@ -20,9 +20,9 @@ from dspa_nn.evaluation import (
     margins,
     repetition,
 )
+from dspa_nn.files import Parts
 from dspa_nn.prompts import Rendered
 from dspa_nn.receipt.methods import UNSTEERED, Compared, data_hash
-from dspa_nn.receipt.store import Parts
 from dspa_nn.steering import DSPA
 from dspa_nn.triples import PreferenceTriple
 

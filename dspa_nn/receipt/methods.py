@@ -11,12 +11,11 @@ import numpy as np
 from dspa_nn.baselines import PromptPrefix, Subject
 from dspa_nn.counts import CountRun, count_or_recall
 from dspa_nn.evaluation import Control, Match, calibrated, encode, from_counts, raw_controls
-from dspa_nn.files import sha256_of_json
+from dspa_nn.files import Parts, sha256_of_json
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.settings import APPLY_SETTINGS
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from dspa_nn.receipt.inputs import Inputs
-from dspa_nn.receipt.store import Parts
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringMethod, SteeringOptions, fill
 from dspa_nn.triples import PreferenceTriple, Triples
 

@@ -11,7 +11,7 @@ from typing import Any
 from dspa_nn.baselines import INSTRUCTION
 from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import EvaluationError
-from dspa_nn.files import as_path, write_atomically
+from dspa_nn.files import Parts, as_path, write_atomically
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.provenance import package_versions
 from dspa_nn.receipt.claims import Verdict
@@ -21,7 +21,6 @@ from dspa_nn.receipt.methods import compared, settings_of, target
 from dspa_nn.receipt.page import page_of
 from dspa_nn.receipt.runs import measure_all
 from dspa_nn.receipt.scores import ABOUT, SCORES
-from dspa_nn.receipt.store import Parts
 from dspa_nn.receipt.verdicts import in_short, verdicts
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 from dspa_nn.triples import PreferenceTriple

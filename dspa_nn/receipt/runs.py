@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from dspa_nn.evaluation import Match
+from dspa_nn.files import Parts
 from dspa_nn.progress import say, show_progress
 from dspa_nn.receipt.figures import Measured, outcome_of, under
 from dspa_nn.receipt.inputs import Inputs
 from dspa_nn.receipt.measure import measure_answers, measure_choices, measure_margins
 from dspa_nn.receipt.methods import Compared
 from dspa_nn.receipt.scores import telling
-from dspa_nn.receipt.store import Parts
 from dspa_nn.steering import DSPA
 
 # For the estimate of time alone, in tokens that are read once by the unsteered model: a token that

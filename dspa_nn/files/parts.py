@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.files import as_path, require_folder, sha256_of_json, write_atomically
+from dspa_nn.files.atomic import require_folder, write_atomically
+from dspa_nn.files.pairs import sha256_of_json
+from dspa_nn.files.paths import as_path
 from dspa_nn.progress import warn
 
 SCHEMA, VERSION = "dspa_nn.part", 1

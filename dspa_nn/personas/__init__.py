@@ -1,0 +1,15 @@
+"""Personas: weights on axes of style, and the output latents whose ablation serves them."""
+
+from dspa_nn.personas.doses import Dose, dose_response
+from dspa_nn.personas.effects import AxisEffects, known_effects
+from dspa_nn.personas.measure import measure_effects
+from dspa_nn.personas.persona import Persona
+
+__all__ = [
+    "AxisEffects",
+    "Dose",
+    "Persona",
+    "dose_response",
+    "known_effects",
+    "measure_effects",
+]

@@ -1,0 +1,135 @@
+"""Dose and response: how far a persona moves answers, strength by strength."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from dspa_nn.evaluation import Answers, Interval, Surprises, answer, bootstrap, style_axes
+from dspa_nn.personas.persona import Persona
+from dspa_nn.prompts import Rendered
+from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
+
+
+@dataclass(frozen=True)
+class Dose:
+    """What a persona did at one strength, paired with the unsteered answers.
+
+    Attributes:
+        persona: its weights.
+        options: alpha and whatever else was set.
+        axes: axis -> mean change of the answers, in standard deviations of the unsteered answers
+            that the effects were measured on.
+        utility: the same of the weighted sum.
+        log_perplexity: change of the answers' surprise under the unsteered model, nats per token.
+        changed: share of the answers that came out otherwise.
+        edits: edits a token of the answers.
+    """
+
+    persona: Mapping[str, float]
+    options: Mapping[str, Any]
+    axes: dict[str, Interval]
+    utility: Interval
+    log_perplexity: Interval
+    changed: float
+    edits: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "persona": dict(self.persona),
+            "options": dict(self.options),
+            "axes": {axis: one.to_dict() for axis, one in self.axes.items()},
+            "utility": self.utility.to_dict(),
+            "log_perplexity": self.log_perplexity.to_dict(),
+            "changed": self.changed,
+            "edits": self.edits,
+        }
+
+    def __str__(self) -> str:
+        asked = ", ".join(f"{axis} {weight:+g}" for axis, weight in self.persona.items())
+        moved = ", ".join(f"{axis} {one.mean:+.2f}" for axis, one in self.axes.items())
+        ratio = float(np.exp(self.log_perplexity.mean))
+        return (
+            f"{asked} at {', '.join(f'{k} {v}' for k, v in self.options.items())}: utility "
+            f"{self.utility}; {moved}; {self.changed:.0%} of answers changed, perplexity x "
+            f"{ratio:.2f}"
+        )
+
+
+def dose_response(
+    dspa: DSPA,
+    prompts: Sequence[Rendered],
+    personas: Sequence[Persona],
+    doses: Sequence[SteeringOptions],
+    *,
+    max_new_tokens: int = 64,
+    batch_size: int = 25,
+    unsteered: Answers | None = None,
+    seed: int = 0,
+) -> list[Dose]:
+    """Answer held-out prompts under each persona at each strength, and score their style.
+
+    Example:
+        >>> persona = Persona({"concise": 1.0}, effects)
+        >>> doses = dose_response(dspa, [prompt] * 2, [persona], [{"alpha": 0.5}],
+        ...                       max_new_tokens=4)
+        >>> list(doses[0].axes)[0]
+        'concise'
+
+    Rows of the table of one dose, persona by persona, are the cross-talk: what else an axis moves.
+
+    Args:
+        dspa: the model and its SAEs.
+        prompts: what `render` returned; others than the effects were measured on.
+        personas: each of them at every dose.
+        doses: keywords of `DSPA.apply`, alpha among them.
+        max_new_tokens, batch_size: of the answers, which are greedy.
+        unsteered: what `answer` returned without a method, where it is known.
+        seed: of the bootstrap.
+    """
+    said = unsteered or answer(dspa, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    surprises = Surprises(dspa, prompts)
+    plain, base = surprises.of(said), style_axes(said.texts, _axes(personas))
+    found: list[Dose] = []
+    for persona in personas:
+        spread = dict(zip(persona.effects.axes, persona.effects.spread, strict=True))
+        for options in doses:
+            method = DSPAMethod("persona", dspa, persona, options)
+            steered = answer(
+                dspa, prompts, method, max_new_tokens=max_new_tokens, batch_size=batch_size
+            )
+            scores = style_axes(steered.texts, _axes([persona]))
+            moved = {axis: (scores[axis] - base[axis]) / spread[axis] for axis in spread}
+            tokens = sum(len(ids) for ids in steered.ids)
+            found.append(
+                Dose(
+                    persona=persona.axis_weights,
+                    options=dict(options),
+                    axes={axis: bootstrap(one, seed=seed) for axis, one in moved.items()},
+                    utility=bootstrap(_weighted(persona, moved), seed=seed),
+                    log_perplexity=bootstrap(surprises.of(steered) - plain, seed=seed),
+                    changed=_share_changed(said, steered),
+                    edits=sum(steered.by_latent().values()) / max(tokens, 1),
+                )
+            )
+    return found
+
+
+def _axes(personas: Sequence[Persona]) -> Any:
+    """Every axis that the personas were measured on, in order."""
+    return list(dict.fromkeys(axis for persona in personas for axis in persona.effects.axes))
+
+
+def _weighted(
+    persona: Persona, moved: Mapping[str, Float64[np.ndarray, " n"]]
+) -> Float64[np.ndarray, " n"]:
+    parts = [weight * moved[axis] for axis, weight in persona.axis_weights.items()]
+    return np.sum(parts, axis=0)
+
+
+def _share_changed(said: Answers, steered: Answers) -> float:
+    pairs = zip(said.texts, steered.texts, strict=True)
+    return sum(one != other for one, other in pairs) / max(len(said.texts), 1)
