@@ -23,7 +23,6 @@ from dspa_nn.evaluation.axes import (
     style_axes,
     validate_axis,
 )
-from dspa_nn.evaluation.axis_changes import AxisChanges, axis_changes
 from dspa_nn.evaluation.branching import Branching, branching_factor
 from dspa_nn.evaluation.choices import ChoiceItem, ChoiceScores, choose, load_choices
 from dspa_nn.evaluation.controls import (
@@ -44,6 +43,7 @@ from dspa_nn.evaluation.matched import (
     matched_controls,
     raw_controls,
 )
+from dspa_nn.evaluation.moved_axes import AxisChanges, axis_changes
 from dspa_nn.evaluation.outcomes import (
     Outcome,
     Surprises,

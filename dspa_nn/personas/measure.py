@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation import AxisName, axis_changes
+from dspa_nn.evaluation import Answers, AxisName, axis_changes
 from dspa_nn.personas.effects import AxisEffects
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA
@@ -21,6 +21,7 @@ def measure_effects(
     alpha: float = 1.0,
     max_new_tokens: int = 64,
     batch_size: int = 25,
+    unsteered: Answers | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> AxisEffects:
@@ -42,6 +43,7 @@ def measure_effects(
         alpha: size of the edit; from 1 on a latent falls to 0.
         max_new_tokens: length of an answer, at most.
         batch_size: answers that are generated at once.
+        unsteered: what `answer` returned without a method, where it is known.
         folder: keeps what is done; a run that was cut off goes on from there.
         progress: show a bar; None shows it on a terminal.
 
@@ -59,6 +61,6 @@ def measure_effects(
     settings: dict[str, Any] = {"alpha": alpha, "mode": "ablate", "max_new_tokens": max_new_tokens}
     found = axis_changes(
         dspa, rendered, latents, axes=axes, alpha=alpha, max_new_tokens=max_new_tokens,
-        batch_size=batch_size, folder=folder, progress=progress,
+        batch_size=batch_size, unsteered=unsteered, folder=folder, progress=progress,
     )  # fmt: skip
     return AxisEffects.of(found, dspa, settings)

@@ -70,6 +70,7 @@ def axis_changes(
     mode: Direction = "ablate",
     max_new_tokens: int = 64,
     batch_size: int = 25,
+    unsteered: Answers | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> AxisChanges:
@@ -91,6 +92,7 @@ def axis_changes(
         alpha, mode: as in `edit_alone`.
         max_new_tokens: length of an answer, at most.
         batch_size: answers that are generated at once.
+        unsteered: what `answer` returned without a method, where it is known.
         folder: keeps what is done; a run that was cut off goes on from there.
         progress: show a bar; None shows it on a terminal.
 
@@ -102,10 +104,10 @@ def axis_changes(
     """
     if latents is not None:
         check_latents(dspa, latents)
-    said = answer(dspa, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    said = unsteered or answer(dspa, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     scores = style_axes(said.texts, axes)
     names: list[Any] = list(scores)
-    unsteered = np.stack([scores[name] for name in names], 1)
+    base = np.stack([scores[name] for name in names], 1)
     active = fired(dspa, prompts, said)
     chosen = [int(i) for i in np.flatnonzero(active.any(0))] if latents is None else list(latents)
     settings = {"alpha": alpha, "mode": mode, "max_new_tokens": max_new_tokens, "axes": names}
@@ -119,7 +121,7 @@ def axis_changes(
             if found is None:
                 start = time.perf_counter()
                 found = {"changes": [
-                    _scored(one, said, names, unsteered)
+                    _scored(one, said, names, base)
                     for one in answers_alone(
                         dspa, prompts, group, active, alpha=alpha, mode=mode,
                         max_new_tokens=max_new_tokens, batch_size=batch_size,
@@ -136,7 +138,7 @@ def axis_changes(
     return AxisChanges(
         tuple(names),
         np.array(chosen, dtype=np.int64),
-        unsteered,
+        base,
         change,
         active[:, chosen].sum(0, dtype=np.int64),
         np.array([len(changes) for changes in measured], dtype=np.int64),
@@ -144,7 +146,7 @@ def axis_changes(
 
 
 def _scored(
-    one: AnswersAlone, said: Answers, names: Any, unsteered: Float64[np.ndarray, "prompts axes"]
+    one: AnswersAlone, said: Answers, names: Any, base: Float64[np.ndarray, "prompts axes"]
 ) -> list[Change]:
     """What became of the answers that came out otherwise."""
     other = [
@@ -154,7 +156,7 @@ def _scored(
     ]
     scores = style_axes([text for _, text in other], names)
     return [
-        (index, [float(scores[name][row] - unsteered[index, i]) for i, name in enumerate(names)])
+        (index, [float(scores[name][row] - base[index, i]) for i, name in enumerate(names)])
         for row, (index, _) in enumerate(other)
     ]
 
