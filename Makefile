@@ -18,7 +18,7 @@ QUIET = > $(PIP_LOG) 2>&1 || { cat $(PIP_LOG) >&2; exit 1; }
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 QUICK := $(PYTEST) $(PARALLEL) --hypothesis-profile=check -m "not slow and not data and not gpu and not ndif"
 
-.PHONY: help demo test check format docs bench bench-full ndif ndif-stop clean
+.PHONY: help demo test check format docs package bench bench-full ndif ndif-stop clean
 
 help:
 	@echo "make demo    fit a map with the embedded model, steer 50 prompts, print what it did"
@@ -27,6 +27,7 @@ help:
 	@echo "make format  let ruff mend what it can"
 	@echo "make docs    build the documentation, strictly, into site/"
 	@echo "make bench   run every benchmark on small samples (under 15 minutes); make bench-full on whole ones"
+	@echo "make package build wheel and sdist, check them, and run the demo from the wheel in a clean environment"
 	@echo "make ndif    start an NDIF server on loopback (Linux, redis-server); make ndif-stop ends it"
 	@echo "make clean   remove what the targets above made, .venv included"
 
@@ -59,6 +60,22 @@ format: $(INSTALLED)demo,test,train
 docs: $(INSTALLED)docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# In environments of their own, and away from this folder: nothing but the wheel is there to import.
+PACKAGING := $(VENV)/packaging
+CLEAN := $(VENV)/clean
+
+package: | $(BIN)/python
+	@rm -rf dist $(PACKAGING) $(CLEAN)
+	@$(BIN)/python -m venv $(PACKAGING)
+	@$(PACKAGING)/bin/python -m pip install build==1.6.1 twine==7.0.0 $(QUIET)
+	$(PACKAGING)/bin/python -m build --outdir dist . $(QUIET)
+	$(PACKAGING)/bin/twine check --strict dist/*
+	@$(BIN)/python -m venv $(CLEAN)
+	@echo "Installing the wheel into $(CLEAN) (a few minutes)."
+	@wheel=$$(ls dist/*.whl); $(CLEAN)/bin/python -m pip install -c constraints.txt "$$wheel[demo]" $(QUIET)
+	@here=$$PWD; away=$$(mktemp -d); cd "$$away"; env -u PYTHONPATH "$$here/$(CLEAN)/bin/dspa" demo --out demo; \
+	test -s demo/report.json; rm -rf "$$away"; echo "The wheel runs the demo outside of this folder."
+
 # Every script in benchmarks/ that is not shared by the others (_report.py).
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))
 
@@ -79,7 +96,7 @@ ndif-stop: $(INSTALLED)demo,test
 	$(BIN)/python -m tests.ndif.server stop
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site demo
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis site demo dist
 
 $(PEERS): $(INSTALLED)demo,test,bench
 	rm -rf $(VENV)/peers $(VENV)/nnterp
