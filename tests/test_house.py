@@ -37,6 +37,7 @@ ROOMS = (
     ("maps",),
     ("ndif",),
     ("counts",),
+    ("theory",),
     ("costs",),
     ("steering",),
     ("baselines",),

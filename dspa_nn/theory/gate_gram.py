@@ -1,0 +1,96 @@
+"""M, the gate Gram matrix, and how badly it is conditioned on the gates of one prompt."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from dspa_nn.shapes import SparseTable
+from dspa_nn.theory.sample import Sample
+
+# Eigenvalues below this part of the largest count as 0.
+_NEGLIGIBLE = 1e-10
+
+
+def gram(gates: SparseTable) -> SparseTable:
+    """M = E[g g^T], sparse [d_in, d_in]: how often two gates are open together.
+
+    >>> from scipy.sparse import csr_array
+    >>> gram(csr_array([[1.0, 1.0], [1.0, 0.0]])).toarray()
+    array([[1. , 0.5],
+           [0.5, 0.5]])
+
+    Source: docs/method.md 9.
+    """
+    product: Any = gates.T @ gates  # pyright: ignore[reportOperatorIssue, reportArgumentType]
+    table: SparseTable = product.tocsr()
+    return table.multiply(1.0 / gates.shape[0]).tocsr()
+
+
+def gram_on(gates: SparseTable, active: Int64[np.ndarray, " s"]) -> Float64[np.ndarray, "s s"]:
+    """M_S = E[g_S g_S^T] over the fitting prompts, for the gates of a set S, dense.
+
+    >>> from scipy.sparse import csr_array
+    >>> gram_on(csr_array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), np.array([0, 1]))
+    array([[1. , 0.5],
+           [0.5, 0.5]])
+    """
+    some = gates[:, active].toarray()
+    return some.T @ some / gates.shape[0]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What can be solved for on a set of gates.
+
+    Attributes:
+        size: gates in the set. rank: eigenvalues that are not 0.
+        largest, smallest: eigenvalues, the smallest of those that are not 0.
+    """
+
+    size: int
+    rank: int
+    largest: float
+    smallest: float
+
+    @property
+    def number(self) -> float:
+        """Condition number: infinite where the matrix is singular."""
+        return self.largest / self.smallest if 0 < self.size == self.rank else float("inf")
+
+    @property
+    def singular(self) -> bool:
+        """Whether some gates of the set are combinations of others, as far as the sample shows."""
+        return self.rank < self.size
+
+
+def conditioning(matrix: Float64[np.ndarray, "s s"]) -> Conditioning:
+    """Rank and extreme eigenvalues of M_S.
+
+    >>> conditioning(np.array([[0.5, 0.5], [0.5, 0.5]])).singular
+    True
+    >>> conditioning(np.diag([0.5, 0.25])).number
+    2.0
+    """
+    values = np.linalg.eigvalsh(matrix) if len(matrix) else np.zeros(0)
+    largest = float(values.max(initial=0.0))
+    real = values[values > _NEGLIGIBLE * largest] if largest > 0 else values[:0]
+    return Conditioning(len(values), len(real), largest, float(real.min(initial=np.inf)))
+
+
+def prompt_conditioning(sample: Sample, most: int = 100) -> list[Conditioning]:
+    """M_S of the gates that open for each of the first `most` fitting prompts.
+
+    >>> from dspa_nn.theory import sample_of
+    >>> found = prompt_conditioning(sample_of(counts, percentile=50), most=3)
+    >>> len(found), all(one.rank <= one.size for one in found)
+    (3, True)
+
+    S can be solved for without a ridge only where M_S is not singular: never where more gates are
+    open than there are triples.
+    """
+    return [
+        conditioning(gram_on(sample.gates, np.sort(sample.gates[[row]].indices).astype(np.int64)))
+        for row in range(min(most, sample.n))
+    ]

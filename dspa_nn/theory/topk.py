@@ -1,0 +1,30 @@
+"""Why the k lowest scores are ablated: for a linear utility and edits of equal size, the best."""
+
+from collections.abc import Iterable
+
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from dspa_nn.graph.select import select
+
+
+def ablation_gain(beta: Float64[Tensor, " d_out"], latents: Iterable[int]) -> float:
+    """What turning these latents down by one unit each adds to u = beta . rho~.
+
+    >>> ablation_gain(torch.tensor([0.5, -0.25, -1.0], dtype=torch.float64), [1, 2])
+    1.25
+    """
+    return -float(sum(float(beta[latent]) for latent in latents))
+
+
+def best_ablation(beta: Float64[Tensor, " d_out"], k: int) -> Int64[Tensor, " k"]:
+    """The at most k latents whose ablation gains most: the smallest coordinates below 0.
+
+    >>> best_ablation(torch.tensor([0.5, -0.25, -1.0], dtype=torch.float64), 2)
+    tensor([2, 1])
+
+    It is the selection of docs/method.md 4.2 with beta in the place of the scores; a test compares
+    it with every set of at most k latents.
+    """
+    _, ablate = select(beta.unsqueeze(0), k, "ablate", None)
+    return ablate[0][ablate[0] >= 0]

@@ -1,0 +1,1 @@
+"""Parts of `open_questions.py` and `condition.py`."""

@@ -1,0 +1,5 @@
+"""Tables."""
+
+from typing import Any
+
+tables: Any = None

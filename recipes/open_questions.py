@@ -1,0 +1,180 @@
+"""The paper's open questions, by held-out ranking and by steered margin, on the embedded model.
+
+    python recipes/open_questions.py count ../shared/data --work work/theory
+    python recipes/open_questions.py rank --work work/theory
+    python recipes/open_questions.py steer ../shared/data --work work/theory
+    python recipes/open_questions.py tables --work work/theory
+
+The paper proposes de-mixing and whitening and tests neither, and leaves gate, percentile and the
+weight of a response open. `rank` fits every selection on draws of N triples of the fitting rows and
+ranks all other fitting rows and the development rows, on which choices are made, and the test rows,
+on which nothing is chosen. `steer` scores test rows under some of them. Rows are those of
+`dspa_nn.triples`. Whatever is finished lies in --work, and a command goes on from there.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _theory.packed import FILES, SETS, pack, read_source, unpack
+from _theory.questions import Judged, tables
+from _theory.ranking import K_PROMPT, PERCENTILE, Held, selections
+from _theory.steered import measured, on_device
+
+from dspa_nn.counts import ActivationCounts
+from dspa_nn.evaluation import longer_wins, mean_difference
+from dspa_nn.graph.select import OneForAll
+from dspa_nn.steering import DSPAMethod, SteeringMethod
+from dspa_nn.theory import Demixer, diagonal_whitening, sample_of, shrunk_whitening
+
+PRESET = "smollm2-135m-instruct"
+# Paper's edit, at a strength at which something can be seen.
+STEERING: Any = {"alpha": 1.0, "k_diff": 16, "mode": "ablate", "prompt_rule": "density",
+                 "k_prompt": K_PROMPT}  # fmt: skip
+
+
+def count(options: argparse.Namespace) -> None:
+    """Count every usable row of every set, once."""
+    dspa = on_device(PRESET, options.device)
+    print(dspa, flush=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    for name in SETS:
+        path = options.work / f"{name}.npz"
+        if path.exists():
+            continue
+        begun = time.perf_counter()
+        source = read_source(name, options.data, options.most)
+        budget = 4096 if options.device == "cpu" else 32768
+        counts = dspa.count(source.triples, token_budget=budget, overlong="skip", progress=False)
+        pack(counts, source.rows, source.splits, path)
+        print(repr(counts))
+        print(f"{name}: {time.perf_counter() - begun:.0f} s, {path.stat().st_size} bytes",
+              flush=True)  # fmt: skip
+
+
+def rank(options: argparse.Namespace) -> None:
+    """Judge every selection on every row that was not fitted on, for each draw."""
+    for name in options.sets:
+        splits = unpack(options.work / f"{name}.npz")
+        fitting, others = splits["fit"], splits["dev"].merge(splits["test"])
+        everything = fitting.merge(others)
+        held = Held.of(everything)
+        for size, draws in zip(options.sizes, options.draws, strict=True):
+            if size >= len(fitting):
+                continue
+            for draw in range(options.part[0], draws, options.part[1]):
+                path = options.work / f"rank-{name}" / f"{size}-{draw:02d}.npz"
+                if path.exists():
+                    continue
+                begun = time.perf_counter()
+                drawn = np.sort(
+                    np.random.default_rng(draw).choice(fitting.index, size, replace=False)
+                )
+                some = fitting.subset(drawn)
+                found = dict(selections(some, held, draw < options.confidence))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                arrays = {key: (2 * value).astype(np.int8) if len(value) > 1 else value
+                          for key, value in found.items()}  # fmt: skip
+                part = path.with_suffix(".part.npz")
+                np.savez_compressed(part, **arrays, rows=everything.index, drawn=drawn)
+                part.replace(path)
+                print(f"{name}, N = {size}, draw {draw}: {time.perf_counter() - begun:.0f} s",
+                      flush=True)  # fmt: skip
+
+
+def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[SteeringMethod]:
+    """The selections that are steered by, from one draw of fitting triples."""
+    whole = fitting.fit(percentile=PERCENTILE, sparsify="none", prompt_tokens="content")
+    sample = sample_of(fitting, percentile=PERCENTILE, prompt_tokens="content")
+    whitened = shrunk_whitening(sample.drho)
+    mean = torch.as_tensor(mean_difference(fitting))
+    rules: dict[str, Any] = {
+        "the paper's rule": {},
+        "prompt rule: gated": {"prompt_rule": "gated"},
+        "global: one difference": {"planner": OneForAll(mean)},
+        "whitened: diagonal": {"planner": diagonal_whitening(sample.drho).planner()},
+        "whitened: ledoit-wolf": {"planner": whitened.planner()},
+        "global, whitened: ledoit-wolf": {"planner": OneForAll(whitened(mean))},
+        "de-mixed: density, ridge 0.3": {"planner": Demixer(sample, over="density", ridge=0.3)},
+        "de-mixed: gated, ridge 0.3": {"planner": Demixer(sample, ridge=0.3)},
+    }
+    return [
+        DSPAMethod(f"{name}|{draw}", dspa, whole, {**STEERING, **options})
+        for name, options in rules.items()
+    ]
+
+
+def steer(options: argparse.Namespace) -> None:
+    """Score test rows, steered by some selections, for some draws of fitting triples."""
+    dspa = on_device(PRESET, options.device)
+    tables_of = {name: unpack(options.work / f"{name}.npz")["fit"] for name in FILES}
+    for draw in range(options.resamplings):
+        for name, fitting in tables_of.items():
+            size = min(options.size, len(fitting))
+            drawn = np.random.default_rng(draw).choice(fitting.index, size, replace=False)
+            triples = read_source(name, options.data).of("test", options.triples)
+            methods = steered_methods(dspa, fitting.subset(drawn), draw)
+            measured(dspa, triples, methods, options.work / f"steer-{name}.jsonl", options.device)
+
+
+def write_tables(options: argparse.Namespace) -> None:
+    """Write what came out as Markdown, and the figures as JSON."""
+    judged = []
+    for name in FILES:
+        splits = unpack(options.work / f"{name}.npz")
+        judged.append(
+            Judged(
+                name,
+                options.work / f"rank-{name}",
+                {split: counts.index for split, counts in splits.items()},
+                {split: longer_wins(counts) for split, counts in splits.items()},
+                {
+                    split: np.log(counts.chosen_length / counts.rejected_length)
+                    for split, counts in splits.items()
+                },
+            )
+        )
+    steered = {
+        name: [json.loads(line) for line in path.read_text().splitlines()]
+        for name in FILES
+        if (path := options.work / f"steer-{name}.jsonl").exists()
+    }
+    text, figures = tables(judged, steered)
+    (options.work / "tables.md").write_text(text)
+    (options.work / "tables.json").write_text(json.dumps(figures, indent=1))
+    print(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("count")
+    two = commands.add_parser("rank")
+    three = commands.add_parser("steer")
+    four = commands.add_parser("tables")
+    for command in (one, three):
+        command.add_argument("data", type=Path, help="the folder of the data sets")
+        command.add_argument("--device", default="cpu")
+    for command in (one, two, three, four):
+        command.add_argument("--work", type=Path, default=Path("work/theory"))
+    one.add_argument("--most", type=int, help="rows of each set, for a trial")
+    two.add_argument("--sets", nargs="*", default=list(FILES))
+    two.add_argument("--sizes", type=int, nargs="*", default=[250, 1000])
+    two.add_argument("--draws", type=int, nargs="*", default=[20, 10])
+    two.add_argument("--confidence", type=int, default=3, help="draws in which entries are tested")
+    two.add_argument("--part", type=int, nargs=2, default=[0, 1], help="every n-th draw, from i on")
+    three.add_argument("--size", type=int, default=250, help="triples to a map")
+    three.add_argument("--resamplings", type=int, default=5)
+    three.add_argument("--triples", type=int, default=200, help="test rows, at most")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    {"count": count, "rank": rank, "steer": steer, "tables": write_tables}[options.command](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Gates and differences as a fit takes them, and the Gram matrix on a prompt's gates."""
+
+import numpy as np
+import pytest
+
+from dspa_nn.errors import CountsError, MapError
+from dspa_nn.theory import conditioning, gram, gram_on, prompt_conditioning, sample_of
+from tests import eval_zoo
+
+
+@pytest.mark.parametrize("gate", ["active", "literal"])
+@pytest.mark.parametrize("percentile", [50, 90])
+def test_a_sample_holds_the_map_of_a_fit(gate: str, percentile: int) -> None:
+    counts = eval_zoo.counts(20)
+    sample = sample_of(counts, percentile=percentile, gate=gate)
+    map = counts.fit(percentile=percentile, gate=gate, sparsify="none")
+    assert np.allclose(sample.map.toarray(), map.to_dense().numpy(), atol=1e-7)
+    assert np.allclose(sample.opened / sample.n, map.gate_mean)
+    assert (sample.tau == map.tau.numpy()).all()
+
+
+def test_the_gram_matrix_is_the_mean_of_products() -> None:
+    sample = sample_of(eval_zoo.counts(20), percentile=50)
+    dense = sample.gates.toarray()
+    assert np.allclose(gram(sample.gates).toarray(), dense.T @ dense / len(dense))
+    some = np.flatnonzero(sample.opened)[:5]
+    assert np.allclose(gram_on(sample.gates, some), dense[:, some].T @ dense[:, some] / len(dense))
+
+
+def test_more_gates_than_triples_are_singular() -> None:
+    sample = sample_of(eval_zoo.counts(20).subset([0, 1, 2]), percentile=0)
+    for found in prompt_conditioning(sample):
+        assert found.rank <= 3
+        assert found.singular == (found.size > found.rank)
+    assert conditioning(np.zeros((0, 0))).number == np.inf
+    assert conditioning(np.diag([2.0, 0.5])).number == 4
+
+
+def test_what_a_sample_refuses() -> None:
+    counts = eval_zoo.counts(20)
+    with pytest.raises(MapError, match="percentile"):
+        sample_of(counts, percentile=101)
+    with pytest.raises(CountsError, match="none of 0 triples"):
+        sample_of(counts.from_rows([], d_in=3, d_out=4))
