@@ -54,8 +54,12 @@ def server() -> subprocess.Popen[str]:
         [sys.executable, "-c", SERVER],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=bare, cwd="/",
     )  # fmt: skip
-    atexit.register(started.kill)
+    atexit.register(ended, started)
     return started
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    process.communicate()  # its input is at its end, and so is it
 
 
 def run_elsewhere(

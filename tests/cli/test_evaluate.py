@@ -47,6 +47,7 @@ def evaluate(folder: Path, *arguments: object) -> Result:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_page_and_a_json_are_written_and_the_verdicts_printed(folder: Path) -> None:
     out = folder / "receipt"
     run = ("--triples", folder / "test.jsonl", "--out", out)

@@ -125,6 +125,7 @@ def questions(path: Path) -> dict[str, str]:
     return {f"my_{name}": str(path / f"{name}.jsonl") for name in ("arc", "winogrande")}
 
 
+@pytest.mark.slow
 def test_tasks_on_local_files_run_and_equal_lm_evals_own_class(tmp_path: Path) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager

@@ -239,6 +239,7 @@ def test_bad_settings_and_folders_are_refused_before_anything_runs(tmp_path, fit
         made(tmp_path, foreign)
 
 
+@pytest.mark.slow
 def test_without_development_triples_a_share_is_drawn_and_said(tmp_path, fitted):
     found = made(
         tmp_path, fitted, triples=triples()[12:20], dev=None, dev_share=0.25, fitted_on=None,

@@ -101,6 +101,7 @@ def test_the_setting_is_the_best_within_the_limit_of_the_rules_that_rank_best(re
     assert tuning.best_of(rows, votes, 0.01) == rows[1]  # none is allowed: the mildest
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::dspa_nn.DSPAWarning")  # a tiny map may steer nothing
 def test_every_command_runs_resumes_and_writes_its_tables(recipe, source, tmp_path, monkeypatch):
     tuning = importlib.import_module("_real.tuning")

@@ -70,6 +70,7 @@ def run(recipe: Any, files: dict[str, Path], out: Path, **changes: Any) -> None:
     recipe.main(**(settings | changes))
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_end_to_end_and_saelens_loads_what_it_stores(
     recipe: Any, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ def recipe(monkeypatch):
     return importlib.import_module("tune_preset")
 
 
+@pytest.mark.slow
 def test_the_best_is_that_of_the_development_margin_and_test_triples_are_never_read(
     recipe, tmp_path
 ):

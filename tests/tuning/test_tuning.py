@@ -56,6 +56,7 @@ def test_the_screening_keeps_the_best_of_each_rule_by_ranking(found):
     assert len({one.choice.vote for one in found.trials}) <= 3
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_asks_for_the_same(tmp_path, found, monkeypatch):
     whole, calls = run.margins, []
 
