@@ -64,25 +64,28 @@ def read_neuronpedia(
         >>> read_neuronpedia("explained.jsonl")[3].explanation
         'sun'
 
-    A latent that is explained more than once keeps its first explanation.
+    A latent that is explained more than once keeps its first explanation, empty ones aside.
 
     Args:
         path: what its API (`/api/explanation/export`) or its bulk exports gave.
         sae_id: "release/sae_id"; given, an export of another SAE is refused.
 
     Raises:
-        FileError: a file that is no such export, or one of another SAE.
+        FileError: a file that is no such export, one of another SAE, or one that explains nothing.
     """
     found: dict[int, LatentMeaning] = {}
     try:
         for line in _lines(path):
             latent, source = int(line["index"]), f"{line['modelId']}/{line['layer']}"
             _check_source(path, source, sae_id)
+            told = str(line["description"] or "").strip() or None
             meaning = LatentMeaning(
-                explanation=str(line["description"]).strip() or None,
+                explanation=told,
+                source=_said_by(line) if told else None,
                 link=f"{_SITE}/{quote(source)}/{latent}",
             )
-            found.setdefault(latent, meaning)
+            if latent not in found or found[latent].explanation is None:
+                found[latent] = meaning
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, FileError):
             raise
@@ -90,6 +93,11 @@ def read_neuronpedia(
             f"{path} is no export of Neuronpedia's ({type(error).__name__}: {error}); expected "
             "objects with modelId, layer, index and description, as a JSON list or one to a line"
         ) from error
+    if not any(meaning.explanation for meaning in found.values()):
+        raise FileError(
+            f"{path} explains none of its {len(found)} latents; export an SAE that has "
+            "explanations on Neuronpedia, or have a judge explain them (audit.explain)"
+        )
     return found
 
 
@@ -106,16 +114,27 @@ def explained(
     merged = dict(meanings)
     for latent, other in explanations.items():
         known = merged.get(latent, LatentMeaning())
+        said = other if other.explanation else known
         merged[latent] = replace(
             known,
             promotes=known.promotes or other.promotes,
             fires_on=known.fires_on or other.fires_on,
             snippets=known.snippets or other.snippets,
-            explanation=other.explanation or known.explanation,
+            explanation=said.explanation,
             category=other.category or known.category,
+            reliable=said.reliable,
+            evidence=said.evidence,
+            source=said.source,
+            note=said.note,
             link=other.link or known.link,
         )
     return merged
+
+
+def _said_by(line: Any) -> str:
+    """Which model wrote an explanation, where the export names it."""
+    model = line.get("explanationModelName")
+    return f"{model}, on Neuronpedia" if model else "Neuronpedia"
 
 
 def _lines(path: str | os.PathLike[str]) -> list[Any]:

@@ -243,9 +243,11 @@ def _meaning(meaning: LatentMeaning) -> dict[str, Any]:
     for name in ("promotes", "fires_on"):
         if words := getattr(meaning, name):
             told[name] = [visible(word) for word in words]
-    for name in ("explanation", "category"):
+    for name in ("explanation", "category", "evidence", "source", "note"):
         if text := getattr(meaning, name):
             told[name] = visible(text)
+    if meaning.reliable is False:
+        told["unreliable"] = True
     if meaning.snippets:
         told["snippets"] = [
             [*map(visible, one[:3]), _number(one.strength)] for one in meaning.snippets

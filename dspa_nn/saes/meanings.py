@@ -46,6 +46,10 @@ class LatentMeaning:
         fires_on: tokens on which it is most often among the strongest.
         snippets: places in texts where it is strongest.
         explanation, category: what a reader, a judge or Neuronpedia says of it, or None.
+        reliable: whether who explained it found one pattern in its places; None where nothing is
+            said.
+        evidence: what the explanation rests on. source: who gave it.
+        note: why explanation or category are in doubt.
         link: a page about it, or None.
     """
 
@@ -54,15 +58,24 @@ class LatentMeaning:
     snippets: tuple[Snippet, ...] = ()
     explanation: str | None = None
     category: str | None = None
+    reliable: bool | None = None
+    evidence: str | None = None
+    source: str | None = None
+    note: str | None = None
     link: str | None = None
 
     def words(self, most: int = 3) -> str:
-        """A few words: the explanation, else tokens promoted, else those that it fires on."""
-        if self.explanation:
+        """A few words: the explanation, else tokens promoted, else those that it fires on.
+
+        An explanation that its own author calls unreliable comes last.
+        """
+        if self.explanation and self.reliable is not False:
             return self.explanation
         if self.promotes:
             return ", ".join(self.promotes[:most])
-        return f'on "{", ".join(self.fires_on[:most])}"' if self.fires_on else ""
+        if self.fires_on:
+            return f'on "{", ".join(self.fires_on[:most])}"'
+        return self.explanation or ""
 
 
 def meanings_of(sae_sha256: str | None) -> Mapping[int, LatentMeaning]:
@@ -145,7 +158,7 @@ def read_meanings(path: str | os.PathLike[str]) -> Mapping[int, LatentMeaning]:
 
 
 _WORDS = {"promotes": "promotes", "on": "fires_on"}
-_SAID = ("explanation", "category", "link")
+_SAID = ("explanation", "category", "reliable", "evidence", "source", "note", "link")
 
 
 def _as_json(meaning: LatentMeaning) -> str:
@@ -159,13 +172,12 @@ def _as_json(meaning: LatentMeaning) -> str:
 
 
 def _from_json(entry: Mapping[str, Any]) -> LatentMeaning:
+    said: dict[str, Any] = {name: entry.get(name) for name in _SAID}
     return LatentMeaning(
         **{name: tuple(map(str, entry.get(key, ()))) for key, name in _WORDS.items()},
         snippets=tuple(
             Snippet(str(before), str(token), str(after), float(strength))
             for before, token, after, strength in entry.get("snippets", ())
         ),
-        explanation=entry.get("explanation"),
-        category=entry.get("category"),
-        link=entry.get("link"),
+        **said,
     )

@@ -44,8 +44,13 @@ def over_tokens(
     True
 
     Raises:
-        SteeringError: the log has no such row.
+        SteeringError: the log has no such row, or is of a run that has not taken place.
     """
+    if not log.rows:
+        raise SteeringError(
+            "a picture was asked of an edit log whose run has not taken place; run the model under "
+            "apply or attach first"
+        )
     if not 0 <= row < log.rows:
         raise SteeringError(f"row {row} came, and the log has {log.rows}; count them from 0")
     positions = log.sequence(row).positions.numpy()

@@ -56,6 +56,8 @@ def test_a_picture_has_a_bar_for_every_token(log: Any) -> None:
     assert moved.sum() / 100 / STEPS == pytest.approx(log.shares_by_row()[1], rel=1e-5)
     with pytest.raises(SteeringError, match="row 3 came, and the log has 3; count them from 0"):
         log.plot(3)
+    with pytest.raises(SteeringError, match="an edit log whose run has not taken place"):
+        EditLog(Record(log._record.options)).plot()
 
 
 def test_words_are_printed_where_a_table_knows_the_sae(

@@ -140,8 +140,11 @@
   const wordsOf = (known) => {
     const facts = make("dl", { class: "facts" });
     const fact = (name, value) => facts.append(make("dt", {}, name), make("dd", {}, ...[value].flat()));
-    if (known.explanation) fact("explanation", known.explanation);
+    if (known.explanation) fact(known.unreliable ? "explanation, called unreliable" : "explanation", known.explanation);
+    if (known.evidence) fact("it rests on", known.evidence);
     if (known.category) fact("category", known.category);
+    if (known.source) fact("explained by", known.source);
+    if (known.note) fact("in doubt", known.note);
     if (known.promotes) fact("promotes", known.promotes.flatMap((word) => [chip(word), " "]));
     if (known.fires_on) fact("fires on", known.fires_on.flatMap((word) => [chip(word), " "]));
     if (known.link) fact("page", make("a", { href: known.link, rel: "noreferrer noopener", target: "_blank" }, "Neuronpedia"));
