@@ -69,7 +69,8 @@ class Scene:
     def unsteered(self, tokens: int, **more: Any) -> Tensor:
         """HF's generate, without steering."""
         settings = self.settings(tokens) | more
-        return self.hf.generate(self.ids, attention_mask=self.mask, **settings)
+        ids, mask = self.ids.to(self.hf.device), self.mask.to(self.hf.device)
+        return self.hf.generate(ids, attention_mask=mask, **settings)
 
     def in_nnsight(self, tokens: int) -> Tensor:
         """The same call in a trace of nnsight that saves the result and edits nothing."""
@@ -100,7 +101,8 @@ class Scene:
 def huggingface() -> Any:
     """The embedded model by transformers alone."""
     made: Any = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
-    return made.eval()
+    # Where nnsight puts the preset's.
+    return made.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
@@ -111,8 +113,11 @@ def hand_hooks(scene: Scene) -> Iterator[None]:
     """
     dspa, map = scene.dspa, scene.map
     source, target = dspa.input_sae.encoder, dspa.output_sae.encoder
-    tau, mean = torch.as_tensor(map.tau), torch.as_tensor(map.gate_mean)
-    table, content = scene.table, scene.content
+    device = scene.hf.device
+    tau, mean, table, content = (
+        torch.as_tensor(values).to(device)
+        for values in (map.tau, map.gate_mean, scene.table, scene.content)
+    )
     alpha, k_diff = float(dspa.defaults["alpha"]), int(dspa.defaults["k_diff"])
     plan: dict[str, Tensor] = {}
 

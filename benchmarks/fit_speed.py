@@ -38,11 +38,11 @@ def states(dspa: dn.DSPA, hf: Any, triple: TokenisedTriple) -> dict[str, tuple[A
     encoded = {}
     layers = dspa.input_layer + 1, dspa.output_layer + 1
     with torch.no_grad():
-        out = hf(triple.prompt.prompt_ids[None], output_hidden_states=True)
+        out = hf(triple.prompt.prompt_ids[None].to(hf.device), output_hidden_states=True)
         prompt = out.hidden_states[layers[0]][0][triple.prompt.counted("content")]
         encoded["content"] = dspa.input_sae.encoder, prompt
         for name, end in (("chosen", triple.chosen), ("rejected", triple.rejected)):
-            out = hf(end.ids[None], output_hidden_states=True)
+            out = hf(end.ids[None].to(hf.device), output_hidden_states=True)
             response = out.hidden_states[layers[1]][0, end.prompt_length :]
             encoded[name] = dspa.output_sae.encoder, response
     return encoded
@@ -52,7 +52,7 @@ def plain(dspa: dn.DSPA, hf: Any, tokenised: list[TokenisedTriple]) -> list[dict
     """Counts of every triple, from three passes each."""
     return [
         {
-            name: (encoder.encode(hidden)[0] > 0).sum(0).numpy()
+            name: (encoder.encode(hidden)[0] > 0).sum(0).cpu().numpy()
             for name, (encoder, hidden) in states(dspa, hf, triple).items()
         }
         for triple in tokenised
@@ -132,8 +132,8 @@ def flips(dspa: dn.DSPA, hf: Any, triples: Any) -> list[dict[str, Any]]:
     }
     for triple, ours in by_ours(dspa, triples):
         for name, (encoder, hidden) in states(dspa, hf, triple).items():
-            wanted, gap = encoder.encode(hidden)[0] > 0, gaps(encoder, hidden)
-            flipped = wanted != ours[name]
+            wanted, gap = (encoder.encode(hidden)[0] > 0).cpu(), gaps(encoder, hidden)
+            flipped = wanted != ours[name].cpu()
             for key, value in zip(
                 list(rows[name])[1:6],
                 (1, len(hidden), wanted.sum(), flipped.sum(), (gap < NEAR).sum()),
@@ -153,7 +153,7 @@ def gaps(encoder: Any, hidden: torch.Tensor) -> torch.Tensor:
     tensors, k = encoder.tensors, encoder.rule["k"]
     centred = hidden - tensors["b_dec"] if encoder.rule["apply_b_dec_to_input"] else hidden
     top = (centred @ tensors["W_enc"] + tensors["b_enc"]).topk(k + 1, dim=-1).values
-    return (top[:, k - 1] - top[:, k]) / top[:, 0]
+    return ((top[:, k - 1] - top[:, k]) / top[:, 0]).cpu()
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
