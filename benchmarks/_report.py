@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dspa_nn import __version__
 from dspa_nn.evaluation import bootstrap
@@ -174,6 +175,4 @@ def _cpu() -> str:
 
 
 def _threads() -> int:
-    import torch
-
     return torch.get_num_threads()
