@@ -1,6 +1,7 @@
 """A number for all entries of a tensor, by value and place, at the speed of reading them."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from dspa_nn.imports import untyped
@@ -37,12 +38,24 @@ def entries_of(tensor: Any) -> tuple[int, str]:
     return int(total) + int(rest[words:].sum()), digest.hexdigest()
 
 
-def sampled(tensor: Any) -> str:
-    """Some entries, from first to last, as text that is the same on every machine.
+def sampled(tensors: Sequence[Any]) -> list[str]:
+    """Some entries of each tensor, from first to last, as text that is the same on every machine.
 
     >>> import torch
-    >>> sampled(torch.arange(3.0))
-    '[0.0, 1.0, 2.0]'
+    >>> sampled([torch.arange(3.0), torch.ones(1)])
+    ['[0.0, 1.0, 2.0]', '[1.0]']
+
+    Those of one device come over together: a GPU is waited for once, not once a tensor.
     """
-    flat = tensor.detach().reshape(-1)
-    return str(flat[:: max(1, len(flat) // SAMPLES)][:SAMPLES].tolist())
+    torch = untyped("torch")
+    flat = [tensor.detach().reshape(-1) for tensor in tensors]
+    some = [one[:: max(1, len(one) // SAMPLES)][:SAMPLES] for one in flat]
+    kinds: dict[Any, list[int]] = {}
+    for place, one in enumerate(some):
+        kinds.setdefault((one.device, one.dtype), []).append(place)
+    found = [""] * len(some)
+    for places in kinds.values():
+        here = torch.cat([some[place] for place in places]).cpu()
+        for place, own in zip(places, here.split([len(some[p]) for p in places]), strict=True):
+            found[place] = str(own.tolist())
+    return found

@@ -60,7 +60,7 @@ class Fingerprint:
         if not summed or any(item.tensor.is_meta or not item.tensor.numel() for item in tensors):
             return {**adapters, "weights": None}
         with untyped("torch").no_grad():
-            samples = [sampled(item.tensor) for item in tensors]
+            samples = sampled([item.tensor for item in tensors])
             scaling = [found for found in strengths(layers) if found]
             state = (
                 [(i.name, i.tensor.data_ptr(), i.tensor._version, i.tensor.shape) for i in tensors],
