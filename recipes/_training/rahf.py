@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import logsigmoid
 from transformers import Trainer
 
@@ -151,7 +152,10 @@ def hidden_states(model: Any, rows: dict[str, Tensor], layers: Sequence[int]) ->
         for layer in layers
     ]
     try:
-        model(**given, position_ids=positions, use_cache=False)
+        # Padding on the left sees no token at all, and the fused kernels of a GPU then give
+        # gradients that are no numbers.
+        with sdpa_kernel(SDPBackend.MATH):
+            model(**given, position_ids=positions, use_cache=False)
     except _EnoughError:
         pass
     finally:
@@ -213,7 +217,7 @@ class Step2Trainer(Trainer):
         moved = hidden_states(model, rows["plain"], self.layers)
         last = where.shape[1]
         distances = [
-            (own[:, -last:].float() - target).norm(dim=-1)[where]
+            (own[:, -last:].float() - target)[where].norm(dim=-1)
             for own, target in zip(moved, targets, strict=True)
         ]
         loss = torch.cat(distances).mean()
