@@ -68,6 +68,11 @@ COMMANDS = {
         "Answer a prompt unsteered and steered, and explain every edit in one HTML file.",
         'dspa audit my_map "I passed my exam!" --chat --out report.html',
     ),
+    "persona": Command(
+        "persona",
+        "Turn weights on axes of style into a persona, a file that steers as a map does.",
+        "dspa persona make friendly=1 concise=0.5 --out friendly.json",
+    ),
     "mt-bench": Command(
         "mt_bench",
         "Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.",

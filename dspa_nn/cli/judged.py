@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from dspa_nn.cli.maps import read_map
 from dspa_nn.errors import EvaluationError
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
-from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
 Name = Annotated[str, typer.Option(help="The steered model's name in the results.")]
@@ -56,4 +56,4 @@ def method_of(
     """
     if map_folder is None:
         return None
-    return DSPAMethod(name, dspa, ConditionalDifferenceMap.load(map_folder), settings)
+    return DSPAMethod(name, dspa, read_map(map_folder), settings)

@@ -43,7 +43,9 @@ def asked(**options: object) -> FitOptions:
 # Preference triples, and which of them.
 Source = Annotated[str, typer.Argument(help="JSON Lines, CSV, Parquet, or a datasets name.")]
 Split = Annotated[str, typer.Option(help="Of a data set; files have none.")]
-MapArgument = Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")]
+MapArgument = Annotated[
+    str, typer.Argument(metavar="MAP", help="A saved map, its hub id, or a persona's file.")
+]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
 

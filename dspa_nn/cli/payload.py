@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import DEFAULT_PRESET, Preset
-from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import get_preset
 from dspa_nn.ndif import from_shapes
 from dspa_nn.steering import DSPA
@@ -33,6 +33,6 @@ def payload(
         widths = (shape.d_in, shape.d_out) if width is None else (width, width)
         typer.echo(from_shapes(shape.config.hidden_size, *widths, columns=columns))
         return
-    fitted = ConditionalDifferenceMap.load(map_folder)
+    fitted = read_map(map_folder)
     dspa = DSPA.from_preset(preset, dispatch=False, payload_dtype=payload_dtype)
     typer.echo(dspa.payload(fitted))

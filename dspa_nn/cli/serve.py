@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from dspa_nn.cli.build import build
+from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     InputSAE,
@@ -59,7 +60,7 @@ def serve(
             raise ServingError(f"--map is {given!r}; write NAME=MAP, such as --map warm=maps/warm")
         if name in named:
             raise ServingError(f"--map names {name} twice; give each map a name of its own")
-        named[name] = ConditionalDifferenceMap.load(path)
+        named[name] = read_map(path)
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
     engine = Engine(dspa, named, batch_size=batch_size, window=window, max_tokens=max_tokens)
     typer.echo(f"serving {', '.join(engine.names)} on http://{host}:{port}/v1 (Ctrl-C stops)")

@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple, Unpack
 import typer
 
 from dspa_nn.cli.build import build
+from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
@@ -47,7 +48,7 @@ def steer(
     prompt_rule: PromptRule = None,
 ) -> None:
     """Answer a prompt twice, unsteered and steered, and say what was edited."""
-    fitted = ConditionalDifferenceMap.load(map_folder)
+    fitted = read_map(map_folder)
     if not chat and fitted.provenance.get("prompts") == "chat":
         warn(
             "the map was fitted on chat prompts, and this prompt is text as it stands; add --chat "

@@ -1,0 +1,130 @@
+"""`dspa persona`: weights on axes of style as a file that steers as a map does."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dspa_nn.cli.build import build
+from dspa_nn.cli.options import (
+    DEFAULT_PRESET,
+    Chat,
+    InputSAE,
+    Layers,
+    MaxNewTokens,
+    Model,
+    OutputSAE,
+    Preset,
+    Weights,
+)
+from dspa_nn.errors import MapError
+from dspa_nn.files import as_path
+from dspa_nn.personas import AxisEffects, Persona, known_effects, measure_effects
+from dspa_nn.prompts import Rendered
+from dspa_nn.steering import DSPA
+from dspa_nn.triples import load_triples
+
+
+def persona(
+    action: Annotated[
+        Literal["make", "show", "measure"],
+        typer.Argument(help="Make a persona, show one, or measure effects to make them of."),
+    ],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WHAT",
+            help="make: AXIS=WEIGHT, as often as there are axes; show: a file; measure: triples, "
+            "whose prompts are answered.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="make, measure: the JSON file to write.")] = None,
+    effects: Annotated[
+        Path | None,
+        typer.Option(help="make: what measure wrote.", show_default="those of the package"),
+    ] = None,
+    latents: Annotated[int, typer.Option(min=1, help="make: ablate so many latents at most.")] = 5,
+    every: Annotated[
+        bool, typer.Option("--every", help="make: ablate every latent of a gain.")
+    ] = False,
+    prompts: Annotated[int, typer.Option(min=3, help="measure: so many prompts.")] = 100,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="measure: folder that keeps what is done.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="measure: answers at once.")] = 25,
+    max_new_tokens: MaxNewTokens = 96,
+    chat: Chat = False,
+    preset: Preset = DEFAULT_PRESET,
+    weights: Weights = None,
+    model: Model = None,
+    input_sae: InputSAE = None,
+    output_sae: OutputSAE = None,
+    layers: Layers = None,
+) -> None:
+    """Turn weights on axes of style into a persona, a file that steers as a map does.
+
+    `dspa steer FILE PROMPT` answers with it, and so do the other commands that take a map.
+    """
+    if action == "show":
+        for path in what:
+            typer.echo(repr(Persona.load(path)))
+        return
+    if out is None:
+        raise MapError(f"dspa persona {action} writes a file, and --out is missing; name one")
+    if action == "make" and effects is not None:
+        found = AxisEffects.load(effects)
+        made = Persona(read_weights(what), found, latents=None if every else latents)
+    elif action == "make":
+        wanted = read_weights(what)
+        dspa = build(preset, model, input_sae, output_sae, layers, weights)
+        made = Persona(wanted, known_effects(dspa), latents=None if every else latents)
+    else:
+        dspa = build(preset, model, input_sae, output_sae, layers, weights)
+        measured = measure_effects(
+            dspa, _prompts(dspa, what, chat, prompts), max_new_tokens=max_new_tokens,
+            batch_size=batch_size, folder=checkpoint,
+        )  # fmt: skip
+        measured.save(out)
+        typer.echo(measured)
+        typer.echo(f"The effects are in {as_path(out)}.")
+        return
+    made.save(out)
+    typer.echo(repr(made))
+    typer.echo(f"The persona is {as_path(out)}; steer with it as with a map.")
+
+
+def read_weights(named: list[str]) -> dict[str, float]:
+    """The weights that "friendly=1" and the like say.
+
+    Example:
+        >>> read_weights(["friendly=1", "concise=-0.5"])
+        {'friendly': 1.0, 'concise': -0.5}
+
+    Raises:
+        MapError: what is no AXIS=WEIGHT, or an axis that came twice.
+    """
+    found: dict[str, float] = {}
+    for each in named:
+        axis, equals, text = each.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            equals, weight = "", 0.0
+        if not equals:
+            raise MapError(f"{each!r} came for a weight; write AXIS=WEIGHT, as friendly=1")
+        if axis in found:
+            raise MapError(f"the axis {axis} came twice; give it one weight")
+        found[axis] = weight
+    return found
+
+
+def _prompts(dspa: DSPA, sources: list[str], chat: bool, most: int) -> list[Rendered]:
+    """The first prompts of the sources, each of them once."""
+    found: dict[str, Rendered] = {}
+    for source in sources:
+        for triple in load_triples(source, chat=chat):
+            if len(found) == most:
+                break
+            rendered = dspa.render(triple.prompt)
+            found.setdefault(rendered.text, rendered)
+    return list(found.values())
