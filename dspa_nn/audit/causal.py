@@ -136,6 +136,7 @@ def causal_check(
     axes: Sequence[AxisName] | None = None,
     max_new_tokens: int = 48,
     batch_size: int = 25,
+    token_budget: int = 1536,
     folder: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool | None = None,
@@ -162,6 +163,7 @@ def causal_check(
             takes all of them, 0 none.
         axes: keys of `AXES`; None takes all that are measurable.
         max_new_tokens, batch_size: of the answers.
+        token_budget: padded tokens to a pass of the margins; a GPU takes more.
         folder: keeps what is done; a run that was cut off goes on from there.
         seed: of the bootstrap.
         progress: show a bar; None shows it on a terminal.
@@ -177,7 +179,7 @@ def causal_check(
         raise MapError("the map has no entry that is not 0, so there is no latent to ablate.")
     scores, planned = _planned(dspa, map, held_out, chosen, options or {})
     parts = None if folder is None else Parts(folder)
-    figures = _margins(dspa, held_out, chosen, alpha, parts, progress)
+    figures = _margins(dspa, held_out, chosen, alpha, parts, token_budget, progress)
     count = len(held_out) if answers is None else min(answers, len(held_out))
     prompts = [dspa.render(one.prompt) for one in held_out[:count]]
     styles: list[dict[str, Interval]] = [{} for _ in chosen]
@@ -247,6 +249,7 @@ def _margins(
     latents: Sequence[int],
     alpha: float,
     parts: Parts | None,
+    token_budget: int,
     progress: bool | None,
 ) -> dict[str, Float64[np.ndarray, "latents triples"]]:
     """Changes of log p of both responses, KL and edits under each latent's ablation."""
@@ -261,7 +264,7 @@ def _margins(
             if values is None:
                 begun = time.perf_counter()
                 methods = [edit_alone(dspa, latent, alpha=alpha) for latent in group]
-                measured = margins(dspa, triples, methods)[1:]
+                measured = margins(dspa, triples, methods, token_budget=token_budget)[1:]
                 values = {
                     "chosen": [one.chosen.change.tolist() for one in measured],
                     "rejected": [one.rejected.change.tolist() for one in measured],

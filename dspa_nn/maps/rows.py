@@ -163,7 +163,7 @@ class MapRows:
         sums = np.bincount(
             self.columns.numpy(), weights=self.values.double().numpy(), minlength=self.shape[1]
         )
-        return torch.as_tensor(sums)
+        return torch.as_tensor(sums, dtype=torch.float64)  # of no entries they are integers
 
     def columns_used(self) -> OutputLatents:
         """The output latents that any row can touch, ascending.

@@ -59,7 +59,7 @@ class Persona(ConditionalDifferenceMap):
 
     def __init__(
         self,
-        axis_weights: Mapping[str, float],
+        axis_weights: Mapping[str, float | int],
         effects: AxisEffects,
         *,
         latents: int | None = 5,
@@ -149,9 +149,10 @@ class Persona(ConditionalDifferenceMap):
 
 
 def _made(values: Mapping[str, Any]) -> Persona:
+    effects = AxisEffects.from_dict(values["effects"])
     return Persona(
-        values["axis_weights"],
-        AxisEffects.from_dict(values["effects"]),
+        _checked(values["axis_weights"], effects.axes),
+        effects,
         latents=values["latents"],
         mode=values["mode"],
         prompt_tokens=values["prompt_tokens"],
