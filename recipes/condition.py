@@ -61,7 +61,8 @@ def active_methods(dspa: Any, fitting: ActivationCounts, rule: str) -> dict[str,
     """The cells in which active tokens alone are edited, before they are matched."""
     map = fitting.fit(percentile=RULES[rule], sparsify="none", prompt_tokens="content")
     mean = torch.as_tensor(mean_difference(fitting))
-    whole = DSPAMethod("map, rule", dspa, map, {**EDIT, "prompt_rule": rule})
+    options: Any = {**EDIT, "prompt_rule": rule}
+    whole = DSPAMethod("map, rule", dspa, map, options)
     found = {
         "map, rule": whole,
         "map, all rows": replace(

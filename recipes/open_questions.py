@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def rank(options: argparse.Namespace) -> None:
                 some = fitting.subset(drawn)
                 found = dict(selections(some, held, draw < options.confidence))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                arrays = {key: (2 * value).astype(np.int8) if len(value) > 1 else value
+                arrays: Any = {key: (2 * value).astype(np.int8) if len(value) > 1 else value
                           for key, value in found.items()}  # fmt: skip
                 part = path.with_suffix(".part.npz")
                 np.savez_compressed(part, **arrays, rows=everything.index, drawn=drawn)
@@ -102,16 +102,17 @@ def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[Ste
         "de-mixed: density, ridge 0.3": {"planner": Demixer(sample, over="density", ridge=0.3)},
         "de-mixed: gated, ridge 0.3": {"planner": Demixer(sample, ridge=0.3)},
     }
-    return [
-        DSPAMethod(f"{name}|{draw}", dspa, whole, {**STEERING, **options})
+    methods: list[SteeringMethod] = [
+        DSPAMethod(f"{name}|{draw}", dspa, whole, cast(Any, {**STEERING, **options}))
         for name, options in rules.items()
     ]
+    return methods
 
 
 def steer(options: argparse.Namespace) -> None:
     """Score test rows, steered by some selections, for some draws of fitting triples."""
     dspa = on_device(PRESET, options.device)
-    tables_of = {name: unpack(options.work / f"{name}.npz")["fit"] for name in FILES}
+    tables_of = {name: unpack(options.work / f"{name}.npz")["fit"] for name in options.sets}
     for draw in range(options.resamplings):
         for name, fitting in tables_of.items():
             size = min(options.size, len(fitting))
@@ -170,7 +171,8 @@ def main() -> None:
     two.add_argument("--part", type=int, nargs=2, default=[0, 1], help="every n-th draw, from i on")
     three.add_argument("--size", type=int, default=250, help="triples to a map")
     three.add_argument("--resamplings", type=int, default=5)
-    three.add_argument("--triples", type=int, default=200, help="test rows, at most")
+    three.add_argument("--triples", type=int, default=200, help="test rows of each set, at most")
+    three.add_argument("--sets", nargs="*", default=list(FILES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     {"count": count, "rank": rank, "steer": steer, "tables": write_tables}[options.command](options)

@@ -68,11 +68,10 @@ def studentised(sample: Sample, fewest: int = FEWEST_OPEN) -> Studentised:
     """
     opened = sample.opened
     rows = np.flatnonzero(opened >= fewest)
-    gates = sample.gates[:, rows].tocsr()
-    total: Any = gates.T @ sample.drho  # pyright: ignore[reportOperatorIssue, reportArgumentType]
-    squares: Any = gates.T @ sample.drho.multiply(sample.drho).tocsr()  # pyright: ignore[reportOperatorIssue, reportArgumentType]
-    squares = squares.tocoo()
-    row, column = (np.asarray(place, dtype=np.int64) for place in squares.coords)
+    gates: Any = sample.gates[:, rows].T.tocsr()
+    drho: Any = sample.drho
+    total, squares = gates @ drho, (gates @ drho.multiply(drho).tocsr()).tocoo()
+    row, column = (np.asarray(squares.coords[axis], dtype=np.int64) for axis in (0, 1))
     n = opened[rows][row].astype(np.float64)
     # Where differences cancel, a total of 0 is not stored, so totals are looked up by place.
     sums = np.asarray(total.toarray()[row, column], dtype=np.float64)

@@ -15,6 +15,9 @@ from dspa_nn.graph.select import prompt_weights, select
 from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.theory.sample import Sample
 
+# torch declares no types here.
+_linalg: Any = torch.linalg
+
 Over: TypeAlias = Literal["gated", "density"]
 # As a part of the mean of M_S's diagonal. Chosen on the fitting rows (docs/theory.md).
 RIDGE = 0.1
@@ -63,9 +66,9 @@ def _solved(
         return gates
     level = ridge * gram.diagonal().mean()
     if not float(level) > 0:
-        return torch.linalg.lstsq(gram, gates.unsqueeze(-1), driver="gelsd").solution[:, 0]
+        return _linalg.lstsq(gram, gates.unsqueeze(-1), driver="gelsd").solution[:, 0]
     shifted = gram + level * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(shifted, gates)
+    return _linalg.solve(shifted, gates)
 
 
 class Demixer:

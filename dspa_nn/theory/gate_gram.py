@@ -23,9 +23,8 @@ def gram(gates: SparseTable) -> SparseTable:
 
     Source: docs/method.md 9.
     """
-    product: Any = gates.T @ gates  # pyright: ignore[reportOperatorIssue, reportArgumentType]
-    table: SparseTable = product.tocsr()
-    return table.multiply(1.0 / gates.shape[0]).tocsr()
+    open_: Any = gates
+    return ((open_.T @ open_).tocsr() * (1.0 / gates.shape[0])).tocsr()
 
 
 def gram_on(gates: SparseTable, active: Int64[np.ndarray, " s"]) -> Float64[np.ndarray, "s s"]:

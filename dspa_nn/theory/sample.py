@@ -55,9 +55,8 @@ class Sample:
 
         The entries of `ActivationCounts.fit(sparsify="none")` up to the order of the sums.
         """
-        product: Any = self.gates.T @ self.drho  # pyright: ignore[reportOperatorIssue, reportArgumentType]
-        table: SparseTable = product.tocsr()
-        return table.multiply(1.0 / self.n).tocsr()
+        gates: Any = self.gates
+        return ((gates.T @ self.drho).tocsr() * (1.0 / self.n)).tocsr()
 
 
 def sample_of(
@@ -79,7 +78,7 @@ def sample_of(
         MapError: an option out of range.
         CountsError: no triple is left.
     """
-    preset = counts.provenance.get("defaults") or {}
+    preset: dict[str, Any] = counts.provenance.get("defaults") or {}
     asked = {"percentile": percentile, "prompt_tokens": prompt_tokens}
     given = {name: preset.get(name) if value is None else value for name, value in asked.items()}
     chosen, _, gate, _, _, tokens = check_fit({**given, "gate": gate})

@@ -15,6 +15,9 @@ from dspa_nn.errors import CountsError, MapError
 from dspa_nn.graph.select import select
 from dspa_nn.shapes import SparseTable
 
+# torch declares no types here.
+_linalg: Any = torch.linalg
+
 Shrinkage: TypeAlias = Literal["ledoit-wolf", "oas"]
 # This part of the mean variance is added, else latents that hardly differ are divided by nearly 0.
 FLOOR = 0.1
@@ -139,9 +142,9 @@ def shrunk_whitening(drho: SparseTable, shrinkage: Shrinkage | float = "ledoit-w
     if few:
         # (a I + b X^T X / n)^-1 = I / a - X^T (b / (n a^2)) (I + (b / a) X X^T / n)^-1 X
         inner = torch.eye(n, dtype=torch.float64) + (b / a) * matrix
-        core = (b / (n * a**2)) * torch.linalg.inv(inner)
+        core = (b / (n * a**2)) * _linalg.inv(inner)
         return Whitening(inverse, torch.as_tensor(rows), core, share)
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = _linalg.eigh(matrix)
     core = torch.diag(1 / a - 1 / (a + b * values.clamp(min=0)))
     return Whitening(inverse, vectors.T.contiguous(), core, share)
 

@@ -44,7 +44,7 @@ class Source(NamedTuple):
         return dict([(row, triple) for row, triple, own in mine if own == split][:most])
 
 
-def read_source(name: str, data: Path, most: int | None = None) -> Source:
+def read_source(name: Any, data: Path, most: int | None = None) -> Source:
     """All usable triples of a set; "" is the split of rows that no experiment uses.
 
     Those are rows of a later split whose first message an earlier one holds.
@@ -74,7 +74,7 @@ def read_source(name: str, data: Path, most: int | None = None) -> Source:
 
 def pack(counts: ActivationCounts, rows: list[int], splits: list[str], path: Path) -> None:
     """Write counts as steps from latent to latent and small integers, zipped."""
-    arrays = {"rows": np.asarray(rows, np.int32)[counts.index]}
+    arrays: dict[str, Any] = {"rows": np.asarray(rows, np.int32)[counts.index]}
     for name in LENGTHS:
         arrays[name] = getattr(counts, name).astype(np.int32)
     for name in TABLES:
@@ -92,7 +92,7 @@ def pack(counts: ActivationCounts, rows: list[int], splits: list[str], path: Pat
         "skipped": counts.skipped, "splits": [splits[place] for place in counts.index],
     }  # fmt: skip
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez_compressed(path, **arrays)
 
 
 def unpack(path: Path) -> dict[str, ActivationCounts]:

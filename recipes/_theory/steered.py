@@ -34,7 +34,7 @@ def on_device(name: str, device: str) -> dn.DSPA:
     return dspa
 
 
-def budget(device: str) -> dict[str, int]:
+def budget(device: str) -> dict[str, Any]:
     """Keywords of a pass on this device."""
     return {"token_budget": GPU_BUDGET} if device.startswith("cuda") else {}
 

@@ -1,10 +1,12 @@
 """The bounds hold as often as they say, and say what they say at the paper's sizes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
+from scipy import sparse
 
 from dspa_nn.errors import MapError
 from dspa_nn.theory import (
@@ -19,6 +21,8 @@ from dspa_nn.theory import (
     studentised,
 )
 from tests import eval_zoo
+
+csr_array: Any = sparse.csr_array  # scipy declares no types
 
 
 def bounded(n: int, seed: int, shift: float = 0.0) -> Sample:
@@ -69,7 +73,7 @@ def test_t_is_that_of_a_one_sample_test() -> None:
     for place in range(0, len(found.row), max(1, len(found.row) // 50)):
         column = drho[gates[:, found.row[place]], found.column[place]]
         if column.std() > 1e-9:
-            expected = ttest_1samp(column, 0)
+            expected: Any = ttest_1samp(column, 0)
             assert found.t[place] == pytest.approx(expected.statistic)
             assert found.p[place] == pytest.approx(expected.pvalue)
 
@@ -106,7 +110,7 @@ def test_weak_co_activation_holds() -> None:
     world = make_world(d_in=12, d_out=16, group=3, seed=1)
     sample = world.draw(50_000, seed=5, noise=0.0)
     norms = np.linalg.norm(world.B, axis=0)
-    spread = world.c * np.linalg.norm(world.Sigma, 2)
+    spread = float(world.c * np.linalg.norm(world.Sigma, 2))
     found = co_activation(sample.gates, norms, spread)
     off = row_means(sample).toarray() - world.c * (world.Sigma @ world.B).T
     assert (np.linalg.norm(off, axis=1) <= found.bound + 1e-9).all()
@@ -121,7 +125,9 @@ def test_co_activation_holds_in_any_world(seed: int, together: float, alone: flo
     world = make_world(d_in=6, d_out=5, group=2, together=together, alone=alone, seed=seed)
     sample = world.draw(40, seed=seed, noise=0.0)
     found = co_activation(
-        sample.gates, np.linalg.norm(world.B, axis=0), world.c * np.linalg.norm(world.Sigma, 2)
+        sample.gates,
+        np.linalg.norm(world.B, axis=0),
+        float(world.c * np.linalg.norm(world.Sigma, 2)),
     )
     opened = sample.opened > 0
     off = row_means(sample).toarray() - world.c * (world.Sigma @ world.B).T

@@ -1,5 +1,7 @@
 """Where the truth is known: what A converges to, what de-mixing and whitening recover, and when."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,8 @@ def test_the_map_is_c_sigma_b_m_to_sampling_error(world: World) -> None:
     assert np.allclose(gram(sample.gates).toarray(), world.gram(), atol=4 / np.sqrt(N))
     error = np.abs(sample.map.toarray() - world.map())
     # The standard error of a mean of g drho is at most the root of its second moment over N.
-    squares = (sample.gates.T @ sample.drho.multiply(sample.drho)).toarray() / N
+    gates: Any = sample.gates
+    squares = (gates.T @ sample.drho.multiply(sample.drho)).toarray() / N
     assert (error <= 5 * np.sqrt(squares / N)).all()
     # And it shrinks as the root of N.
     small = np.abs(world.draw(N // 100, seed=2).map.toarray() - world.map())
@@ -61,7 +64,10 @@ def test_the_score_of_open_gates_is_the_expected_difference(world: World) -> Non
     new = new[new.any(1)]
     demixer = Demixer(sample, over="density", k_prompt=world.d_in, ridge=0.0)
     # With every gate in the set it is least squares: exact, whatever opens together.
-    demixer.sets = lambda counts, lengths: (torch.ones(counts.shape, dtype=bool), counts.double())
+    demixer.sets = lambda counts, lengths: (
+        torch.ones(counts.shape, dtype=torch.bool),
+        counts.double(),
+    )
     counts = torch.as_tensor(new.astype(np.int64))
     scores = demixer.scores(counts, torch.ones(len(new), dtype=torch.int64)).numpy()
     assert cosines(scores, world.expected(new)).min() > 0.9

@@ -1,5 +1,7 @@
 """Gates and differences as a fit takes them, and the Gram matrix on a prompt's gates."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,10 @@ from tests import eval_zoo
 
 @pytest.mark.parametrize("gate", ["active", "literal"])
 @pytest.mark.parametrize("percentile", [50, 90])
-def test_a_sample_holds_the_map_of_a_fit(gate: str, percentile: int) -> None:
+def test_a_sample_holds_the_map_of_a_fit(gate: Any, percentile: int) -> None:
     counts = eval_zoo.counts(20)
     sample = sample_of(counts, percentile=percentile, gate=gate)
-    map = counts.fit(percentile=percentile, gate=gate, sparsify="none")
+    map: Any = counts.fit(percentile=percentile, gate=gate, sparsify="none")
     assert np.allclose(sample.map.toarray(), map.to_dense().numpy(), atol=1e-7)
     assert np.allclose(sample.opened / sample.n, map.gate_mean)
     assert (sample.tau == map.tau.numpy()).all()

@@ -1,13 +1,14 @@
 """De-mixed and whitened scores against plain formulas, top-k, and as planners."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
+from scipy import sparse
 
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.theory import (
@@ -22,10 +23,12 @@ from dspa_nn.theory import (
 )
 from tests import eval_zoo
 
+csr_array: Any = sparse.csr_array  # scipy declares no types
+
 
 @pytest.mark.parametrize("over", ["gated", "density"])
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
-def test_scores_are_the_formula(over: str, ridge: float) -> None:
+def test_scores_are_the_formula(over: Any, ridge: float) -> None:
     counts = eval_zoo.counts(20)
     sample = sample_of(counts, percentile=50)
     map = counts.fit(percentile=50, sparsify="none")
@@ -68,12 +71,12 @@ def test_a_singular_gram_matrix_is_taken_with_the_pseudo_inverse() -> None:
 
 @pytest.mark.parametrize("n", [30, 80])
 @pytest.mark.parametrize("name", ["ledoit-wolf", "oas"])
-def test_shrinkage_is_that_of_scikit_learn(name: str, n: int) -> None:
+def test_shrinkage_is_that_of_scikit_learn(name: Any, n: int) -> None:
     from sklearn import covariance
 
     drho = np.random.default_rng(0).standard_normal((n, 50)) * np.linspace(0.1, 2, 50)
     whitening = shrunk_whitening(csr_array(drho), name)
-    estimator = covariance.LedoitWolf() if name == "ledoit-wolf" else covariance.OAS()
+    estimator: Any = covariance.LedoitWolf() if name == "ledoit-wolf" else covariance.OAS()
     estimator.fit(drho / np.sqrt(2))
     assert whitening.shrinkage == pytest.approx(estimator.shrinkage_)
     scores = np.random.default_rng(1).standard_normal((3, 50))
@@ -85,7 +88,7 @@ def test_a_shrinkage_of_ones_own() -> None:
     from sklearn.covariance import ShrunkCovariance
 
     drho = np.random.default_rng(0).standard_normal((30, 20))
-    estimator = ShrunkCovariance(shrinkage=0.3).fit(drho / np.sqrt(2))
+    estimator: Any = ShrunkCovariance(shrinkage=0.3).fit(drho / np.sqrt(2))
     whitening = shrunk_whitening(csr_array(drho), 0.3)
     assert np.allclose(whitening(torch.eye(20, dtype=torch.float64)), estimator.get_precision())
 
