@@ -29,7 +29,7 @@ from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import longer_wins, mean_difference
 from dspa_nn.graph.select import OneForAll
 from dspa_nn.steering import DSPAMethod, SteeringMethod
-from dspa_nn.theory import Demixer, diagonal_whitening, sample_of, shrunk_whitening
+from dspa_nn.theory import Demixer, sample_of, shrunk_whitening
 
 PRESET = "smollm2-135m-instruct"
 # Paper's edit, at a strength at which something can be seen.
@@ -90,17 +90,17 @@ def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[Ste
     """The selections that are steered by, from one draw of fitting triples."""
     whole = fitting.fit(percentile=PERCENTILE, sparsify="none", prompt_tokens="content")
     sample = sample_of(fitting, percentile=PERCENTILE, prompt_tokens="content")
-    whitened = shrunk_whitening(sample.drho)
+    estimated, strong = (shrunk_whitening(sample.drho, by) for by in ("ledoit-wolf", 0.9))
     mean = torch.as_tensor(mean_difference(fitting))
     rules: dict[str, Any] = {
         "the paper's rule": {},
         "prompt rule: gated": {"prompt_rule": "gated"},
         "global: one difference": {"planner": OneForAll(mean)},
-        "whitened: diagonal": {"planner": diagonal_whitening(sample.drho).planner()},
-        "whitened: ledoit-wolf": {"planner": whitened.planner()},
-        "global, whitened: ledoit-wolf": {"planner": OneForAll(whitened(mean))},
-        "de-mixed: density, ridge 0.3": {"planner": Demixer(sample, over="density", ridge=0.3)},
-        "de-mixed: gated, ridge 0.3": {"planner": Demixer(sample, ridge=0.3)},
+        "whitened: ledoit-wolf": {"planner": estimated.planner()},
+        "whitened: 0.9": {"planner": strong.planner()},
+        "global, whitened: 0.9": {"planner": OneForAll(strong(mean))},
+        "de-mixed: density, ridge 3.0": {"planner": Demixer(sample, over="density", ridge=3.0)},
+        "de-mixed: gated, ridge 3.0": {"planner": Demixer(sample, ridge=3.0)},
     }
     methods: list[SteeringMethod] = [
         DSPAMethod(f"{name}|{draw}", dspa, whole, cast(Any, {**STEERING, **options}))
