@@ -37,6 +37,22 @@ NEEDS = {
         "Ray (`pip install -c constraints.txt -e '.[ray]'`)",
         lambda: find_spec("ray") is not None,
     ),
+    "tune": Need(
+        "Optuna (`pip install -c constraints.txt -e '.[tune]'`)",
+        lambda: find_spec("optuna") is not None,
+    ),
+    "eval": Need(
+        "openai (`pip install -c constraints.txt -e '.[eval]'`)",
+        lambda: find_spec("openai") is not None,
+    ),
+    "lm-eval": Need(
+        "lm-evaluation-harness (`pip install -c constraints.txt -e '.[lm-eval]'`)",
+        lambda: find_spec("lm_eval") is not None,
+    ),
+    "serve": Need(
+        "FastAPI and uvicorn (`pip install -c constraints.txt -e '.[serve]'`)",
+        lambda: find_spec("fastapi") is not None and find_spec("uvicorn") is not None,
+    ),
     "ndif": Need(
         "an NDIF server, named by `NDIF_HOST` (`make ndif` starts one on this machine)",
         lambda: bool(os.environ.get("NDIF_HOST")),

@@ -16,6 +16,9 @@ log = get_logger("execute")
 
 
 sessions: dict[str, Session] = {}
+# The first figure and the first text of each session: the cards of the gallery show them.
+figures: dict[str, str] = {}
+printed: dict[str, str] = {}
 
 
 def format_python(*, code: str, md: Any, session: str, id: str, source: str, **options: Any) -> str:
@@ -31,6 +34,10 @@ def format_python(*, code: str, md: Any, session: str, id: str, source: str, **o
     if result["error"] is not None:
         log.warning(f"a block of {session or 'a page'} failed:\n{code}\n{result['error']}")
         return converter.convert(code_block("text", result["error"]))
+    if result["figures"]:
+        figures.setdefault(session, result["figures"][0])
+    if result["text"].strip():
+        printed.setdefault(session, result["text"])
     stash = {
         f'<div class="figure-{number}"></div>': f"<figure>{svg}</figure>"
         for number, svg in enumerate(result["figures"])

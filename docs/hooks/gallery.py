@@ -5,7 +5,9 @@
 With `DOCS_RUN=0` nothing is run, for a quick look at the pages.
 """
 
+import html as escaping
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import execute
 from execute import on_build_error as on_build_error
-from execute import on_post_build as on_post_build
 from session import Session
 
 from recipes._gallery import GROUPS, REPOSITORY, Recipe, read_gallery
 
 INDEX = "recipes/index.md"
 CARDS = "<!-- cards -->"
+PICTURE = '<div class="recipe-picture" data-recipe="{}"></div>'
 MEASURED = '<p class="recipe-measured"></p>'
 
 by_uri: dict[str, Recipe] = {}
@@ -35,11 +37,21 @@ def on_config(config: Any) -> Any:
         {heading: [uri for uri, recipe in by_uri.items() if recipe.group == group]}
         for group, heading in GROUPS.items()
     ]
-    for entry in config.nav:
-        for pages in entry.values() if isinstance(entry, dict) else ():
-            if isinstance(pages, list) and INDEX in pages:
-                pages += [section for section in sections if any(section.values())]
+    for pages in lists_of(config.nav):
+        if INDEX in pages:
+            pages += [section for section in sections if any(section.values())]
     return config
+
+
+def lists_of(nav: Any) -> Iterator[list[Any]]:
+    """Every list of the nav, whatever section it belongs to."""
+    if isinstance(nav, list):
+        yield nav
+        for entry in nav:
+            yield from lists_of(entry)
+    elif isinstance(nav, dict):
+        for entry in nav.values():
+            yield from lists_of(entry)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -111,10 +123,12 @@ def block_of(recipe: Recipe, code: str, line: int) -> str:
 
 def cards_of(group: str) -> str:
     cards = [
-        f"-   **[{recipe.title}]({recipe.name}.md)**\n\n"
+        f"-   {PICTURE.format(recipe.name)}\n\n"
+        f"    **[{recipe.title}]({recipe.name}.md)**\n\n"
         f"    {recipe.summary}\n\n"
         f"    {tags_of(recipe)}\n\n"
-        f'    <span class="recipe-cost">{cost_of(recipe)}</span>\n'
+        f'    <span class="recipe-cost">{cost_of(recipe)}</span><br>'
+        f"`python {recipe.path.relative_to(REPOSITORY)}`\n"
         for recipe in by_uri.values()
         if recipe.group == group
     ]
@@ -122,3 +136,25 @@ def cards_of(group: str) -> str:
         return ""
     body = "\n".join(cards)
     return f'## {GROUPS[group]}\n\n<div class="grid cards" markdown>\n\n{body}\n</div>\n'
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Put a picture on every card: the recipe's first figure, or what it printed, or its code.
+
+    The cards are written before the recipes have run.
+    """
+    path = Path(config.site_dir) / "recipes" / "index.html"
+    text = path.read_text()
+    for recipe in by_uri.values():
+        empty = PICTURE.format(recipe.name)
+        text = text.replace(empty, empty.replace("></div>", f">{picture_of(recipe)}</div>"))
+    path.write_text(text)
+    execute.on_post_build()
+
+
+def picture_of(recipe: Recipe) -> str:
+    if figure := execute.figures.get(recipe.name):
+        return figure
+    code = next(cell.text for cell in recipe.cells if cell.kind == "code")
+    lines = (execute.printed.get(recipe.name) or code).strip().splitlines()
+    return f"<pre>{escaping.escape(chr(10).join(lines[:9]))}</pre>"
