@@ -1,7 +1,7 @@
 """What was edited and why: reports that a person reads, and what latents mean."""
 
 from dspa_nn.audit.asking import CATEGORIES
-from dspa_nn.audit.categories import CategoryTable, FisherTest, category_table
+from dspa_nn.audit.categories import CategoryTable, FisherTest, category_by_rule, category_table
 from dspa_nn.audit.causal import CausalCheck, LatentEffect, causal_check, top_latents
 from dspa_nn.audit.comparing import compare_with_random, latents_to_compare, random_latents
 from dspa_nn.audit.covered import Coverage, coverage
@@ -30,6 +30,7 @@ __all__ = [
     "Text",
     "TopSet",
     "Vote",
+    "category_by_rule",
     "category_table",
     "causal_check",
     "compare_with_random",

@@ -17,7 +17,9 @@ from dspa_nn.shown import as_html, pyplot, shown, table_html
 
 RESAMPLINGS = 20
 _FEWEST = 8
-_COLOURS = (("augment", "#3b8ad8"), ("ablate", "#c8534a"), ("prompt", "#828282"))
+_COLOURS = (
+    ("augment", "#3b8ad8"), ("ablate", "#c8534a"), ("either", "#3f9a5a"), ("prompt", "#828282"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Stability:
     Attributes:
         n: latents of a top set.
         triples: of the table. splits: into two halves.
-        sets: "augment", "ablate" and "prompt", as in `SteeredLatents`.
+        sets: "augment", "ablate", "either" and "prompt", as in `SteeredLatents`.
     """
 
     n: int
@@ -173,7 +175,10 @@ def stability(
                 steered_latents(counts.subset(part).fit(**options), n)
                 for part in (order[:middle], order[middle:])
             ]
-    pools = {"augment": whole.columns[0], "ablate": whole.columns[1], "prompt": whole.rows}
+    pools = {
+        "augment": whole.columns[0], "ablate": whole.columns[1], "either": sum(whole.columns),
+        "prompt": whole.rows,
+    }  # fmt: skip
     return Stability(
         n=n,
         triples=len(counts),

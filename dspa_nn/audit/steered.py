@@ -56,6 +56,7 @@ class SteeredLatents:
     Attributes:
         augment: output latents of the largest column sums, largest first; only sums above 0.
         ablate: output latents of the smallest column sums, smallest first; only sums below 0.
+        either: output latents of the largest columns, by the sum of their entries' sizes.
         prompt: input latents of the largest rows, by the sum of their entries' sizes.
         columns: output latents with a sum above 0, and with one below 0.
         rows: input latents that have entries.
@@ -63,12 +64,13 @@ class SteeredLatents:
 
     augment: list[RankedLatent]
     ablate: list[RankedLatent]
+    either: list[RankedLatent]
     prompt: list[RankedLatent]
     columns: tuple[int, int]
     rows: int
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """One line for each ranked latent; `set` is "augment", "ablate" or "prompt".
+        """One line for each ranked latent; `set` is one of the four lists.
 
         Example:
             >>> steered_latents(map, n=2).to_pandas().columns[:3].tolist()
@@ -104,7 +106,7 @@ class SteeredLatents:
         return axes
 
     def _sets(self) -> dict[str, list[RankedLatent]]:
-        return {"augment": self.augment, "ablate": self.ablate, "prompt": self.prompt}
+        return {name: getattr(self, name) for name in ("augment", "ablate", "either", "prompt")}
 
     def _title(self) -> str:
         up, down = self.columns
@@ -125,6 +127,11 @@ class SteeredLatents:
                 )
             ),
             table_html(
+                ["output latent", "column's size", "column sum", "entries", "promotes"],
+                [_either_cells(one) for one in self.either[:_SHOWN]],
+                "largest columns, of either sign:",
+            ),
+            table_html(
                 prompt, [_prompt_cells(one) for one in self.prompt[:_SHOWN]], "decide most:"
             ),
         )  # fmt: skip
@@ -134,6 +141,8 @@ class SteeredLatents:
         for name, ranked in (("augmented", self.augment), ("ablated", self.ablate)):
             lines.append(f"{name} most: output latent, column sum, entries, promotes")
             lines += [_line(_cells(one)) for one in ranked] or ["  none"]
+        lines.append("largest columns, of either sign: output latent, size, sum, entries, promotes")
+        lines += [_line(_either_cells(one)) for one in self.either]
         lines.append("decide most: prompt latent, row's size, its sum, gate opens for, about")
         lines += [_line(_prompt_cells(one)) for one in self.prompt]
         return "\n".join(lines)
@@ -155,10 +164,11 @@ def steered_latents(
         >>> len(found.prompt), found.ablate[0].sum <= found.ablate[1].sum < 0
         (3, True)
 
-    Columns of A are summed over its rows, with their signs (docs/method.md 10). A row's entries
-    raise some latents and lower others, and both are wanted: with signs they would cancel, so rows
-    rank by the sum of their sizes, and the signed sum stands beside it. Of a sum of maps the
-    entries are the members' added up.
+    Columns of A are summed over its rows, with their signs (docs/method.md 10). A latent that some
+    prompts raise and others lower has a sum near 0, however often it is edited: where the
+    preference depends on the prompt, look at `either`, the columns by their sizes. Rows rank by
+    their sizes too, since both signs in them are wanted. Of a sum of maps the entries are the
+    members' added up.
 
     Args:
         map: of any size; its entries are read once.
@@ -183,6 +193,7 @@ def steered_latents(
     return SteeredLatents(
         augment=columns.ranked(up, -columns.sum, n, words[0]),
         ablate=columns.ranked(down, columns.sum, n, words[0]),
+        either=columns.ranked(np.flatnonzero(columns.entries), -columns.size, n, words[0]),
         prompt=rows.ranked(np.flatnonzero(rows.entries), -rows.size, n, words[1], opened),
         columns=(len(up), len(down)),
         rows=int(np.count_nonzero(rows.entries)),
@@ -231,6 +242,10 @@ def _words(
 
 def _cells(one: RankedLatent) -> list[str]:
     return [str(one.latent), f"{one.sum:+.3f}", f"{one.entries:,}", one.words]
+
+
+def _either_cells(one: RankedLatent) -> list[str]:
+    return [str(one.latent), f"{one.size:.3f}", f"{one.sum:+.3f}", f"{one.entries:,}", one.words]
 
 
 def _prompt_cells(one: RankedLatent) -> list[str]:

@@ -29,6 +29,9 @@ def test_latents_rank_by_the_sums_of_the_dense_map(map: ConditionalDifferenceMap
     assert [one.size for one in found.prompt] == pytest.approx(
         sizes.sort(descending=True).values[:5].tolist()
     )
+    assert [one.size for one in found.either] == pytest.approx(
+        dense.abs().sum(0).sort(descending=True).values[:5].tolist()
+    )
     first = found.prompt[0]
     assert first.sum == pytest.approx(float(dense[first.latent].sum()))
     assert first.entries == int((dense[first.latent] != 0).sum())
@@ -55,7 +58,9 @@ def test_words_come_from_the_meanings_and_stay_text(map: ConditionalDifferenceMa
     assert found.ablate[0].words == "<script>alert(1)</script>"
     assert "<script" not in found._repr_html_()
     assert "&lt;script" in found._repr_html_()
-    assert found.to_pandas()["set"].tolist() == ["augment"] * 3 + ["ablate"] * 3 + ["prompt"] * 3
+    assert found.to_pandas()["set"].tolist() == [
+        name for name in ("augment", "ablate", "either", "prompt") for _ in range(3)
+    ]
     assert f"{worst}" in str(found)
     left, right = found.plot()
     assert len(left.patches) == 6
