@@ -1,6 +1,7 @@
 """The one family of errors that the toolkit raises.
 
-Every message is one sentence: what came, what was expected, what to do.
+Every message is one sentence: what came, what was expected, what to do. docs/errors.md lists them
+class by class, read off the source; docs/troubleshooting.md goes by symptom.
 """
 
 

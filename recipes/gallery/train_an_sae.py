@@ -120,12 +120,14 @@ own = dn.DSPA(
 
 # %% [markdown]
 # ## Steer with them
+# A minute of training makes SAEs with which nothing can be concluded; the log says how often the
+# planned latents fired at all.
 
 # %%
-map = own.fit(triples[:32], percentile=50, progress=False)
+map = own.fit(triples[:64], percentile=50, progress=False)
 prompt = own.render([{"role": "user", "content": "Good news: I found my lost ring!"}])
 with own.model.generate(prompt.ids, max_new_tokens=24, do_sample=False) as tracer:
-    edits = own.apply(map, prompt=prompt, prompt_rule="centred", alpha=1.0)
+    edits = own.apply(map, prompt=prompt, prompt_rule="centred", mode="both", alpha=0.3)
     ids = tracer.result.save()
 print(own.facts.tokenizer.decode(ids[0, len(prompt.ids) :]))
 print(edits)
