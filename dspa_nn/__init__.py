@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DSPAError,
         DSPAWarning,
         EvaluationError,
+        ExtensionError,
         FileError,
         JudgeError,
         MapError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         SteeringError,
         TripleError,
     )
+    from dspa_nn.extensions import extension
     from dspa_nn.maps import ConditionalDifferenceMap
     from dspa_nn.ndif import Job, doctor, remote_model
     from dspa_nn.steering import DSPA, EditLog, LayerSweep, Plan, SweepCounts
@@ -39,6 +41,7 @@ __all__ = [
     "DSPAWarning",
     "EditLog",
     "EvaluationError",
+    "ExtensionError",
     "FileError",
     "Job",
     "JudgeError",
@@ -54,6 +57,7 @@ __all__ = [
     "TripleError",
     "demo_triples",
     "doctor",
+    "extension",
     "load_triples",
     "remote_model",
 ]
@@ -67,6 +71,7 @@ __getattr__, __dir__ = lazy_names(
             "DSPAError",
             "DSPAWarning",
             "EvaluationError",
+            "ExtensionError",
             "FileError",
             "JudgeError",
             "MapError",
@@ -76,6 +81,7 @@ __getattr__, __dir__ = lazy_names(
             "SteeringError",
             "TripleError",
         ],
+        "extensions": ["extension"],
         "maps": ["ConditionalDifferenceMap"],
         "ndif": ["Job", "doctor", "remote_model"],
         "steering": ["DSPA", "EditLog", "LayerSweep", "Plan", "SweepCounts"],

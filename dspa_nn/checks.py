@@ -1,6 +1,5 @@
 """Checks of single values that several packages make alike, each refused in one sentence."""
 
-import inspect
 import reprlib
 from collections.abc import Iterable, Sequence
 from types import UnionType
@@ -87,21 +86,3 @@ def check_names(
         raise error(
             f"{what} takes no {', '.join(unknown)}{near}; it takes {takes or ', '.join(known)}"
         )
-
-
-def takes(function: object, arguments: int) -> bool:
-    """Whether something can be called with so many positional arguments, as far as it tells.
-
-    >>> takes(lambda record, options: None, 2), takes(str.upper, 2), takes("no function", 2)
-    (True, False, False)
-    """
-    if not callable(function) or isinstance(function, type):
-        return False
-    try:
-        # A module of torch is called as its forward is.
-        inspect.signature(getattr(function, "forward", function)).bind(*[None] * arguments)
-    except TypeError:
-        return False
-    except ValueError:  # a function of C that does not say what it takes
-        return True
-    return True

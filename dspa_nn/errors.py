@@ -29,6 +29,10 @@ class SteeringError(DSPAError, ValueError):
     """An `apply`, `attach` or `plan` that cannot do what was asked."""
 
 
+class ExtensionError(DSPAError, ValueError):
+    """A gate, score, selection or edit of one's own that cannot be registered or used."""
+
+
 class FileError(DSPAError, OSError):
     """A file of ours that is missing, damaged, of a newer schema, or cannot be written."""
 

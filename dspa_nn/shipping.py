@@ -5,9 +5,8 @@ A map, a plan, an edit log, a prompt and a `DSPA` are sent as plain tensors with
 nothing below `ndif/` needs to know `ndif/`, which looks a block through and sends it. Only
 nnsight's pickler asks for what stands in: `copy` and `pickle` give the objects themselves.
 
-Only what an edit can touch travels: of the decoder the rows that a map or a plan in the block can
-edit, and no input encoder where everything is planned. So a block is pickled twice: once to see
-what is in it (`Shipment.looking`), then for good.
+Only what an edit can touch travels: decoder rows that a map or a plan can edit, and no input
+encoder where all is planned. So a block is pickled twice: to look it through, then for good.
 """
 
 import threading
@@ -60,6 +59,11 @@ class Shipped:
     def as_shipped(self) -> Reduced:
         """Return what nnsight's pickler writes in this object's place, as `__reduce__` does."""
         raise NotImplementedError
+
+
+def stand_in_for(kind: type, reduce: Callable[[Any], Reduced]) -> None:
+    """Let nnsight's pickler ask what to write in place of objects of a class."""
+    _stand_ins[kind] = reduce
 
 
 @runtime_checkable
@@ -273,7 +277,7 @@ def travels_by_value(module: str) -> None:
 
     >>> travels_by_value("dspa_nn.graph")
 
-    What is written in a notebook or a script (`__main__`) always does.
+    What a notebook or a script (`__main__`) defines always does.
     """
     from nnsight import register
 
@@ -283,8 +287,7 @@ def travels_by_value(module: str) -> None:
 
 def _either(item: object, portable: object, state: dict[str, Any] | None = None) -> Reduced:
     home = f"{type(item).__module__}.{type(item).__qualname__}"
-    state = dict(vars(item)) if state is None else state
-    return registered(arrive), (home, state, type(portable), vars(portable))
+    return registered(arrive), (home, state or dict(vars(item)), type(portable), vars(portable))
 
 
 def _noted(item: object, kind: str) -> Shipment | None:

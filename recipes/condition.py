@@ -17,17 +17,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from _theory.condition_tables import tables
 from _theory.packed import SETS, read_source, unpack
 from _theory.steered import EveryToken, measured, on_device
+from jaxtyping import Float64
+from torch import Tensor
 
+import dspa_nn as dn
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.evaluation import calibrate, encode, mean_difference, permuted
-from dspa_nn.graph.select import OneForAll, select
+from dspa_nn.evaluation import SameForAll, calibrate, encode, mean_difference, permuted
+from dspa_nn.graph.select import select
 from dspa_nn.steering import DSPAMethod, SteeringMethod
 from dspa_nn.triples import PreferenceTriple
 
@@ -37,6 +39,7 @@ RULES: dict[str, float] = {"density": 90, "gated": 50, "centred": 50}
 EDIT: Any = {"alpha": 1.0, "k_diff": 16, "mode": "ablate"}
 
 
+@dn.extension("score", name="independent")
 class Independent:
     """One global difference, times what the prompt's rule would vote for if it told nothing of it.
 
@@ -45,16 +48,14 @@ class Independent:
     the rule "centred") the plan is that of one global difference.
     """
 
-    def __init__(self, difference: torch.Tensor, map: Any, rule: str) -> None:
-        self.difference, self.map, self.rule = difference, map, rule
+    def __init__(
+        self, difference: Float64[Tensor, " d_out"], gate_mean: Float64[Tensor, " d_in"]
+    ) -> None:
+        self.difference, self.gate_mean = difference, gate_mean
 
-    def __call__(self, record: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Plan by the difference with the prompt's own sign."""
-        known = record.counts.cpu(), record.lengths.cpu()
-        level = self.map.weights(*known, prompt_rule=self.rule) @ self.map.gate_mean
-        scores = level.unsqueeze(-1) * self.difference
-        record.scores = scores.to(record.scores.device)
-        return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
+    def __call__(self, weights: Float64[Tensor, "batch d_in"]) -> Float64[Tensor, "batch d_out"]:
+        """Score by the difference with the prompt's own sign."""
+        return (weights @ self.gate_mean).unsqueeze(-1) * self.difference
 
 
 def active_methods(dspa: Any, fitting: ActivationCounts, rule: str) -> dict[str, DSPAMethod]:
@@ -66,14 +67,14 @@ def active_methods(dspa: Any, fitting: ActivationCounts, rule: str) -> dict[str,
     found = {
         "map, rule": whole,
         "map, all rows": replace(
-            whole, options={**whole.options, "planner": OneForAll(map.column_sums())}
+            whole, options={**whole.options, "select": SameForAll(map.column_sums())}
         ),
-        "global, all rows": replace(whole, options={**whole.options, "planner": OneForAll(mean)}),
+        "global, all rows": replace(whole, options={**whole.options, "select": SameForAll(mean)}),
         "rows permuted, rule": replace(whole, map=permuted(map, seed=0)),
     }
     if rule == "centred":
-        planner = Independent(mean, map, rule)
-        found["global, rule"] = replace(whole, options={**whole.options, "planner": planner})
+        score = Independent(mean, map.gate_mean)
+        found["global, rule"] = replace(whole, options={**whole.options, "score": score})
     return found
 
 
@@ -85,16 +86,12 @@ def planned(
     table, lengths = some.prompt("content")
     known = torch.as_tensor(table.toarray()), torch.as_tensor(lengths)
     rule: Any = {"prompt_rule": method.options.get("prompt_rule")}
-    record = SimpleNamespace(
-        counts=known[0], lengths=known[1], weights=method.map.weights(*known, **rule),
-        scores=method.map.score(*known, **rule),
-    )  # fmt: skip
-    settings = {**EDIT, **method.options, "allowed": None}
-    planner = method.options.get("planner")
-    if planner is None:
-        _, ablate = select(record.scores, settings["k_diff"], "ablate", None)
-    else:
-        _, ablate = planner(record, settings)  # pyright: ignore[reportArgumentType]
+    options: Any = {**EDIT, **method.options}
+    scores = method.map.score(*known, **rule)
+    if "score" in options:
+        scores = options["score"](method.map.weights(*known, **rule))
+    choose = options.get("select", select)
+    _, ablate = choose(scores, options["k_diff"], "ablate", None)
     plans = [[int(latent) for latent in row if latent >= 0] for row in ablate]
     return dict(zip(some.index.tolist(), plans, strict=True))
 

@@ -26,8 +26,7 @@ from _theory.ranking import K_PROMPT, PERCENTILE, Held, selections
 from _theory.steered import measured, on_device
 
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.evaluation import longer_wins, mean_difference
-from dspa_nn.graph.select import OneForAll
+from dspa_nn.evaluation import SameForAll, longer_wins, mean_difference
 from dspa_nn.steering import DSPAMethod, SteeringMethod
 from dspa_nn.theory import Demixer, sample_of, shrunk_whitening
 
@@ -95,12 +94,12 @@ def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[Ste
     rules: dict[str, Any] = {
         "the paper's rule": {},
         "prompt rule: gated": {"prompt_rule": "gated"},
-        "global: one difference": {"planner": OneForAll(mean)},
-        "whitened: ledoit-wolf": {"planner": estimated.planner()},
-        "whitened: 0.9": {"planner": strong.planner()},
-        "global, whitened: 0.9": {"planner": OneForAll(strong(mean))},
-        "de-mixed: density, ridge 3.0": {"planner": Demixer(sample, over="density", ridge=3.0)},
-        "de-mixed: gated, ridge 3.0": {"planner": Demixer(sample, ridge=3.0)},
+        "global: one difference": {"select": SameForAll(mean)},
+        "whitened: ledoit-wolf": {"score": estimated},
+        "whitened: 0.9": {"score": strong},
+        "global, whitened: 0.9": {"select": SameForAll(strong(mean))},
+        "de-mixed: density, ridge 3.0": {"score": Demixer(sample, over="density", ridge=3.0)},
+        "de-mixed: gated, ridge 3.0": {"score": Demixer(sample, ridge=3.0)},
     }
     methods: list[SteeringMethod] = [
         DSPAMethod(f"{name}|{draw}", dspa, whole, cast(Any, {**STEERING, **options}))

@@ -151,7 +151,7 @@ def padded(lab: Lab, rows: list[list[int]], side: str = "left") -> dict[str, tor
 def asked(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of `apply`, and what is left for `generate`."""
     of_apply = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "positions", "only", "never",
-                "prompt", "planner", "prompt_length")  # fmt: skip
+                "prompt", "gate", "score", "select", "edit", "prompt_length")  # fmt: skip
     given = SETTINGS | {key: changes[key] for key in of_apply if key in changes}
     rest = {key: value for key, value in changes.items() if key not in of_apply}
     return given, {"max_new_tokens": STEPS, "do_sample": False, **rest}

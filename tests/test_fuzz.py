@@ -105,7 +105,7 @@ def quiet(name: str, value: Any) -> dict[str, Any]:
 
 FIT = ("percentile", "k_diff", "gate", "sparsify", "max_entries", "prompt_tokens", "strict")
 RUN = ("alpha", "k_prompt", "k_diff", "mode", "prompt_rule", "only", "never", "positions", "prompt",
-       "prompt_length", "planner")  # fmt: skip
+       "prompt_length", "gate", "score", "select", "edit")  # fmt: skip
 PLAN = RUN[:7]
 MAP = ("rows", "columns")
 CALLS: dict[str, tuple[tuple[str, ...], Call]] = {

@@ -30,6 +30,7 @@ ROOMS = (
     ("graph",),
     ("checks", "imports", "progress", "shown"),
     ("files", "provenance", "shipping"),
+    ("extensions",),
     ("triples", "judges"),
     ("prompts",),
     ("models",),

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 from torch import Tensor
 
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.graph.select import OneForAll
+from dspa_nn.extensions import declared
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
@@ -87,6 +87,19 @@ def one_row(
     )
 
 
+@declared("gate", name="every prompt")
+def every_prompt(counts: Int32[Tensor, "batch d_in"]) -> Float64[Tensor, "batch d_in"]:
+    """Let the first row of a map vote for every prompt, and no other.
+
+    Example:
+        >>> every_prompt(torch.zeros(1, 3, dtype=torch.int32))
+        tensor([[1., 0., 0.]], dtype=torch.float64)
+    """
+    weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
+    weights[:, 0] = 1
+    return weights
+
+
 def scores_of(map: ConditionalDifferenceMap) -> Float64[Tensor, " d_out"]:
     """The scores that a map of one row holds.
 
@@ -121,7 +134,6 @@ def one_for_all(
     """
     given: SteeringOptions = {
         **(options or {}),
-        "prompt_rule": "density",  # no prompt latent votes, and a map of one row has no gates
-        "planner": OneForAll(scores_of(map)),
+        "gate": every_prompt,
     }
     return DSPAMethod(name, dspa, map, given)

@@ -11,6 +11,7 @@ from dspa_nn.demo.examples import picked
 from dspa_nn.demo.measure import kinds_of, of_kind
 from dspa_nn.demo.sets import DemoSet
 from dspa_nn.evaluation import Match, Outcome, TokenChanges
+from dspa_nn.graph.rules import KINDS
 from dspa_nn.receipt import Verdict
 from dspa_nn.steering import DSPAMethod
 from dspa_nn.triples import DemoRow
@@ -57,9 +58,10 @@ def of_set(
 def settings(method: DSPAMethod) -> dict[str, Any]:
     """How a method's map was fitted, and how it steers."""
     map = method.map
-    steering = {name: value for name, value in method.options.items() if name != "planner"}
+    steering = {name: value for name, value in method.options.items() if name not in KINDS}
     fitting = {k: getattr(map, k) for k in ("percentile", "prompt_tokens", "gate", "sparsify")}
-    rest = {"planner": "planner" in method.options, "entries": len(map.values)}
+    chosen = [kind for kind in KINDS if kind in method.options]
+    rest = {"extensions": chosen, "entries": len(map.values)}
     return steering | fitting | rest
 
 

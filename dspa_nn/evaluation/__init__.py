@@ -26,6 +26,7 @@ from dspa_nn.evaluation.axes import (
 from dspa_nn.evaluation.branching import Branching, branching_factor
 from dspa_nn.evaluation.choices import ChoiceItem, ChoiceScores, choose, load_choices
 from dspa_nn.evaluation.controls import (
+    SameForAll,
     densities,
     density_matched,
     global_difference,
@@ -98,6 +99,7 @@ __all__ = [
     "OneEach",
     "Outcome",
     "Preference",
+    "SameForAll",
     "StyleAxis",
     "StylePair",
     "Surprises",

@@ -1,12 +1,12 @@
 """Output latents edited one at a time: what each of them does by itself."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from dspa_nn.checks import check_choice
@@ -15,6 +15,7 @@ from dspa_nn.evaluation.answers import Answers, answer
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Pass
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, join
+from dspa_nn.extensions import declared
 from dspa_nn.maps import unconditional
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod
@@ -53,26 +54,28 @@ def edit_alone(
     )
 
 
-@dataclass(frozen=True)
+@declared("select", name="one each")
 class OneEach:
-    """A planner that edits one output latent in each row of a batch, in the order of the rows.
+    """A selection of one output latent in each row of a batch, in the order of the rows.
 
     Example:
-        >>> plans = dspa.plan(map, [prompt] * 2, planner=OneEach([3, 5]))
+        >>> plans = dspa.plan(map, [prompt] * 2, select=OneEach([3, 5]))
         >>> [plan.latents for plan in plans]
         [[3], [5]]
 
     `mode` says whether they are turned down or, with "augment", up.
     """
 
-    latents: Sequence[int]
+    def __init__(self, latents: Sequence[int]) -> None:
+        self.latents = torch.tensor(latents, dtype=torch.int64)
 
-    def __call__(self, record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, scores: Float64[Tensor, "batch d_out"], mode: str
+    ) -> tuple[Int64[Tensor, "batch raised"], Int64[Tensor, "batch lowered"]]:
         """(augment, ablate), int64 [rows, 1] and [rows, 0], or the other way about."""
-        chosen = torch.tensor(self.latents, dtype=torch.int64).unsqueeze(-1)
-        chosen = chosen.to(record.scores.device)
+        chosen = self.latents.unsqueeze(-1).to(scores.device)
         none = chosen[:, :0]
-        return (chosen, none) if options["mode"] == "augment" else (none, chosen)
+        return (chosen, none) if mode == "augment" else (none, chosen)
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,9 @@ def answers_alone(
     for start in range(0, len(todo) + 1, batch_size):
         some = todo[start : start + batch_size]
         if some:
-            planner = OneEach([latent for latent, _ in some])
+            select = OneEach([latent for latent, _ in some])
             method = DSPAMethod(
-                "one each", dspa, nothing, {"alpha": alpha, "mode": mode, "planner": planner}
+                "one each", dspa, nothing, {"alpha": alpha, "mode": mode, "select": select}
             )
             batch = [prompts[index] for _, index in some]
             texts += answer(

@@ -1,17 +1,14 @@
 """Controls that could win: the same machinery with what should matter taken away."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.extensions import declared
 from dspa_nn.graph.select import select
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
-from dspa_nn.steering import Planner
 
 
 def permuted(map: ConditionalDifferenceMap, seed: int = 0) -> ConditionalDifferenceMap:
@@ -77,25 +74,66 @@ def replacements(
     return nearest
 
 
-def density_matched(density: Float64[np.ndarray, " d_out"]) -> Planner:
-    """Control (b): a planner that edits unplanned latents which fire as often as the planned."""
+@declared("select", name="same density")
+class DensityMatched:
+    """Control (b): edits unplanned latents which fire as often as the planned.
 
-    def plan(record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        chosen = select(record.scores, options["k_diff"], options["mode"], options["allowed"])
+    Example:
+        >>> chosen = DensityMatched(torch.tensor([0.5, 0.1, 0.45]).double())
+        >>> chosen(torch.tensor([[-1.0, 0.0, 0.0]]).double(), 1, "ablate", None)[1]
+        tensor([[2]])
+    """
+
+    def __init__(self, density: Float64[Tensor, " d_out"]) -> None:
+        self.density = density
+
+    def __call__(
+        self,
+        scores: Float64[Tensor, "batch d_out"],
+        k_diff: int,
+        mode: str,
+        allowed: Bool[Tensor, " d_out"] | None,
+    ) -> tuple[Int64[Tensor, "batch raised"], Int64[Tensor, "batch lowered"]]:
+        """For each planned latent the unplanned one of nearest density."""
+        chosen = select(scores, k_diff, mode, allowed)
         width = chosen[0].shape[-1]
         both = torch.cat(chosen, -1)
+        density = self.density.cpu().numpy()
         other = [replacements(row.cpu().numpy(), density) for row in both]
         swap = torch.as_tensor(np.stack(other)).to(both.device)
         return swap[:, :width], swap[:, width:]
 
-    return plan
+
+def density_matched(density: Float64[np.ndarray, " d_out"]) -> DensityMatched:
+    """Control (b) for these densities."""
+    return DensityMatched(torch.as_tensor(density))
 
 
-def global_difference(score: Float64[np.ndarray, " d_out"]) -> Planner:
-    """Control (d): a planner that steers every prompt by one and the same score."""
+@declared("select", name="global difference")
+class SameForAll:
+    """Control (d): plans for every prompt by one and the same score.
 
-    def plan(record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        same = torch.as_tensor(score).to(record.scores.device).expand_as(record.scores)
-        return select(same, options["k_diff"], options["mode"], options["allowed"])
+    Example:
+        >>> same = SameForAll(torch.tensor([-0.5, 0.1]).double())
+        >>> same(torch.zeros(2, 2).double(), 1, "ablate", None)[1]
+        tensor([[0],
+                [0]])
+    """
 
-    return plan
+    def __init__(self, score: Float64[Tensor, " d_out"]) -> None:
+        self.score = score
+
+    def __call__(
+        self,
+        scores: Float64[Tensor, "batch d_out"],
+        k_diff: int,
+        mode: str,
+        allowed: Bool[Tensor, " d_out"] | None,
+    ) -> tuple[Int64[Tensor, "batch raised"], Int64[Tensor, "batch lowered"]]:
+        """The latents of the highest and the lowest of these scores."""
+        return select(self.score.expand_as(scores), k_diff, mode, allowed)
+
+
+def global_difference(score: Float64[np.ndarray, " d_out"]) -> SameForAll:
+    """Control (d) for this score."""
+    return SameForAll(torch.as_tensor(score))

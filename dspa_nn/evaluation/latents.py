@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Int64
 from nnsight import save
 from torch import Tensor
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.margin import chosen_and_rejected
 from dspa_nn.evaluation.passes import norms
@@ -22,7 +23,7 @@ from dspa_nn.graph.apply import begin
 from dspa_nn.graph.blocks import hidden_states
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.edit import edit_latents
-from dspa_nn.graph.select import choose
+from dspa_nn.graph.rules import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.models import evaluating, torch_module
 from dspa_nn.prompts import Rendered, padded
@@ -74,7 +75,8 @@ class Codes:
         steering = cast(Any, self._steering(method, changes))  # `graph/` is without types
         record, options = steering.record, steering.steerer.options
         # Scores depend on the map and these settings alone: a search over k_diff reuses them.
-        key = (options["prompt_rule"], options["k_prompt"])
+        rules = [(own.gate, own.score) for own in steering.steerer.members]
+        key = (options["prompt_rule"], options["k_prompt"], rules)
         known = self.last.get("key")
         if known is None or known[0] is not method.map or known[1] != key:
             steering.plan_from(self.counts[method.map.prompt_tokens])
@@ -83,7 +85,7 @@ class Codes:
             record.counts = self.counts[method.map.prompt_tokens]
             record.lengths = self.lengths[method.map.prompt_tokens]
             record.scores = self.last["scores"]
-            record.augment, record.ablate = choose(record, options, steering.steerer.planner)
+            record.augment, record.ablate = choose(record, options, steering.steerer.select)
             steering.prepare()
         both = torch.cat([record.augment, record.ablate], -1).cpu()
         return both, steering.signs[:, 0].to("cpu", torch.int8)
@@ -92,6 +94,11 @@ class Codes:
         """A run over the prompts, as `apply` begins it."""
         given, chosen = run_settings("apply", {**method.options, **changes})
         steerer = self.dspa.steerer(method.map, given, **chosen)
+        if chosen["edit"] is not None and steerer.edit.name != "paper":
+            raise EvaluationError(
+                f"{method.name or 'the method'} edits by {steerer.edit.name}, and what a plan "
+                "would change is reckoned for the paper's edit alone; measure its margins instead"
+            )
         inputs = padded([prompt.prompt_ids for prompt in self.prompts], "left")
         content = [(prompt.prompt_ids, prompt.content) for prompt in self.prompts]
         mask = inputs["attention_mask"].bool()

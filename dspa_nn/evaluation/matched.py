@@ -79,11 +79,11 @@ def raw_controls(
     return {
         "a": replace(tuned, name="(a) rows permuted", map=permuted(tuned.map, seed)),
         "b": replace(
-            tuned, name="(b) same density", options={**tuned.options, "planner": same_density}
+            tuned, name="(b) same density", options={**tuned.options, "select": same_density}
         ),
         "c": replace(tuned, name="(c) swapped", map=swapped(tuned.map)),
         "d": replace(
-            tuned, name="(d) global difference", options={**tuned.options, "planner": one_score}
+            tuned, name="(d) global difference", options={**tuned.options, "select": one_score}
         ),
     }
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dspa_nn.graph.record import Record, Steerer
-from dspa_nn.graph.select import choose
+from dspa_nn.graph.refusals import SteeringRefusal, refuse
+from dspa_nn.graph.rules import choose
 from dspa_nn.graph.settings import merged
 from dspa_nn.graph.steer import Steering
 from dspa_nn.graph.votes import parts_of_planned, vote
@@ -65,7 +66,7 @@ def planned(steerer: Steerer, counts: Tensor, lengths: Tensor) -> Record:
     record = Record(steerer.options)
     record.counts, record.lengths = counts, lengths
     record.weights, record.scores, parts = vote(steerer.members, counts, lengths)
-    record.augment, record.ablate = choose(record, steerer.options, steerer.planner)
+    record.augment, record.ablate = choose(record, steerer.options, steerer.select)
     record.parts = parts_of_planned(parts, record.augment, record.ablate)
     return record
 
@@ -88,8 +89,15 @@ def mixed_steerer(rows: list[Any], idle: dict[str, Any]) -> Steerer:
     own = [{**options, "allowed": None} for options in own]
     steerer = Steerer(
         (first.input_encoder, first.output_encoder), first.decoder, first.editable, None,
-        merged(own),
+        merged(own), edit=first.edit,
     )  # fmt: skip
+    for row in rows:
+        if row is not None and not row.edit.same_as(first.edit):
+            raise refuse(
+                SteeringRefusal,
+                f"rows of one batch came with the edits {first.edit.name} and {row.edit.name}, and "
+                "one edit moves the whole batch; run them in batches of their own",
+            )
     steerer.rows = rows
     steerer.own = own
     steerer.content_of = first.content_of

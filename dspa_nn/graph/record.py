@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from dspa_nn.graph.rules import EDIT, SELECT
+
 
 class Steerer:
     """What one `apply` needs, as plain tensors and values.
@@ -15,7 +17,8 @@ class Steerer:
         editable: int64, ascending: the output latents whose decoder rows are here; None for all.
         members: the map, or the maps of a sum, as `Member`s; None where plans are made.
         options: the settings in force.
-        planner: planner(record, options) -> (augment, ablate), in place of `select`; or None.
+        select, edit: the `Rule`s that plan latents and that move them; gate and score are those of
+            each member.
         plans: plans that were made before, one per prompt, in place of input encoder and map.
         content_of: content_of(ids of a prompt) -> bool over them, or None where that is unknown; or
             None where nothing can read content from ids, as on a server.
@@ -32,14 +35,15 @@ class Steerer:
 
     def __init__(
         self, encoders: Any, decoder: Tensor, editable: Any, members: Any,
-        options: dict[str, Any], planner: Any = None, plans: Any = None,
+        options: dict[str, Any], select: Any = None, edit: Any = None, plans: Any = None,
     ):  # fmt: skip
         self.input_encoder, self.output_encoder = encoders
         self.decoder = decoder
         self.editable = editable
         self.members = members
         self.options = options
-        self.planner = planner
+        self.select = SELECT if select is None else select
+        self.edit = EDIT if edit is None else edit
         self.plans = plans
         self.content_of: Any = None
         self.earlier: Any = None

@@ -29,7 +29,13 @@ class CountsRefusal(ValueError):
     error = "dspa_nn.errors.CountsError"
 
 
-REFUSALS = (SteeringRefusal, MapRefusal, CountsRefusal)
+class ExtensionRefusal(ValueError):
+    """A user's rule that returned what no run can be steered by."""
+
+    error = "dspa_nn.errors.ExtensionError"
+
+
+REFUSALS = (SteeringRefusal, MapRefusal, CountsRefusal, ExtensionRefusal)
 
 
 def refuse(kind, text: str) -> Exception:

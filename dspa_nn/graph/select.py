@@ -14,7 +14,7 @@ from torch import Tensor
 def prompt_weights(
     counts: Tensor, lengths: Any, rule: str, k_prompt: int, tau: Any, gate_mean: Any, gate: str
 ) -> Tensor:
-    """Weight of every prompt latent in the vote, float64 [rows, d_in].
+    """Weight of every prompt latent in the vote by a named rule, float64 [rows, d_in].
 
     counts: int [rows, d_in], counted tokens on which a latent is active; lengths: int [rows];
     rule: "density" (1 for the `k_prompt` densest active latents), "gated" (the gates of the fit)
@@ -28,20 +28,43 @@ def prompt_weights(
         weights[..., 0] = counted.to(weights.device, torch.float64)
         return weights
     if rule == "density":
-        order = torch.sort(counts, dim=-1, descending=True, stable=True)
-        k = min(k_prompt, counts.shape[-1])
-        votes = (order.values[..., :k] > 0).to(torch.float64)
-        weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
-        return weights.scatter_(-1, order.indices[..., :k], votes)
-    counted = (lengths > 0).unsqueeze(-1)
-    density = counts.to(torch.float64) / lengths.clamp(min=1).unsqueeze(-1).to(torch.float64)
-    opened = density >= tau.to(density.device)
+        return densest(counts, k_prompt)
+    if rule == "gated":
+        return gated(counts, lengths, tau, gate)
+    return centred(counts, lengths, tau, gate_mean, gate)
+
+
+def densest(counts: Tensor, k_prompt: int) -> Tensor:
+    """The paper's rule: weight 1 for the `k_prompt` densest active latents, float64 [rows, d_in].
+
+    counts: int [rows, d_in]. Tokens of one prompt are as many for each latent, so the order of
+    densities is that of counts.
+    """
+    order = torch.sort(counts, dim=-1, descending=True, stable=True)
+    k = min(k_prompt, counts.shape[-1])
+    votes = (order.values[..., :k] > 0).to(torch.float64)
+    weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
+    return weights.scatter_(-1, order.indices[..., :k], votes)
+
+
+def gated(counts: Tensor, lengths: Tensor, tau: Tensor, gate: str) -> Tensor:
+    """The gates that the map was fitted with, as weights: float64 [rows, d_in]."""
+    opened = densities(counts, lengths) >= tau.to(counts.device)
     if gate == "active":
         opened = opened & (counts > 0)
-    weights = (opened & counted).to(torch.float64)
-    if rule == "centred":
-        weights = torch.where(counted, weights - gate_mean.to(weights.device), weights)
-    return weights
+    return (opened & (lengths > 0).unsqueeze(-1)).to(torch.float64)
+
+
+def centred(counts: Tensor, lengths: Tensor, tau: Tensor, gate_mean: Tensor, gate: str) -> Tensor:
+    """Gates less their mean over the fitting prompts: float64 [rows, d_in]."""
+    weights = gated(counts, lengths, tau, gate)
+    counted = (lengths > 0).unsqueeze(-1)
+    return torch.where(counted, weights - gate_mean.to(weights.device), weights)
+
+
+def densities(counts: Tensor, lengths: Tensor) -> Tensor:
+    """The fraction of counted tokens on which each latent is active, float64 [rows, d_in]."""
+    return counts.to(torch.float64) / lengths.clamp(min=1).unsqueeze(-1).to(torch.float64)
 
 
 def scores(
@@ -75,35 +98,16 @@ def scores(
     return total
 
 
-def choose(record: Any, options: Any, planner: Any = None) -> tuple[Tensor, Tensor]:
-    """Latents to augment and to ablate, from the scores of a record: by `planner`, or `select`."""
-    if planner is not None:
-        return planner(record, options)
-    return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
-
-
-def select(score: Tensor, k_diff: int, mode: str, allowed: Any) -> tuple[Tensor, Tensor]:
+def select(scores: Tensor, k_diff: int, mode: str, allowed: Any) -> tuple[Tensor, Tensor]:
     """Latents to augment and to ablate, two int64 [rows, k] padded with -1.
 
     The `k_diff` highest scores that are above 0 are augmented, the `k_diff` lowest below 0 ablated;
     allowed: bool [d_out], or None where every latent may be chosen.
     """
     return (
-        _best(score, k_diff if mode in ("augment", "both") else 0, allowed),
-        _best(-score, k_diff if mode in ("ablate", "both") else 0, allowed),
+        _best(scores, k_diff if mode in ("augment", "both") else 0, allowed),
+        _best(-scores, k_diff if mode in ("ablate", "both") else 0, allowed),
     )
-
-
-class OneForAll:
-    """A planner that steers every prompt by the same scores, float64 [d_out]."""
-
-    def __init__(self, scores: Tensor):
-        self.scores = scores
-
-    def __call__(self, record: Any, options: Any) -> tuple[Tensor, Tensor]:
-        """Select by these scores, which the record then tells of in place of the map's."""
-        record.scores = self.scores.to(record.scores.device).expand_as(record.scores)
-        return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
 
 
 def with_signs(augment: Tensor, ablate: Tensor):

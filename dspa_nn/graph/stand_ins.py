@@ -17,7 +17,8 @@ from dspa_nn.graph.calls import current_call
 from dspa_nn.graph.origin import check_map, check_origin
 from dspa_nn.graph.portable import as_portable, origins_of, terms_of
 from dspa_nn.graph.record import Steerer
-from dspa_nn.graph.refusals import SteeringRefusal, refuse
+from dspa_nn.graph.refusals import ExtensionRefusal, SteeringRefusal, refuse
+from dspa_nn.graph.rules import KINDS, Rule
 from dspa_nn.graph.settings import (
     APPLY_PLAN_SETTINGS,
     APPLY_SETTINGS,
@@ -73,33 +74,38 @@ class PortableDSPA:
         self.tokens = tokens
         self.model = model
 
-    def steerer(self, map: Any, given: Any, only: Any, never: Any, planner: Any) -> Steerer:
+    def steerer(self, map: Any, given: Any, only: Any, never: Any, rules: Any = None) -> Steerer:
         """What one `apply` needs, its settings filled in and checked.
 
         map: a `PortableMap` or `PortableSum`, or a list of `PortablePlan`. given: the settings of a
-        run, each None where it was not given. only, never: output latents, or None.
+        run, each None where it was not given. only, never: output latents, or None. rules: `Rule`s
+        by kind; the paper's decides where there is none.
         """
+        rules = dict.fromkeys(KINDS) | (rules or {})
         if isinstance(map, list):
-            chosen = {"only": only, "never": never, "planner": planner}
-            return self.planned_steerer(map, {**given, **chosen})
+            return self.planned_steerer(map, {**given, "only": only, "never": never, **rules})
         for origin in origins_of(map):
             check_origin(origin, self.identity, "it is used with")
         options = fill(given, map.defaults, self.defaults)
         check_options(options)
         widths = self.encoders[0].width, self.encoders[1].width
-        members = self.members(map, given)
+        members = self.members(map, given, rules)
         for member in members:
-            check_map(member.arrays, widths, member.prompt_rule)
+            check_map(member.arrays, widths, member.gate.name)
         for name in VOTING_SETTINGS:
             values = tuple(getattr(member, name) for member in members)
             options[name] = values[0] if len(set(values)) == 1 else values
         options["allowed"] = allowed_latents(only, never, widths[1])
         options["prompt_tokens"] = map.prompt_tokens
         options["origin"] = map.origin
+        options["extensions"] = named(rules)
         options.update(self.tokens)
-        return Steerer(self.encoders, self.decoder, self.editable, members, options, planner)
+        return Steerer(
+            self.encoders, self.decoder, self.editable, members, options,
+            rules["select"], rules["edit"],
+        )  # fmt: skip
 
-    def members(self, map: Any, given: Any) -> list[Member]:
+    def members(self, map: Any, given: Any, rules: Any) -> list[Member]:
         """The map, or the maps of a sum, each with the prompt rule that it votes by.
 
         What was given holds for all of them; else each has its own, else the preset's.
@@ -109,26 +115,38 @@ class PortableDSPA:
             asked = {name: given[name] for name in VOTING_SETTINGS}
             rule = fill(asked, term.defaults, self.defaults)
             check_options(rule, VOTING_SETTINGS)
-            members.append(Member(term.arrays, **rule, coefficient=coefficient))
+            own = {"gate": rules["gate"], "score": rules["score"], "coefficient": coefficient}
+            members.append(Member(term.arrays, **rule, **own))
         return members
 
     def planned_steerer(self, plans: list, given: dict) -> Steerer:
-        """The same for plans that are made; given: with only, never and planner among them."""
+        """The same for plans that are made; given: with only, never and rules among them."""
         for origin in origins_of(plans):
             check_origin(origin, self.identity, "it is used with")
         for name, value in given.items():
-            if value is not None and name not in APPLY_PLAN_SETTINGS:
+            if value is not None and name not in (*APPLY_PLAN_SETTINGS, "edit"):
                 raise refuse(
                     SteeringRefusal,
                     f"{name}= came with a plan, which is already made; give it to dspa.plan "
-                    f"instead ({' and '.join(APPLY_PLAN_SETTINGS)} may be given here)",
+                    f"instead ({', '.join(APPLY_PLAN_SETTINGS)} and edit may be given here)",
+                )
+        edit = given["edit"]
+        for plan in plans:
+            name = plan.options.get("extensions", {}).get("edit")
+            if edit is None and name is not None:
+                raise refuse(
+                    SteeringRefusal,
+                    f"the plan was made with the edit {name}, which a plan does not hold; give "
+                    "edit= to apply as well",
                 )
         asked = {name: given[name] for name in APPLY_PLAN_SETTINGS if given[name] is not None}
         own = [{**plan.options, **asked, "allowed": None} for plan in plans]
         for options in own:
             check_options(options, APPLY_PLAN_SETTINGS)
+            if edit is not None:
+                options["extensions"] = {**options.get("extensions", {}), **named({"edit": edit})}
         steerer = Steerer(
-            self.encoders, self.decoder, self.editable, None, merged(own), plans=plans
+            self.encoders, self.decoder, self.editable, None, merged(own), edit=edit, plans=plans
         )
         if any(options != own[0] for options in own):
             steerer.own = own
@@ -136,7 +154,7 @@ class PortableDSPA:
 
     def apply(self, map, *, prompt=None, prompt_length=None, only=None, never=None, **given):
         """`DSPA.apply`, on the server; the log is read where the toolkit is installed."""
-        planner = given.pop("planner", None)
+        rules = {kind: travelled(kind, given.pop(kind, None)) for kind in KINDS}
         check_names("apply", given, APPLY_SETTINGS)
         given = {"positions": DEFAULTS["positions"], **given}
         given = {name: given.get(name) for name in APPLY_SETTINGS}
@@ -150,7 +168,7 @@ class PortableDSPA:
         for origin in origins_of(map):
             check_origin(origin, served, "the server runs")
         self.move(module)
-        steerer = self.steerer(map, given, only, never, planner)
+        steerer = self.steerer(map, given, only, never, rules)
         record = apply(steerer, self.paths, rendered_prompts(prompt), prompt_length)
         return save(Returned(record))
 
@@ -162,6 +180,26 @@ class PortableDSPA:
             for encoder in self.encoders:
                 if encoder is not None:
                     encoder.to(device)
+
+
+def named(rules: dict) -> dict[str, str]:
+    """What a log calls the rules that were given in place of the paper's, by kind."""
+    return {kind: rule.name for kind, rule in rules.items() if rule is not None}
+
+
+def travelled(kind: str, rule: Any) -> Any:
+    """A rule that came with a block, or None; anything else is refused."""
+    if rule is None or (isinstance(rule, Rule) and rule.kind == kind):
+        return rule
+    if isinstance(rule, Rule):
+        found = f"the {rule.kind} {rule.name}"
+    else:
+        found = repr(rule) if isinstance(rule, str) else f"a {type(rule).__name__}"
+    raise refuse(
+        ExtensionRefusal,
+        f"{kind}= came as {found}, and the server knows no names; pass what "
+        f"@dspa_nn.extension({kind!r}) made",
+    )
 
 
 class PortableMethod:

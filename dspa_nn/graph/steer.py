@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from dspa_nn.graph.active import check_finite, planned_latents, read_counts
-from dspa_nn.graph.edit import add_change, edit_latents
+from dspa_nn.graph.edit import add_change
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
-from dspa_nn.graph.select import choose, with_signs
+from dspa_nn.graph.rules import Decode, choose, moved
+from dspa_nn.graph.select import with_signs
 from dspa_nn.graph.settings import merged
 from dspa_nn.graph.votes import parts_of_planned, vote
 
@@ -81,6 +82,7 @@ class Steering:
         self.everywhere: Any = None  # bool [rows, 1], for passes of one token
         self.decoder_rows: Any = None  # [rows, k, d_model] of the planned latents
         self.alpha: Any = None  # a number, or [rows, 1, 1]
+        self.rule: Any = None  # what moves the planned latents, its tensors beside them
 
     def read_prompt(self, hidden: Tensor) -> None:
         """Count the prompt's active latents and plan. hidden: [rows, tokens, d_model]."""
@@ -129,7 +131,7 @@ class Steering:
             record.weights, record.scores, parts = vote(
                 steerer.members, record.counts, record.lengths
             )
-            record.augment, record.ablate = choose(record, options, steerer.planner)
+            record.augment, record.ablate = choose(record, options, steerer.select)
             record.parts = parts_of_planned(parts, record.augment, record.ablate)
             self.prepare()
 
@@ -174,6 +176,7 @@ class Steering:
             rows = torch.searchsorted(editable, rows.to(editable.device))
             rows = rows.clamp(max=max(len(editable) - 1, 0))
         self.decoder_rows = decoder[rows.to(decoder.device)].to(device, dtype)
+        self.rule = self.steerer.edit.on(device)
         alpha = self.record.options["alpha"]
         if isinstance(alpha, list):
             # As wide as what a plain number is multiplied with, so that rows are edited alike.
@@ -228,17 +231,24 @@ class Steering:
             # Later passes are not checked: it would make a GPU wait, and NaN shows in the log.
             check_finite(part, where, "output")
         latents, strongest, scale = planned_latents(self.steerer.output_encoder, part, self.planned)
-        edited = edit_latents(latents, strongest, self.signs, self.alpha)
+        decode = Decode(self.decoder_rows, scale)
+        edited, change = moved(
+            self.rule,
+            {
+                "latents": latents, "strongest": strongest, "signs": self.signs,
+                "alpha": self.alpha, "hidden": part.to(latents.device), "decode": decode,
+            },
+            not step,
+        )  # fmt: skip
         if where is None:
             where = self.everywhere.expand(-1, tokens)
         else:
             where = where.to(latents.device)
             edited = torch.where(where.unsqueeze(-1), edited, latents)
         delta = edited - latents
-        change = torch.bmm(delta, self.decoder_rows)
-        if scale is not None:
-            change = change * scale
-        out = add_change(part, change, (delta != 0).any(-1))
+        changed = (delta != 0).any(-1)
+        change = decode(delta) if change is None else torch.where(changed[..., None], change, 0)
+        out = add_change(part, change, changed)
         kept = {
             "start": start if step else start + self.cached,
             "before": latents,

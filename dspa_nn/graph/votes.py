@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.graph.select import prompt_weights, scores
+from dspa_nn.graph.rules import GATES, SCORE, scores_of, weights_of
 
 
 class Member:
@@ -16,13 +16,20 @@ class Member:
         arrays: as in a `PortableMap`.
         prompt_rule, k_prompt: the settings in force for this map.
         coefficient: what its scores are multiplied by in a sum; None for a map alone.
+        gate, score: the rules that weigh the prompt's latents and make scores of the weights; the
+            gate is that of `prompt_rule` where none was given.
     """
 
-    def __init__(self, arrays: dict, prompt_rule: str, k_prompt: int, coefficient: Any = None):
+    def __init__(
+        self, arrays: dict, prompt_rule: str, k_prompt: int, coefficient: Any = None,
+        gate: Any = None, score: Any = None,
+    ):  # fmt: skip
         self.arrays = arrays
         self.prompt_rule = prompt_rule
         self.k_prompt = k_prompt
         self.coefficient = coefficient
+        self.gate = GATES[prompt_rule] if gate is None else gate
+        self.score = SCORE if score is None else score
 
     def vote(self, counts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Weights float64 [rows, d_in] and scores float64 [rows, d_out], before the coefficient.
@@ -30,15 +37,8 @@ class Member:
         counts: int32 [rows, d_in], prompt tokens on which each latent is active; lengths: int64
         [rows], counted tokens.
         """
-        arrays = self.arrays
-        weights = prompt_weights(
-            counts, lengths, self.prompt_rule, self.k_prompt,
-            arrays["tau"], arrays["gate_mean"], arrays["gate"],
-        )  # fmt: skip
-        return weights, scores(
-            weights,
-            arrays["rows"], arrays["indptr"], arrays["columns"], arrays["values"], arrays["d_out"],
-        )  # fmt: skip
+        weights = weights_of(self.gate, self.arrays, counts, lengths, self.k_prompt)
+        return weights, scores_of(self.score, self.arrays, weights, counts, lengths)
 
 
 def vote(members: list, counts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Any]:

@@ -13,6 +13,7 @@ from dspa_nn.counts import CountRun, count_or_recall
 from dspa_nn.evaluation import Control, Match, calibrated, encode, from_counts, raw_controls
 from dspa_nn.files import Parts, sha256_of_json
 from dspa_nn.graph.origin import check_origin
+from dspa_nn.graph.rules import KINDS
 from dspa_nn.graph.settings import APPLY_SETTINGS
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from dspa_nn.receipt.inputs import Inputs
@@ -148,7 +149,7 @@ def compared(
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as JSON holds them; latents allowed or barred as lists."""
-    plain = {name: value for name, value in options.items() if name != "planner"}
+    plain = {name: value for name, value in options.items() if name not in KINDS}
     return {
         name: sorted(map(int, value)) if name in ("only", "never") and value is not None else value
         for name, value in plain.items()

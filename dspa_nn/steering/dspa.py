@@ -202,8 +202,8 @@ class DSPA(ModelAndSAEs):
                 positions: "response", from the last prompt token on, or "all".
                 only: output latents allowed, before the k_diff are chosen.
                 never: output latents barred.
-                planner: `planner(record, options) -> (augment, ablate)` in place of the paper's
-                selection: int64 [rows, k] each, padded with -1.
+                gate, score, select, edit: what `dspa_nn.extension` registered, in place of the
+                paper's rule at that point.
 
         Returns:
             The edit log, already saved: it fills as the model runs.
@@ -340,8 +340,8 @@ class DSPA(ModelAndSAEs):
                 tokens.
             seed: of sampling, the same in each turn; `say` takes one for a turn.
             options: keywords of `apply` (alpha, k_prompt, k_diff, mode, prompt_rule, positions,
-                only, never, planner) and of transformers' `generate` (max_new_tokens, do_sample,
-                temperature, stop_strings, ...), for every turn.
+                only, never, gate, score, select, edit) and of transformers' `generate`
+                (max_new_tokens, do_sample, temperature, stop_strings, ...), for every turn.
 
         Raises:
             SteeringError: settings out of range, or a keyword of neither.

@@ -95,7 +95,7 @@ class DSPAMethod(Shipped):
         name: a few words for a table.
         dspa: the model and its two SAEs.
         map: what `DSPA.fit` returned.
-        options: keywords of `DSPA.apply`, `planner` among them; those left out take the preset's
+        options: keywords of `DSPA.apply`, extensions among them; those left out take the preset's
             values, or the paper's.
     """
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from dspa_nn.checks import check_names
 from dspa_nn.counts import CountingOptions, CountOptions
 from dspa_nn.errors import SteeringError
+from dspa_nn.extensions import Extension
 from dspa_nn.graph import settings
-from dspa_nn.graph.record import Record
+from dspa_nn.graph.rules import KINDS
 from dspa_nn.graph.settings import APPLY_SETTINGS, DEFAULTS, PLAN_SETTINGS
 from dspa_nn.maps import FitOptions
 from dspa_nn.prompts import Rendered
@@ -35,8 +36,8 @@ Prompts = (
 PromptOrPrompts = Prompt | Rendered | Prompts
 # Tokens of the prompt, BOS included: of every row, or one for each.
 PromptLength = int | Sequence[int] | Tensor
-# (record of the run, settings) -> (augment, ablate): int64 [rows, k] each, padded with -1.
-Planner = Callable[[Record, Mapping[str, Any]], tuple[Tensor, Tensor]]
+# What @dspa_nn.extension registered: a function, an object of a class, or the name of either.
+Rules = str | Extension[Any, Any] | Callable[..., Any]
 
 
 class PlanOptions(TypedDict, total=False):
@@ -57,8 +58,10 @@ class PlanOptions(TypedDict, total=False):
             ("gated"), or gates less their mean over the fitting prompts ("centred").
         only: output latents allowed, before the k_diff are chosen.
         never: output latents barred.
-        planner: `planner(record, options) -> (augment, ablate)` in place of the paper's selection:
-            int64 [rows, k] each, padded with -1; `record.scores` is float64 [rows, d_out].
+        gate: an extension that weighs the prompt's latents, in place of the prompt rule.
+        score: an extension that scores output latents, in place of A^T w.
+        select: an extension that plans latents, in place of the k_diff best.
+        edit: an extension that moves the planned latents, in place of alpha * M_t.
     """
 
     alpha: float | None
@@ -68,7 +71,10 @@ class PlanOptions(TypedDict, total=False):
     prompt_rule: PromptRule | None
     only: Iterable[int] | None
     never: Iterable[int] | None
-    planner: Planner | None
+    gate: Rules | None
+    score: Rules | None
+    select: Rules | None
+    edit: Rules | None
 
 
 class SteeringOptions(PlanOptions, total=False):
@@ -109,7 +115,7 @@ class FitKeywords(FitOptions, CountingOptions, total=False):
     cache: bool
 
 
-CHOICES = ("only", "never", "planner")
+CHOICES = ("only", "never", *KINDS)
 COUNTING = tuple(CountingOptions.__annotations__)
 PLANNED = ("token_budget", "overlong", "refused")
 COUNT = tuple(CountOptions.__annotations__)

@@ -9,12 +9,14 @@ from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
 from dspa_nn._version import __version__
-from dspa_nn.checks import check_names, check_type, takes
+from dspa_nn.checks import check_names, check_type
 from dspa_nn.counts import Reader
 from dspa_nn.errors import SteeringError, TripleError
+from dspa_nn.extensions import rule_of
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.record import Steerer
+from dspa_nn.graph.rules import KINDS
 from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.graph.stand_ins import PortableDSPA
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -32,7 +34,7 @@ from dspa_nn.saes import (
 )
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.layers import check_layers, first_known
-from dspa_nn.steering.options import Planner, PromptOrPrompts
+from dspa_nn.steering.options import PromptOrPrompts
 from dspa_nn.steering.pickling import Copied
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
@@ -216,25 +218,24 @@ class ModelAndSAEs(Copied, Shipped):
         given: Mapping[str, Any],
         only: Iterable[int] | None = None,
         never: Iterable[int] | None = None,
-        planner: Planner | None = None,
+        **rules: Any,
     ) -> Steerer:
         """Return what a steered run needs, as plain tensors: settings filled in and checked.
 
         Args:
             map: a map, or plans that `plan` made with one.
             given: settings by name, None where a default is to be filled in.
-            only, never, planner: as in `SteeringOptions`.
+            only, never: as in `SteeringOptions`.
+            rules: gate, score, select and edit, as there.
 
         Raises:
             SteeringError: settings out of range, or what is neither a map nor plans.
             MapError: a map of another model or SAE.
+            ExtensionError: what is no extension, or one of another point.
         """
-        if planner is not None and not takes(planner, 2):
-            raise SteeringError(
-                f"planner is {planner!r}; expected a function of (record, options), or None"
-            )
+        chosen = {kind: rule_of(kind, rules.get(kind)) for kind in KINDS}
         self.place_saes()
-        steerer = self.portable().steerer(as_portable(map), given, only, never, planner)
+        steerer = self.portable().steerer(as_portable(map), given, only, never, chosen)
         steerer.content_of = partial(content_of, self.facts.tokenizer)
         return steerer
 

@@ -1,17 +1,17 @@
 """De-mixed scores: what a prompt's own gates say, less what gates that open with them say."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from einops import einsum
-from jaxtyping import Bool, Float64, Int, Integer
+from jaxtyping import Bool, Float64, Int, Int32, Int64, Integer
 from torch import Tensor
 
 from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
-from dspa_nn.graph.select import prompt_weights, select
+from dspa_nn.extensions import Demixed, declared
+from dspa_nn.graph.select import prompt_weights
 from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.theory.sample import Sample
 
@@ -71,6 +71,7 @@ def _solved(
     return _linalg.solve(shifted, gates)
 
 
+@declared("score", name="de-mixed by the fitting triples")
 class Demixer:
     """De-mixed scores of new prompts, from the gates and differences of the fitting triples.
 
@@ -141,11 +142,22 @@ class Demixer:
         # scipy's product of sparse rows and a dense array.
         return torch.as_tensor((self.drho.T @ weights.numpy().T).T / len(self.gates))
 
-    def __call__(self, record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Plan by de-mixed scores: `apply(map, planner=demixer)`.
+    def __call__(
+        self, counts: Int32[Tensor, "batch d_in"], lengths: Int64[Tensor, " batch"]
+    ) -> Float64[Tensor, "batch d_out"]:
+        """Score by these: `apply(map, score=demixer)`. The map's own scores are left aside."""
+        return self.scores(counts.cpu(), lengths.cpu()).to(counts.device)
 
-        The map's own scores are left aside; the record tells of these in their place.
+    def from_map(self) -> Demixed:
+        """The same from a map's own entries, sparsified or not, which travels to NDIF.
+
+        >>> from dspa_nn.theory import sample_of
+        >>> demixed = Demixer(sample_of(counts, percentile=50)).from_map()
+        >>> plan = dspa.plan(map, prompt, score=demixed, prompt_rule="gated")
+
+        S are the latents that vote by the run's prompt rule, which "gated" makes those of "gated".
         """
-        scores = self.scores(record.counts.cpu(), record.lengths.cpu())
-        record.scores = scores.to(record.scores.device)
-        return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
+        opened = torch.nonzero(self.gates)
+        bounds = torch.zeros(len(self.gates) + 1, dtype=torch.int64)
+        bounds[1:] = (self.gates > 0).sum(1).cumsum(0)
+        return Demixed(bounds, opened[:, 1].contiguous(), self.ridge)

@@ -1,8 +1,7 @@
 """Whitening: scores with Sigma taken out of them, which the paper proposes and does not test."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import CountsError, MapError
-from dspa_nn.graph.select import select
+from dspa_nn.extensions import declared
 from dspa_nn.shapes import SparseTable
 
 # torch declares no types here.
@@ -23,6 +22,7 @@ Shrinkage: TypeAlias = Literal["ledoit-wolf", "oas"]
 FLOOR = 0.1
 
 
+@declared("score", name="whitened")
 @dataclass(frozen=True)
 class Whitening:
     """(Sigma^)^-1 as a diagonal less a low rank, so that no [d_out, d_out] array is made.
@@ -30,6 +30,8 @@ class Whitening:
     >>> whitening = diagonal_whitening(counts.differences())
     >>> whitening(torch.ones(2, counts.d_out, dtype=torch.float64)).shape == (2, counts.d_out)
     True
+
+    It is an extension: `apply(map, score=whitening)` selects by the map's scores, whitened.
 
     The inverse is `diag(inverse) - basis^T core basis`; `core` is None where it is diagonal.
 
@@ -51,27 +53,6 @@ class Whitening:
         along = einsum(scores, self.basis, "... d_out, r d_out -> ... r")
         along = einsum(along, self.core, "... r, r q -> ... q")
         return plain - einsum(along, self.basis, "... r, r d_out -> ... d_out")
-
-    def planner(self) -> "WhitenedPlanner":
-        """A planner that selects by the map's scores, whitened: `apply(map, planner=...)`.
-
-        >>> planner = diagonal_whitening(counts.differences()).planner()
-        >>> plan = dspa.plan(map, prompt, planner=planner)
-        """
-        return WhitenedPlanner(self)
-
-
-@dataclass(frozen=True)
-class WhitenedPlanner:
-    """Selects by a map's scores, whitened; the record tells of these in the map's place."""
-
-    whitening: Whitening
-
-    def __call__(self, record: Any, options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Plan by whitened scores."""
-        scores = self.whitening(record.scores.cpu())
-        record.scores = scores.to(record.scores.device)
-        return select(record.scores, options["k_diff"], options["mode"], options["allowed"])
 
 
 def diagonal_whitening(drho: SparseTable, floor: float = FLOOR) -> Whitening:

@@ -36,9 +36,9 @@ def controls(tuned: DSPAMethod, counts: ActivationCounts) -> dict[str, DSPAMetho
     one_score = global_difference(mean_difference(counts))
     return {
         "rows permuted": replace(tuned, map=permuted(tuned.map)),
-        "same density": replace(tuned, options={**tuned.options, "planner": same_density}),
+        "same density": replace(tuned, options={**tuned.options, "select": same_density}),
         "swapped": replace(tuned, map=swapped(tuned.map)),
-        "global difference": replace(tuned, options={**tuned.options, "planner": one_score}),
+        "global difference": replace(tuned, options={**tuned.options, "select": one_score}),
     }
 
 

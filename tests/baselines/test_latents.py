@@ -79,8 +79,8 @@ def test_the_global_difference_is_the_demos_control(lab: Lab) -> None:
     fitted = fit_global_difference(lab.dspa, lab.counts, keep=40)
     settings: Any = {"alpha": 0.5, "k_diff": 6, "mode": "both"}
     own = one_for_all("global", lab.dspa, fitted, settings)
-    planner = global_difference(mean_difference(lab.counts))
-    options: Any = {**settings, "planner": planner}
+    select = global_difference(mean_difference(lab.counts))
+    options: Any = {**settings, "select": select}
     theirs = DSPAMethod("control", lab.dspa, lab.map, options)
     prompts = [lab.dspa.render(prompt) for prompt in lab.prompts(3)]
     ids = []

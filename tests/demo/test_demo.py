@@ -63,7 +63,7 @@ def test_every_figure_is_in_the_report(demo, own):
     assert own["settings"]["map, paper's settings"] == {
         "alpha": 0.2, "k_prompt": 32, "k_diff": 16, "mode": "ablate", "prompt_rule": "density",
         "percentile": 90, "prompt_tokens": "all", "gate": "active", "sparsify": "paper",
-        "planner": False, "entries": own["settings"]["map, paper's settings"]["entries"],
+        "extensions": [], "entries": own["settings"]["map, paper's settings"]["entries"],
     }  # fmt: skip
 
 

@@ -80,10 +80,8 @@ def test_b_never_edits_a_planned_latent_and_stays_within_a_tenth_where_it_can(ma
     draw = np.random.default_rng(0)
     density = np.exp(draw.normal(-4, 0.3, 4096))
     score = torch.from_numpy(draw.normal(0, 1, (5, 4096)))
-    record: Any = type("Record", (), {"scores": score})
-    options = {"k_diff": 16, "mode": "both", "allowed": None}
     planned = torch.cat(select(score, 16, "both", None), -1)
-    augment, ablate = density_matched(density)(record, options)
+    augment, ablate = density_matched(density)(score, 16, "both", None)
     assert augment.shape == ablate.shape == (5, 16)
     for row, other in zip(planned, torch.cat([augment, ablate], -1), strict=True):
         assert not set(row.tolist()) & set(other.tolist())
@@ -95,7 +93,7 @@ def test_b_never_edits_a_planned_latent_and_stays_within_a_tenth_where_it_can(ma
 def test_d_plans_the_same_for_every_prompt(codes, map):
     score = mean_difference(eval_zoo.counts())
     method = DSPAMethod(
-        "d", eval_zoo.dspa(), map, {**eval_zoo.STEER, "planner": global_difference(score)}
+        "d", eval_zoo.dspa(), map, {**eval_zoo.STEER, "select": global_difference(score)}
     )
     planned, signs = codes.planned(method)
     lowest = np.argsort(score, kind="stable")[:4]
@@ -111,7 +109,7 @@ def test_strength_by_arithmetic_is_what_the_steered_model_does(map, codes, devel
             "b",
             eval_zoo.dspa(),
             map,
-            {**eval_zoo.STEER, "planner": density_matched(densities(eval_zoo.counts()))},
+            {**eval_zoo.STEER, "select": density_matched(densities(eval_zoo.counts()))},
         ),
     ]
     measured = margins(eval_zoo.dspa(), development, methods)[1:]

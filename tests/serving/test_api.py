@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from dspa_nn import ServingError
+from dspa_nn.graph.rules import Rule
 from dspa_nn.serving import KEY_VARIABLE, Engine, make_server, read_request
 from dspa_nn.serving.server import is_local
 from tests import serve_zoo
@@ -203,7 +204,8 @@ def test_a_failure_in_a_stream_is_an_event(
         raise ValueError("no plan today")
 
     steerer = engine._steerer("warm", {"alpha": 0.77})
-    monkeypatch.setattr(steerer, "planner", broken)
+    rule = Rule("select", "broken", broken, ())
+    monkeypatch.setattr(steerer, "select", rule)
     stream: Any = client.chat.completions.create(**HELLO, extra_body={"alpha": 0.77}, stream=True)
     with pytest.raises(openai.APIError, match="the model could not answer: ValueError: no plan"):
         list(stream)

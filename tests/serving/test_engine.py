@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dspa_nn import MapError, ServingError
+from dspa_nn.graph.rules import Rule
 from dspa_nn.serving import Done, Engine, Piece, read_request
 from tests import serve_zoo, steer_zoo
 
@@ -174,7 +175,7 @@ def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
         def broken(*_: Any) -> Any:
             raise ValueError("no plan today")
 
-        steerer.planner = broken
+        steerer.select = Rule("select", "broken", broken, ())
         bodies = [HELLO | {"max_tokens": 3, "alpha": alpha} for alpha in (0.2, 0.3, 0.4)]
         found = answers(engine, bodies, together=True)
         assert [type(end) for _, end in found] == [Done, ServingError, Done]

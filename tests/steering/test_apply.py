@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import Float64, Int64
 
-from dspa_nn import DSPA, SteeringError
+from dspa_nn import DSPA, SteeringError, extension
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, STEPS, Lab, by_hooks, by_nnsight, by_oracle, deviation
 
@@ -239,15 +240,17 @@ def test_a_plan_reads_as_text(lab: Lab) -> None:
     assert str(nothing).endswith("nothing would be steered")
 
 
-def test_a_planner_of_ones_own_decides(lab: Lab) -> None:
+@extension("select")
+def lowest(
+    scores: Float64[torch.Tensor, "batch d_out"], k_diff: int
+) -> tuple[Int64[torch.Tensor, "batch raised"], Int64[torch.Tensor, "batch lowered"]]:
+    order = scores.argsort(dim=-1, stable=True)
+    return order[:, :0], order[:, :k_diff]
+
+
+def test_a_selection_of_ones_own_decides(lab: Lab) -> None:
     rows = [lab.ids(own) for own in lab.prompts(2)]
-
-    def planner(record: Any, options: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        assert record.scores.shape == (len(rows), tiny.WIDTH_OUT)
-        order = record.scores.argsort(-1)
-        return torch.full((len(rows), 0), -1), order[:, : options["k_diff"]]
-
-    ours = by_nnsight(lab, rows, planner=planner, mode="ablate")
+    ours = by_nnsight(lab, rows, select=lowest, mode="ablate")
     assert ours.edits == by_oracle(lab, rows, mode="ablate").edits
 
 

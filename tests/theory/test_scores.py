@@ -1,4 +1,4 @@
-"""De-mixed and whitened scores against plain formulas, top-k, and as planners."""
+"""De-mixed and whitened scores against plain formulas, top-k, and as extensions."""
 
 from itertools import combinations
 from typing import Any
@@ -113,11 +113,11 @@ def test_scores_plan_in_the_maps_place() -> None:
     prompt = dspa.render(eval_zoo.triples(20)[0].prompt)
     plain = dspa.plan(map, prompt)
     demixer = Demixer(sample_of(counts, percentile=50))
-    found = dspa.plan(map, prompt, planner=demixer)
+    found = dspa.plan(map, prompt, score=demixer)
     one = plain.made.counts.unsqueeze(0), plain.made.lengths.reshape(1)
     assert torch.allclose(found.scores, demixer.scores(*one)[0])
     whitening = diagonal_whitening(counts.differences())
-    white = dspa.plan(map, prompt, planner=whitening.planner())
+    white = dspa.plan(map, prompt, score=whitening)
     assert torch.allclose(white.scores, whitening(plain.scores))
 
 

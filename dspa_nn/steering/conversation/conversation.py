@@ -236,8 +236,9 @@ class Conversation:
             >>> Conversation.load("talk", dspa, map).messages == conversation.messages
             True
 
-        Functions among the settings (a planner, a logits processor) cannot be saved, and a warning
-        names them; neither are the edits and the cache. folder: made where it does not exist.
+        Functions among the settings (an extension that was given itself, not by name; a logits
+        processor) cannot be saved, and a warning names them; neither are the edits and the cache.
+        folder: made where it does not exist.
 
         Raises:
             FileError: a full disk or a read-only folder.
