@@ -46,7 +46,7 @@ def place(function: types.FunctionType, line: int | None) -> str:
     """A line of a function's file, as errors name it.
 
     >>> from pathlib import Path
-    >>> Path(place(place, 12)).name
+    >>> Path(place(unwrapped(place), 12)).name
     'source.py:12'
     """
     file = function.__code__.co_filename

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.refusals import ExtensionRefusal, refuse
-from dspa_nn.graph.select import centred, densest, densities, gated, scores, select
+from dspa_nn.graph.select import always, centred, densest, densities, gated, scores, select
 
 KINDS = ("gate", "score", "select", "edit")
 
@@ -77,6 +77,8 @@ GATES = {
         foreign=False,
     ),
 }  # fmt: skip
+# Of a map of one row that votes for every prompt.
+ALWAYS = Rule("gate", "always", always, ("counts", "lengths"), foreign=False)
 SCORE = Rule(
     "score", "paper", scores,
     ("weights", "rows", "indptr", "columns", "values", "d_out"), foreign=False,

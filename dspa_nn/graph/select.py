@@ -23,15 +23,20 @@ def prompt_weights(
     votes for nothing. With gate "always" latent 0 votes for every other row, whatever the rule.
     """
     if gate == "always":
-        counted = counts.any(-1) if lengths is None else lengths > 0
-        weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
-        weights[..., 0] = counted.to(weights.device, torch.float64)
-        return weights
+        return always(counts, lengths)
     if rule == "density":
         return densest(counts, k_prompt)
     if rule == "gated":
         return gated(counts, lengths, tau, gate)
     return centred(counts, lengths, tau, gate_mean, gate)
+
+
+def always(counts: Tensor, lengths: Any) -> Tensor:
+    """Weight 1 for latent 0 of every row in which a token counts, float64 [rows, d_in]."""
+    counted = counts.any(-1) if lengths is None else lengths > 0
+    weights = torch.zeros(counts.shape, dtype=torch.float64, device=counts.device)
+    weights[..., 0] = counted.to(weights.device, torch.float64)
+    return weights
 
 
 def densest(counts: Tensor, k_prompt: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.graph.rules import GATES, SCORE, scores_of, weights_of
+from dspa_nn.graph.rules import ALWAYS, GATES, SCORE, scores_of, weights_of
 
 
 class Member:
@@ -16,8 +16,9 @@ class Member:
         arrays: as in a `PortableMap`.
         prompt_rule, k_prompt: the settings in force for this map.
         coefficient: what its scores are multiplied by in a sum; None for a map alone.
-        gate, score: the rules that weigh the prompt's latents and make scores of the weights; the
-            gate is that of `prompt_rule` where none was given.
+        gate, score: the rules that weigh the prompt's latents and make scores of the weights. The
+            gate is that of `prompt_rule` where none was given; a map that votes for every prompt
+            alike has its own.
     """
 
     def __init__(
@@ -28,7 +29,9 @@ class Member:
         self.prompt_rule = prompt_rule
         self.k_prompt = k_prompt
         self.coefficient = coefficient
-        self.gate = GATES[prompt_rule] if gate is None else gate
+        self.gate = gate or GATES[prompt_rule]
+        if arrays["gate"] == "always":
+            self.gate = ALWAYS
         self.score = SCORE if score is None else score
 
     def vote(self, counts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
