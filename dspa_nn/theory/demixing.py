@@ -1,6 +1,6 @@
 """De-mixed scores: what a prompt's own gates say, less what gates that open with them say."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch

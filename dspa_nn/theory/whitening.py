@@ -1,7 +1,7 @@
 """Whitening: scores with Sigma taken out of them, which the paper proposes and does not test."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
