@@ -323,10 +323,37 @@ def efficiency() -> Any:
     return figure
 
 
+def theory() -> Any:
+    """A against N, and templates with and without de-mixing against the condition number of M."""
+    sizes, truths = tables("theory")[:2]
+    figure, (left, right) = panels(2, (8, 3.4))
+    triples = [value(row["N"]) for row in sizes]
+    errors = [value(row["error of A, relative"]) for row in sizes]
+    left.loglog(triples, errors, "o-", color=BLUE, markersize=5, label="A of a sample")
+    root = [errors[0] * (triples[0] / n) ** 0.5 for n in triples]
+    left.loglog(triples, root, ":", color=GREY, label="as 1 / sqrt(N)")
+    left.set(xlabel="triples N", ylabel="error of A, relative")
+    left.legend()
+    for name, colour in (("A", ORANGE), ("ridge 0", BLUE), ("ridge 0.1", GREEN)):
+        for n, style in (("16,000", "-"), ("250", "--")):
+            cells = [value(row[f"{name}, N = {n}"]) for row in truths]
+            label = {"A": "A alone"}.get(name, f"de-mixed, {name}") if n == "16,000" else None
+            right.semilogx([value(row["condition number"]) for row in truths], cells, style,
+                           color=colour, marker="o", markersize=4, label=label)  # fmt: skip
+    right.set(xlabel="condition number of M (dashed: N = 250)", ylabel="cosine with the template")
+    right.set_ylim(0, 1.02)
+    right.legend(loc="lower left")
+    for axis in (left, right):
+        axis.grid(axis="y")
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Any]] = {
     made.__name__: made
-    for made in (margins, real, layers, ranking, efficiency, costs, training, scale, speed, growth)
-}
+    for made in (
+        margins, real, layers, ranking, efficiency, costs, training, scale, speed, growth, theory,
+    )
+}  # fmt: skip
 
 
 def save(name: str, folder: Path) -> Path:

@@ -3,6 +3,7 @@
     python recipes/open_questions.py count ../shared/data --work work/theory
     python recipes/open_questions.py rank --work work/theory
     python recipes/open_questions.py steer ../shared/data --work work/theory
+    python recipes/open_questions.py describe --work work/theory
     python recipes/open_questions.py tables --work work/theory
 
 The paper proposes de-mixing and whitening and tests neither, and leaves gate, percentile and the
@@ -20,6 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from _theory.described import described
 from _theory.packed import FILES, SETS, pack, read_source, unpack
 from _theory.questions import Judged, tables
 from _theory.ranking import K_PROMPT, PERCENTILE, Held, selections
@@ -121,6 +123,14 @@ def steer(options: argparse.Namespace) -> None:
             measured(dspa, triples, methods, options.work / f"steer-{name}.jsonl", options.device)
 
 
+def describe(options: argparse.Namespace) -> None:
+    """What the bounds say of the fitting rows, and how M is conditioned."""
+    names = [name for name in SETS if (options.work / f"{name}.npz").exists()]
+    text = described({name: unpack(options.work / f"{name}.npz")["fit"] for name in names})
+    (options.work / "described.md").write_text(text)
+    print(text)
+
+
 def write_tables(options: argparse.Namespace) -> None:
     """Write what came out as Markdown, and the figures as JSON."""
     judged = []
@@ -160,7 +170,8 @@ def main() -> None:
     for command in (one, three):
         command.add_argument("data", type=Path, help="the folder of the data sets")
         command.add_argument("--device", default="cpu")
-    for command in (one, two, three, four):
+    five = commands.add_parser("describe")
+    for command in (one, two, three, four, five):
         command.add_argument("--work", type=Path, default=Path("work/theory"))
     one.add_argument("--most", type=int, help="rows of each set, for a trial")
     two.add_argument("--sets", nargs="*", default=list(FILES))
@@ -174,7 +185,8 @@ def main() -> None:
     three.add_argument("--sets", nargs="*", default=list(FILES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    {"count": count, "rank": rank, "steer": steer, "tables": write_tables}[options.command](options)
+    run = {"count": count, "rank": rank, "steer": steer, "describe": describe}
+    run.get(options.command, write_tables)(options)
 
 
 if __name__ == "__main__":
