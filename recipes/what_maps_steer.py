@@ -1,4 +1,6 @@
-"""What the demo's maps steer, and would other triples have given the same? (docs/howto/latents.md).
+"""What the demo's maps steer, and whether other triples would have given the same.
+
+What it found is in docs/howto/latents.md.
 
     python recipes/what_maps_steer.py        # 4 minutes on one core; counts are kept for a next run
 

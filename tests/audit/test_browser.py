@@ -50,7 +50,8 @@ def test_a_batch_is_looked_through_by_mouse_and_by_keys(tmp_path: Path) -> None:
     lab = steer_zoo.lab("llama", "add")
     run = by_nnsight(lab, [lab.ids(prompt) for prompt in lab.prompts(3)])
     hostile = LatentMeaning(
-        promotes=(HOSTILE, "glad"), fires_on=("sun",), category=HOSTILE,
+        promotes=(HOSTILE, "glad"), fires_on=("sun",), explanation=HOSTILE, category=HOSTILE,
+        evidence=HOSTILE, source=HOSTILE, note=HOSTILE, reliable=False,
         snippets=(Snippet("the ", HOSTILE, " set", 2.0),),
     )  # fmt: skip
     latents = {latent for plan in run.log.plans for latent in plan.latents}

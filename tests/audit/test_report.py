@@ -110,7 +110,8 @@ def test_votes_add_up_to_the_score(lab: Lab, summed: bool) -> None:
 def test_hostile_text_is_shown_as_text(lab: Lab, run: Any, tmp_path: Path) -> None:
     meaning = LatentMeaning(
         promotes=(HOSTILE,), snippets=(Snippet(HOSTILE, HOSTILE, HOSTILE, 1.0),),
-        explanation=HOSTILE, category=HOSTILE, link="javascript:alert(3)",
+        explanation=HOSTILE, category=HOSTILE, evidence=HOSTILE, source=HOSTILE,
+        note=HOSTILE, reliable=False, link="javascript:alert(3)",
     )  # fmt: skip
     latents = run.log.plans[0].latents
     path = report(
