@@ -101,7 +101,7 @@ def test_every_page_with_code_is_run_or_known_not_to() -> None:
         for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
     ]
     # They need a GPU, a server, a judge, other people's harnesses, or files that are not here.
-    names = ("alpaca_eval", "gpu", "inspect", "layers", "lm_eval", "ndif", "saes", "serve")
+    names = ("alpaca_eval", "gpu", "hub", "inspect", "layers", "lm_eval", "ndif", "saes", "serve")
     elsewhere = {f"docs/howto/{name}.md" for name in names}
     elsewhere |= {"docs/remote.md"}
     elsewhere |= {"docs/training.md"}  # what training left

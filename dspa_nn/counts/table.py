@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from dspa_nn.checks import check_choice, check_type
+from dspa_nn.counts.published import PublishedCounts
 from dspa_nn.counts.rows import (
     LENGTHS,
     TABLES,
@@ -39,7 +40,7 @@ from dspa_nn.shown import as_html, shown, table_html
 SCHEMA_VERSION = 1
 
 
-class ActivationCounts:
+class ActivationCounts(PublishedCounts):
     """On how many tokens each latent fired, for each triple: exact, mergeable, small.
 
     >>> content, markup, chosen, rejected = [[2, 0]] * 3, [[1, 1]] * 3, [[3, 0]] * 3, [[0, 1]] * 3

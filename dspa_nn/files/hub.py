@@ -48,9 +48,10 @@ def hub_answers() -> bool:
     if getproxies():
         return True
     try:
-        host = urlsplit(str(constants.ENDPOINT)).hostname
-        socket.create_connection((host, 443), timeout=3).close()
-    except OSError:
+        where = urlsplit(str(constants.ENDPOINT))
+        port = where.port or (80 if where.scheme == "http" else 443)
+        socket.create_connection((where.hostname, port), timeout=3).close()
+    except (OSError, ValueError):  # or an HF_ENDPOINT that is no address
         return False
     return True
 

@@ -27,6 +27,7 @@ from dspa_nn.maps.options import (
     PromptTokens,
     Sparsification,
 )
+from dspa_nn.maps.published import PublishedMap
 from dspa_nn.maps.queries import ScoringRows, as_tensor
 from dspa_nn.maps.rows import Array, compressed
 from dspa_nn.shipping import Reduced, Shipped, reduce_map
@@ -45,7 +46,7 @@ class MapOptions(FittedWith, total=False):
     check_entries: bool
 
 
-class ConditionalDifferenceMap(ScoringRows, Summable, Shipped):
+class ConditionalDifferenceMap(ScoringRows, Summable, Shipped, PublishedMap):
     """A [d_in, d_out]: what chosen responses fire more than rejected ones, given the prompt.
 
     >>> map = ConditionalDifferenceMap.from_dense(torch.tensor([[0.0, 0.5], [0.0, -0.25]]))

@@ -1,0 +1,208 @@
+"""To the hub and back: whole folders, in one commit, with a card."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, Unpack, cast
+
+from dspa_nn.errors import FileError
+from dspa_nn.files import hub_answers, without_waiting
+from dspa_nn.hub.cards import MARKER, CardFacts, CardOptions, card_of
+from dspa_nn.imports import untyped
+from dspa_nn.progress import say
+
+Shared = TypeVar("Shared", bound="OnHub")
+
+
+class OnHub:
+    """Something with `save` and `load` that can also lie in a repository on the hub.
+
+    Attributes:
+        hub_files: patterns of the files that `save` writes.
+    """
+
+    hub_files: ClassVar[tuple[str, ...]] = ()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write it to a folder."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Any:
+        """Read it from a folder."""
+        raise NotImplementedError
+
+    def card_facts(self) -> CardFacts:
+        """What its card says of it."""
+        raise NotImplementedError
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        message: str | None = None,
+        token: str | None = None,
+        **said: Unpack[CardOptions],
+    ) -> str:
+        """Publish it in a repository on the hub, with a card; return the commit's address.
+
+        Example:
+            >>> map.push_to_hub("me/warm", receipt="receipt", data="my/triples",
+            ...                 data_licence="CC BY 4.0", licence="cc-by-4.0")  # doctest: +SKIP
+            'https://huggingface.co/me/warm/commit/...'
+
+        (The hub is needed, so this is not run as a test.) All files go in one commit, so that the
+        repository holds the old thing or the new one. A card that somebody wrote by hand stays.
+
+        Args:
+            repo_id: "owner/name"; it is made where there is none.
+            private: make it a private one.
+            revision: a branch, which must exist; the main one where it is left out.
+            message: of the commit.
+            token: of the hub; else what `hf auth login` stored or HF_TOKEN holds. It is sent to
+                the hub, and written nowhere.
+            said: the keywords of `CardOptions`: name, receipt, data, data_licence, licence, notes.
+
+        Raises:
+            FileError: the hub does not answer or refuses, or a receipt of something else.
+        """
+        facts = self.card_facts()
+        card = card_of(facts, repo_id, said)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            return upload(
+                folder, repo_id, card=card, replaces=type(self).hub_files, private=private,
+                revision=revision, message=message or f"A {facts.kind} of dspa-nn", token=token,
+            )  # fmt: skip
+
+    @classmethod
+    def from_hub(
+        cls: type[Shared], repo_id: str, *, revision: str | None = None, token: str | None = None
+    ) -> Shared:
+        """Read one from a repository on the hub, or from the hub's cache where it is there already.
+
+        Example:
+            >>> map = dn.ConditionalDifferenceMap.from_hub("me/warm")  # doctest: +SKIP
+
+        (The hub is needed, so this is not run as a test.)
+
+        Args:
+            repo_id: "owner/name".
+            revision: a branch, tag or commit; name one for results that are to be repeated.
+            token: as for `push_to_hub`.
+
+        Raises:
+            FileError: there is none, the hub refuses, or the files are damaged.
+        """
+        return cls.load(download(repo_id, cls.hub_files, revision=revision, token=token))
+
+
+def upload(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    card: Any,
+    replaces: Sequence[str],
+    private: bool = False,
+    revision: str | None = None,
+    message: str = "dspa-nn",
+    token: str | None = None,
+) -> str:
+    """Send a folder to a repository in one commit; return the commit's address.
+
+    card: huggingface_hub's `ModelCard`, for README.md. replaces: patterns of files that go where
+    the folder does not hold them. Raises `FileError` where the hub does not answer or refuses.
+    """
+    hub = untyped("huggingface_hub")
+    if not hub_answers():
+        raise FileError(
+            f"{repo_id} cannot be published, since the hub does not answer; check the network, "
+            "HF_HUB_OFFLINE and HF_ENDPOINT (`dspa doctor` looks at them)"
+        )
+    api = hub.HfApi(endpoint=untyped("huggingface_hub.constants").ENDPOINT, token=token)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if _written_by_hand(api, repo_id, revision):
+            say(f"{repo_id} has a card that was written by hand: it stays as it is")
+        else:
+            Path(folder, "README.md").write_text(str(card), encoding="utf-8")
+        new = sorted(path for path in Path(folder).iterdir() if path.is_file())
+        there = api.list_repo_files(repo_id, revision=revision)
+        gone = [
+            name
+            for name in there
+            if any(fnmatch(name, pattern) for pattern in replaces)
+            and name not in {path.name for path in new}
+        ]
+        operations = [hub.CommitOperationAdd(path.name, str(path)) for path in new]
+        operations += [hub.CommitOperationDelete(name) for name in gone]
+        done = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+    except Exception as error:
+        raise FileError(_refused(repo_id, "published", error)) from error
+    return str(done.commit_url)
+
+
+def download(
+    repo_id: str,
+    patterns: Sequence[str],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Path:
+    """Bring files of a repository into the hub's cache; return their folder.
+
+    >>> download("nobody/nothing", ["map.json"])
+    Traceback (most recent call last):
+    dspa_nn.errors.FileError: nobody/nothing cannot be had: ...
+
+    Raises:
+        FileError: there is no such repository, or the hub does not give it.
+    """
+    hub = untyped("huggingface_hub")
+    wanted: dict[str, Any] = {"allow_patterns": list(patterns), "revision": revision}
+    wanted["endpoint"] = untyped("huggingface_hub.constants").ENDPOINT
+    try:
+        with without_waiting():
+            return Path(hub.snapshot_download(repo_id, token=token, **wanted))
+    except Exception as error:
+        raise FileError(_refused(repo_id, "had", error)) from error
+
+
+def _written_by_hand(api: Any, repo_id: str, revision: str | None) -> bool:
+    if not api.file_exists(repo_id, "README.md", revision=revision):
+        return False
+    path = api.hf_hub_download(repo_id, "README.md", revision=revision)
+    return MARKER not in Path(cast(str, path)).read_text(encoding="utf-8")
+
+
+# What the hub's client raises, by the class's name, and what to do about it.
+_REMEDIES = {
+    "RepositoryNotFoundError": "there is no such repository, or it is private and the token does "
+    "not open it; check the name, or log in with `hf auth login`",
+    "GatedRepoError": "its owner asks for consent; accept on its page on the hub, and log in with "
+    "`hf auth login`",
+    "RevisionNotFoundError": "it has no such revision; check the branch, tag or commit",
+    "HFValidationError": "this is no id of a repository; write owner/name",
+    "LocalEntryNotFoundError": "the hub does not answer, and its cache does not hold it; check the "
+    "network, HF_HUB_OFFLINE and HF_ENDPOINT (`dspa doctor` looks at them)",
+    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and the cache does not hold it; unset it",
+}
+
+
+def _refused(repo_id: str, what: str, error: Exception) -> str:
+    """One sentence, which holds no header and no token."""
+    kind = type(error).__name__
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    remedy = _REMEDIES.get(kind)
+    if remedy is None and status in (401, 403):
+        remedy = (
+            f"the hub refuses it ({status}); log in with `hf auth login` and a token that may "
+            "write there, or choose a repository of your own"
+        )
+    if remedy is None:
+        remedy = f"the hub says {kind}{f' ({status})' if status else ''}; try again later"
+    return f"{repo_id} cannot be {what}: {remedy}"
