@@ -14,13 +14,13 @@ _WORD = 8
 _ADDED = 61
 
 
-def entries_of(tensor: Any) -> tuple[int, str]:
-    """The sum of a tensor's bytes, and a hash of the sums of each few hundred of them, in order.
+def entries_of(tensors: Sequence[Any]) -> list[tuple[int, str]]:
+    """The sum of each tensor's bytes, and a hash of the sums of each few hundred, in order.
 
     >>> import torch
     >>> plain, swapped = torch.arange(400.0), torch.arange(400.0)
     >>> swapped[0], swapped[200] = 200, 0
-    >>> [len({entries_of(tensor)[kind] for tensor in (plain, swapped)}) for kind in (0, 1)]
+    >>> [len(set(kind)) for kind in zip(*entries_of([plain, swapped]), strict=True)]
     [1, 2]
 
     Sums are of words of eight bytes, wrapped around, which no order of adding changes: they are the
@@ -28,14 +28,49 @@ def entries_of(tensor: Any) -> tuple[int, str]:
     changes one of the parts', and so do entries that change places with others further away.
     """
     torch = untyped("torch")
-    raw = tensor.detach().reshape(-1).contiguous().view(torch.uint8)
-    length = len(raw) // (_WORD * _ADDED) * _WORD * _ADDED
-    sums, rest = raw[:length].view(torch.int64).view(-1, _ADDED).sum(1), raw[length:]
-    digest = hashlib.sha256(sums.cpu().numpy().data)
-    digest.update(rest.cpu().numpy().data)
+    sums: list[Any] = []
+    rests: list[Any] = []
+    for tensor in tensors:
+        raw = tensor.detach().reshape(-1).contiguous().view(torch.uint8)
+        length = len(raw) // (_WORD * _ADDED) * _WORD * _ADDED
+        sums.append(raw[:length].view(torch.int64).view(-1, _ADDED).sum(1))
+        rests.append(raw[length:])
+    return [_entries(own, rest) for own, rest in zip(brought(sums), brought(rests), strict=True)]
+
+
+def _entries(sums: Any, rest: Any) -> tuple[int, str]:
+    torch = untyped("torch")
+    digest = hashlib.sha256(sums.numpy().data)
+    # A view of a joined tensor may start anywhere; words do not.
+    rest = rest.clone()
+    digest.update(rest.numpy().data)
     words = len(rest) // _WORD * _WORD
     total = sums.sum() + rest[:words].view(torch.int64).sum()
     return int(total) + int(rest[words:].sum()), digest.hexdigest()
+
+
+def brought(tensors: Sequence[Any]) -> list[Any]:
+    """Flat tensors on the CPU; those of one device and type come over together.
+
+    >>> import torch
+    >>> brought([torch.arange(2), torch.arange(3)])
+    [tensor([0, 1]), tensor([0, 1, 2])]
+
+    A GPU is waited for once, and not once a tensor.
+    """
+    torch = untyped("torch")
+    kinds: dict[Any, list[int]] = {}
+    for place, one in enumerate(tensors):
+        kinds.setdefault((one.device, one.dtype), []).append(place)
+    found = list(tensors)
+    for (device, _), places in kinds.items():
+        if device.type == "cpu":
+            continue
+        here = torch.cat([tensors[place] for place in places]).cpu()
+        parts = here.split([len(tensors[place]) for place in places])
+        for place, part in zip(places, parts, strict=True):
+            found[place] = part
+    return found
 
 
 def sampled(tensors: Sequence[Any]) -> list[str]:
@@ -44,18 +79,7 @@ def sampled(tensors: Sequence[Any]) -> list[str]:
     >>> import torch
     >>> sampled([torch.arange(3.0), torch.ones(1)])
     ['[0.0, 1.0, 2.0]', '[1.0]']
-
-    Those of one device come over together: a GPU is waited for once, not once a tensor.
     """
-    torch = untyped("torch")
     flat = [tensor.detach().reshape(-1) for tensor in tensors]
     some = [one[:: max(1, len(one) // SAMPLES)][:SAMPLES] for one in flat]
-    kinds: dict[Any, list[int]] = {}
-    for place, one in enumerate(some):
-        kinds.setdefault((one.device, one.dtype), []).append(place)
-    found = [""] * len(some)
-    for places in kinds.values():
-        here = torch.cat([some[place] for place in places]).cpu()
-        for place, own in zip(places, here.split([len(some[p]) for p in places]), strict=True):
-            found[place] = str(own.tolist())
-    return found
+    return [str(own.tolist()) for own in brought(some)]

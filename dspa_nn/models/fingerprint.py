@@ -119,9 +119,9 @@ def _digests(tensors: list[_Tensor], samples: list[str], scaling: list[Any]) -> 
     """The fingerprints of every entry, and of sums."""
     sums: dict[int, list[str]] = {}
     placed: list[str] = []
-    for item, some in zip(tensors, samples, strict=True):
+    entries = entries_of([item.tensor for item in tensors])
+    for item, some, (total, digest) in zip(tensors, samples, entries, strict=True):
         shape = tuple(item.tensor.shape)
-        total, digest = entries_of(item.tensor)
         placed.append(f"{item.group} {item.name} {shape} {item.tensor.dtype} {digest}")
         if item.summed:
             text = f"{shape} {item.tensor.dtype} {total} {some}"
