@@ -19,7 +19,7 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import MapError
 from dspa_nn.files import as_path
-from dspa_nn.personas import AxisEffects, Persona, known_effects, measure_effects
+from dspa_nn.personas import AxisEffects, Persona, known_effects, measure_effects, style_candidates
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA
 from dspa_nn.triples import load_triples
@@ -48,6 +48,14 @@ def persona(
         bool, typer.Option("--every", help="make: ablate every latent of a gain.")
     ] = False,
     prompts: Annotated[int, typer.Option(min=3, help="measure: so many prompts.")] = 100,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="measure: so many latents of each axis, those that tell labelled texts apart.",
+            show_default="every latent that fires",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="measure: folder that keeps what is done.")
     ] = None,
@@ -80,8 +88,9 @@ def persona(
         made = Persona(wanted, known_effects(dspa), latents=None if every else latents)
     else:
         dspa = build(preset, model, input_sae, output_sae, layers, weights)
+        chosen = None if candidates is None else style_candidates(dspa, candidates)
         measured = measure_effects(
-            dspa, _prompts(dspa, what, chat, prompts), max_new_tokens=max_new_tokens,
+            dspa, _prompts(dspa, what, chat, prompts), chosen, max_new_tokens=max_new_tokens,
             batch_size=batch_size, folder=checkpoint,
         )  # fmt: skip
         measured.save(out)

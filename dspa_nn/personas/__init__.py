@@ -1,5 +1,6 @@
 """Personas: weights on axes of style, and the output latents whose ablation serves them."""
 
+from dspa_nn.personas.candidates import style_candidates
 from dspa_nn.personas.doses import Dose, dose_response
 from dspa_nn.personas.effects import AxisEffects, known_effects
 from dspa_nn.personas.measure import measure_effects
@@ -12,4 +13,5 @@ __all__ = [
     "dose_response",
     "known_effects",
     "measure_effects",
+    "style_candidates",
 ]
