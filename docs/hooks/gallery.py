@@ -23,7 +23,7 @@ from recipes._gallery import GROUPS, REPOSITORY, Recipe, read_gallery
 
 INDEX = "recipes/index.md"
 CARDS = "<!-- cards -->"
-PICTURE = '<div class="recipe-picture" data-recipe="{}"></div>'
+PICTURE = '<span class="recipe-picture" data-recipe="{}"></span>'
 MEASURED = '<p class="recipe-measured"></p>'
 
 by_uri: dict[str, Recipe] = {}
@@ -147,7 +147,7 @@ def on_post_build(config: Any, **_: Any) -> None:
     text = path.read_text()
     for recipe in by_uri.values():
         empty = PICTURE.format(recipe.name)
-        text = text.replace(empty, empty.replace("></div>", f">{picture_of(recipe)}</div>"))
+        text = text.replace(empty, empty.replace("></span>", f">{picture_of(recipe)}</span>"))
     path.write_text(text)
     execute.on_post_build()
 
@@ -157,4 +157,4 @@ def picture_of(recipe: Recipe) -> str:
         return figure
     code = next(cell.text for cell in recipe.cells if cell.kind == "code")
     lines = (execute.printed.get(recipe.name) or code).strip().splitlines()
-    return f"<pre>{escaping.escape(chr(10).join(lines[:9]))}</pre>"
+    return f"<code>{escaping.escape(chr(10).join(lines[:9]))}</code>"
