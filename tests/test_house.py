@@ -46,7 +46,7 @@ ROOMS = (
     ("mt_bench", "harness", "audit"),
     ("receipt", "tuning", "personas"),
     ("serving",),
-    ("demo",),
+    ("demo", "reproduce"),
     ("cli",),
     ("__init__",),
 )

@@ -90,6 +90,12 @@ COMMANDS = {
         "Run lm-evaluation-harness with the model class `dspa`, a steered model.",
         "dspa lm-eval -- run --model dspa --model_args map=my_map --tasks dspa_paper",
     ),
+    "reproduce": Command(
+        "reproduce",
+        "Measure the paper's tables on one of its models, and write them beside the published "
+        "figures.",
+        "dspa reproduce gemma-2-2b --stand-in",
+    ),
     "presets": Command(
         "presets",
         "List the presets: model, layers, SAEs, memory, download, and what NDIF would be sent.",

@@ -49,6 +49,7 @@ def answer(
     max_new_tokens: int = 32,
     batch_size: int = 25,
     temperature: float = 0.0,
+    stop: str | None = None,
     each_step: Callable[[Tensor], object] | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Answers:
@@ -67,6 +68,7 @@ def answer(
         batch_size: prompts that are answered at once.
         temperature: of the sampling, over all tokens; 0 is greedy. `torch.manual_seed` makes a
             sampled run repeatable.
+        stop: a text at which an answer ends, itself left out; for models that do not end a turn.
         each_step: called at every step with the next-token logits, [rows, vocabulary], as the model
             (steered, where it is) put them out.
         advance: called with the number of prompts that are done.
@@ -81,6 +83,8 @@ def answer(
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+    if stop:
+        sampling |= {"stop_strings": [stop], "tokenizer": tokenizer}
     if each_step is not None:
         sampling["logits_processor"] = [_Watch(each_step)]
     texts: list[str] = []
@@ -98,10 +102,11 @@ def answer(
         if log is not None:
             logs.append(log)
         for row in result[:, inputs["input_ids"].shape[1] :].cpu():
-            stop = torch.nonzero(torch.isin(row, torch.tensor(ends, dtype=row.dtype)))
-            said = row[: int(stop[0])] if len(stop) else row
+            ended = torch.nonzero(torch.isin(row, torch.tensor(ends, dtype=row.dtype)))
+            said = row[: int(ended[0])] if len(ended) else row
             ids.append(said.to(torch.int64))
-            texts.append(tokenizer.decode(said, skip_special_tokens=True).strip())
+            text = tokenizer.decode(said, skip_special_tokens=True)
+            texts.append((text.partition(stop)[0] if stop else text).strip())
         if advance is not None:
             advance(len(batch))
     return Answers(texts, ids, logs)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from dspa_nn.harness.inspect_model import inspect_provider
     from dspa_nn.harness.lm_eval_model import model_class
     from dspa_nn.harness.lm_eval_run import run_lm_eval
-    from dspa_nn.harness.lm_eval_tasks import write_tasks
+    from dspa_nn.harness.lm_eval_tasks import PAPER_TASKS, write_tasks
 
 __all__ = [
+    "PAPER_TASKS",
     "alpaca_win_rate",
     "inspect_provider",
     "model_class",
@@ -32,6 +33,6 @@ __getattr__, __dir__ = lazy_names(
         "inspect_model": ["inspect_provider"],
         "lm_eval_model": ["model_class"],
         "lm_eval_run": ["run_lm_eval"],
-        "lm_eval_tasks": ["write_tasks"],
+        "lm_eval_tasks": ["PAPER_TASKS", "write_tasks"],
     },
 )

@@ -29,6 +29,7 @@ def write_outputs(
     max_new_tokens: int = MAX_NEW_TOKENS,
     batch_size: int = 8,
     limit: int | None = None,
+    stop: str | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Path:
     """Answer AlpacaEval's instructions greedily, and write the answers as `alpaca_eval` reads them.
@@ -56,6 +57,7 @@ def write_outputs(
         max_new_tokens: length of an answer, at most.
         batch_size: instructions that are answered at once.
         limit: the first instructions alone; None takes all.
+        stop: as for `evaluation.answer`.
         advance: called with the number of instructions that are done.
 
     Raises:
@@ -76,7 +78,7 @@ def write_outputs(
             dspa.render([{"role": "user", "content": str(row["instruction"])}]) for row in rows
         ]
         said = answer(
-            dspa, prompts, method, max_new_tokens=max_new_tokens, batch_size=batch_size
+            dspa, prompts, method, max_new_tokens=max_new_tokens, batch_size=batch_size, stop=stop
         ).texts
         done += [
             {

@@ -28,6 +28,7 @@ def answer_questions(
     max_new_tokens: int = MAX_NEW_TOKENS,
     limit: int | None = None,
     seed: int = 0,
+    stop: str | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> dict[int, list[str]]:
     """Answer both turns of each question, and write them in FastChat's layout.
@@ -49,6 +50,7 @@ def answer_questions(
         max_new_tokens: length of an answer, at most.
         limit: the first questions alone; None takes all.
         seed: of the sampling.
+        stop: as for `evaluation.answer`.
         advance: called with 1 for each question that is done.
 
     Returns:
@@ -81,6 +83,7 @@ def answer_questions(
                     method,
                     max_new_tokens=room,
                     temperature=bench.temperature(number),
+                    stop=stop,
                 ).texts[0]
                 messages.append({"role": "assistant", "content": text})
                 said.append(text)

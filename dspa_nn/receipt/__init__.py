@@ -7,16 +7,23 @@ from dspa_nn.receipt.claims import (
     margin_claim,
     parts_of,
 )
+from dspa_nn.receipt.markup import STYLE, Row, intervals, table
 from dspa_nn.receipt.run import SCHEMA, VERSION, Receipt, evaluate
+from dspa_nn.receipt.store import Parts
 
 __all__ = [
     "HIGHEST_PERPLEXITY_RATIO",
     "SCHEMA",
+    "STYLE",
     "VERSION",
+    "Parts",
     "Receipt",
+    "Row",
     "Verdict",
     "evaluate",
     "fluency_claim",
+    "intervals",
     "margin_claim",
     "parts_of",
+    "table",
 ]

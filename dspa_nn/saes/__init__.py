@@ -14,7 +14,7 @@ from dspa_nn.saes.meanings import (
     write_meanings,
 )
 from dspa_nn.saes.placement import layer_device, placed, read_device
-from dspa_nn.saes.sources import split_release
+from dspa_nn.saes.sources import repository_of, split_release
 from dspa_nn.saes.types import REFUSED, register_sae_type, sae_types, saved_as
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "read_device",
     "read_meanings",
     "register_sae_type",
+    "repository_of",
     "residual_layer",
     "sae_types",
     "same_model",

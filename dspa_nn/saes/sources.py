@@ -184,6 +184,25 @@ def split_release(source: str) -> tuple[str, str]:
     )
 
 
+def repository_of(source: str) -> str | None:
+    """The hub repository of an SAE's source; None for a folder here.
+
+    >>> repository_of("gemma-scope-2b-pt-res-canonical/layer_7/width_16k/canonical")
+    'google/gemma-scope-2b-pt-res'
+    >>> repository_of(folder) is None
+    True
+
+    Raises:
+        SAEError: neither a folder nor a source that `split_release` takes.
+    """
+    if _folder_of(source) is not None:
+        return None
+    release, _ = split_release(source)
+    listed = "sae_lens.loading.pretrained_saes_directory"
+    directory: dict[str, Any] = _saelens("get_pretrained_saes_directory", listed)()
+    return str(directory[release].repo_id) if release in directory else release
+
+
 def _from_release(source: str) -> SAELensSAE:
     release, sae_id = split_release(source)
     try:

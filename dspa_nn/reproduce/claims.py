@@ -1,0 +1,78 @@
+"""What the paper says of its tables, held against the figures of a run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dspa_nn.evaluation import Interval, bootstrap
+from dspa_nn.reproduce.tables import FIGURES, Row
+
+# The paper's largest change of a multiple-choice figure, in points.
+POINTS = 0.8
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper's, and whether this run bears it out.
+
+    Attributes:
+        text: the claim. holds: True or False where the interval is on one side; None where it
+            holds both, or where something was not measured. figures: what it rests on.
+    """
+
+    text: str
+    holds: bool | None
+    figures: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def claims(results: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
+    """Every claim of the paper on these tables: results are by the slug of a row.
+
+    Example:
+        >>> claims({})[0].holds is None
+        True
+    """
+    dspa, base = Row("main", "DSPA").slug, Row("main", "Base").slug
+    return [
+        _rates_above("DSPA is rated above its base on MT-Bench", results, dspa, base),
+        _rates_above(
+            "Static-SAE is rated below its base on MT-Bench",
+            results, base, Row("main", "Static-SAE").slug,
+        ),
+        _rates_above(
+            "with 250 triples DSPA is rated above RAHF-SCIT on MT-Bench",
+            results, Row("n250", "DSPA").slug, Row("n250", "RAHF-SCIT").slug,
+        ),
+        _kept(results, dspa, base),
+    ]  # fmt: skip
+
+
+def _rates_above(
+    text: str, results: Mapping[str, Mapping[str, Any]], one: str, other: str
+) -> Claim:
+    """Paired by question: the mean rating of one less that of the other."""
+    rated = [results.get(slug, {}).get("by_question", {}) for slug in (one, other)]
+    both = [number for number in rated[0] if number in rated[1]]
+    if not both:
+        return Claim(text, None, "not measured")
+    found = bootstrap([rated[0][number] - rated[1][number] for number in both])
+    holds = True if found.above_zero else False if found.below_zero else None
+    return Claim(text, holds, f"difference {found}, {found.n} questions")
+
+
+def _kept(results: Mapping[str, Mapping[str, Any]], one: str, other: str) -> Claim:
+    text = f"DSPA's multiple choice is within {POINTS} points of its base"
+    gaps: dict[str, float] = {}
+    for figure in list(FIGURES)[2:]:
+        pair = [results.get(slug, {}).get(figure) for slug in (one, other)]
+        if None not in pair:
+            mine, theirs = (Interval(**values) for values in pair if values is not None)
+            gaps[figure] = mine.mean - theirs.mean
+    if not gaps:
+        return Claim(text, None, "not measured")
+    holds = all(abs(gap) <= POINTS for gap in gaps.values())
+    return Claim(text, holds, ", ".join(f"{name} {gap:+.1f}" for name, gap in gaps.items()))
