@@ -39,7 +39,8 @@ CHECKED_ROOMS = (
     "dspa_nn.maps", "dspa_nn.ndif", "dspa_nn.counts", "dspa_nn.theory", "dspa_nn.steering",
     "dspa_nn.costs",
     "dspa_nn.baselines", "dspa_nn.evaluation", "dspa_nn.audit", "dspa_nn.receipt",
-    "dspa_nn.personas", "dspa_nn.tuning", "dspa_nn.serving", "dspa_nn.demo", "dspa_nn.reproduce", "dspa_nn.cli",
+    "dspa_nn.personas", "dspa_nn.tuning", "dspa_nn.serving", "dspa_nn.demo", "dspa_nn.reproduce",
+    "dspa_nn.cli",
 )  # fmt: skip
 UNCHECKED_ROOMS = ("dspa_nn.graph",)
 

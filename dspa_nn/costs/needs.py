@@ -6,6 +6,7 @@ arithmetic. What torch reserves beside it, and what other programs hold, comes o
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from dspa_nn.costs.flops import build
@@ -60,6 +61,7 @@ class PresetNeeds:
         return {**asdict(self), "memory": self.memory()}
 
 
+@cache
 def preset_needs(name: str) -> PresetNeeds:
     """What a preset takes.
 

@@ -9,14 +9,12 @@ from dspa_nn.receipt.claims import (
 )
 from dspa_nn.receipt.markup import STYLE, Row, intervals, table
 from dspa_nn.receipt.run import SCHEMA, VERSION, Receipt, evaluate
-from dspa_nn.receipt.store import Parts
 
 __all__ = [
     "HIGHEST_PERPLEXITY_RATIO",
     "SCHEMA",
     "STYLE",
     "VERSION",
-    "Parts",
     "Receipt",
     "Row",
     "Verdict",

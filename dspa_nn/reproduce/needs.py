@@ -1,13 +1,13 @@
 """What a reproduction needs, said before it starts: memory, disk, hours, judge calls, their price.
 
-Estimates on paper, from counted FLOPs and bytes, at assumptions that are printed with them.
+Estimates on paper, from weights and bytes, at assumptions that are printed with them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspa_nn.costs import H100_PEAK, UTILISATION, fit_flops, forward_flops, preset_needs
+from dspa_nn.costs import H100_PEAK, UTILISATION, preset_needs
 from dspa_nn.errors import EvaluationError
 from dspa_nn.models import get_preset
 from dspa_nn.reproduce.settings import Settings
@@ -40,8 +40,8 @@ _COUNTS = 64_000
 class Price:
     """Of a judge: US dollars for a million tokens going in and coming out, and tokens of a call."""
 
-    prompt: float
-    completion: float
+    prompt: float | int
+    completion: float | int
     tokens_in: int
     tokens_out: int
 
@@ -130,28 +130,22 @@ def reproduction_needs(
     turns = 2 * min(MT_BENCH_TURNS // 2, given.questions or MT_BENCH_TURNS)
     instructions = min(ALPACA_INSTRUCTIONS, given.questions or ALPACA_INSTRUCTIONS)
     step_seconds = max(
-        bytes_of.weights / (BANDWIDTH * REACHED), shape.config.num_hidden_layers * _BLOCK
+        bytes_of.weights / (BANDWIDTH * REACHED), shape.architecture.num_hidden_layers * _BLOCK
     )
     hours: dict[str, float] = {}
     if "maps" in steps:
-        where: Any = {
-            "input_layer": shape.input_layer, "output_layer": shape.output_layer,
-            "d_in": shape.d_in, "d_out": shape.d_out,
-        }  # fmt: skip
-        once, pairs = (
-            fit_flops(shape.config, [LENGTHS], plan=plan, **where) for plan in ("once", "pairs")
-        )
-        wanted = {(row.table, row.method) for row in rows}
-        hours["counting"] = once.gpu_hours(triples)
-        if ("main", "RepE") in wanted:
-            hours["RepE"] = pairs.gpu_hours(triples)
+        prompt, *both = LENGTHS
+        hours["counting"] = triples * _hours(_flops(preset, prompt + sum(both), shape.output_layer))
+        if Row("main", "RepE") in rows:
+            twice = 2 * prompt + sum(both)
+            hours["RepE"] = triples * _hours(_flops(preset, twice, shape.output_layer))
     if "mt-bench" in steps:
         hours["MT-Bench"] = len(rows) * turns * given.max_new_tokens * step_seconds / 3600
     if "alpaca-eval" in steps:
         batches = -(-instructions // given.batch_size)
         hours["AlpacaEval"] = len(rows) * batches * given.max_new_tokens * step_seconds / 3600
     if "multiple-choice" in steps:
-        hours["multiple choice"] = len(rows) * _choice_hours(shape.config, given.questions)
+        hours["multiple choice"] = len(rows) * _choice_hours(preset, given.questions)
     calls = {
         name: number * len(rows)
         for step, name, number in (
@@ -171,20 +165,38 @@ def reproduction_needs(
     )
 
 
-def _choice_hours(config: Any, questions: int | None) -> float:
-    cost, flops = forward_flops(config), 0
+def _choice_hours(preset: str, questions: int | None) -> float:
+    flops = 0.0
     for sequences, tokens in CHOICES.values():
         share = 1.0 if questions is None else min(1.0, questions * 4 / sequences)
-        one = cost.blocks(tokens) + cost.attention(tokens) + cost.lm_head * tokens
-        flops += int(one * sequences * share)
+        flops += share * sequences * _flops(preset, tokens, None)
+    return _hours(flops)
+
+
+def _flops(preset: str, tokens: int, last: int | None) -> float:
+    """Two for each weight and token: blocks up to the last one and both SAEs, or all and the head.
+
+    What attention multiplies is left out: a few per cent at these lengths.
+    """
+    shape, sizes = get_preset(preset), get_preset(preset).architecture
+    head = sizes.vocab_size * sizes.hidden_size
+    blocks = preset_needs(preset).parameters - head * (1 if sizes.tie_word_embeddings else 2)
+    if last is None:
+        return 2.0 * tokens * (blocks + head)
+    saes = sizes.hidden_size * (shape.d_in + shape.d_out)
+    return 2.0 * tokens * (blocks * (last + 1) / sizes.num_hidden_layers + saes)
+
+
+def _hours(flops: float) -> float:
     return flops / (H100_PEAK * UTILISATION) / 3600
 
 
 def _assumptions(settings: Settings, triples: int, prices: Mapping[str, Price]) -> list[str]:
     told = [
-        f"one H100: {UTILISATION:.0%} of its {H100_PEAK / 1e12:.0f} TFLOP/s where tokens are read, "
-        f"{REACHED:.0%} of its {BANDWIDTH / 1e12:.2f} TB/s where they are written, and at "
-        f"least {_BLOCK * 1e3:g} ms a decoder block",
+        f"one H100: two FLOPs for a weight and a token, at {UTILISATION:.0%} of its "
+        f"{H100_PEAK / 1e12:.0f} TFLOP/s where tokens are read, {REACHED:.0%} of its "
+        f"{BANDWIDTH / 1e12:.2f} TB/s where they are written, and there at least {_BLOCK * 1e3:g} "
+        "ms a decoder block",
         f"{triples:,} triples of {' + '.join(map(str, LENGTHS))} tokens (prompt, chosen, rejected)",
         f"answers as long as they may be, {settings.max_new_tokens} tokens; MT-Bench one at a "
         f"time, AlpacaEval {settings.batch_size} at once",

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from dspa_nn.files import sha256_of_file
+from dspa_nn.files import Parts, sha256_of_file
 from dspa_nn.progress import say
-from dspa_nn.receipt import Parts
 from dspa_nn.reproduce import measures
 from dspa_nn.reproduce.fits import Fits
 from dspa_nn.reproduce.settings import FITTED, Judges, Settings

@@ -37,7 +37,7 @@ class Settings:
         triples, questions: at most, for a trial; None takes all.
     """
 
-    percentile: float = 90.0
+    percentile: float | int = 90
     few: int = FEW
     seed: int = 0
     max_new_tokens: int = 1024

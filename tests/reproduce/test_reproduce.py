@@ -1,0 +1,200 @@
+"""A reproduction from end to end on tiny random models: stand-ins, and the way of a real run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dspa_nn.cli.app import app
+from dspa_nn.errors import EvaluationError
+from dspa_nn.judges import Endpoint, Judge
+from dspa_nn.models import PRESETS, get_preset
+from dspa_nn.reproduce import (
+    FIGURES,
+    Judges,
+    Settings,
+    Sources,
+    published,
+    reproduce,
+    stand_in_dspa,
+)
+from dspa_nn.reproduce import measures as measuring
+from dspa_nn.reproduce.judge_stub import judge_stub
+from dspa_nn.reproduce.stand_in import stand_in_sources
+from tests import tiny
+from tests.sae_zoo import assert_one_sentence
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+def whole_files(folder: Path) -> None:
+    """No file is a part of one: temporary ones are hidden, and JSON is read."""
+    for path in folder.rglob("*"):
+        assert not path.name.endswith(".tmp"), path
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+
+
+def ours(done: Any) -> dict[str, dict[str, Any]]:
+    return {
+        row["slug"]: {name: figure["ours"] for name, figure in row["figures"].items()}
+        for row in done.figures["rows"]
+    }
+
+
+def test_a_stand_in_goes_all_the_way_and_again_measures_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("peft", "lm_eval", "alpaca_eval", "openai"):
+        pytest.importorskip(package)
+    done = reproduce("gemma-2-2b", tmp_path, stand_in=True, progress=False)
+    assert set(ours(done)) == {row.slug for row in published("gemma-2-2b")}
+    assert done.measured == 10 * len(FIGURES)
+    for figures in ours(done).values():
+        for interval in figures.values():
+            assert interval["low"] <= interval["mean"] <= interval["high"]
+    page = done.page.read_text()
+    assert "no figure here means anything" in page
+    assert "paper 4.39" in page
+    assert json.loads(done.json.read_text()) == json.loads(json.dumps(done.figures))
+    assert done.figures["judges"] == {"mt_bench": "stub", "alpaca_eval": "stub"}
+    rated = (tmp_path / "mt-bench" / "model_judgment" / "stub_single.jsonl").read_text()
+    assert len(rated.splitlines()) == 10 * 4
+    whole_files(tmp_path)
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("measured again")
+
+    for name in ("answer_mt_bench", "rate_mt_bench", "rate_alpaca_eval", "measure_choices"):
+        monkeypatch.setattr(measuring, name, never)
+    again = reproduce("gemma-2-2b", tmp_path, stand_in=True, progress=False)
+    assert ours(again) == ours(done)
+    with pytest.raises(EvaluationError, match=r"holds a run of gemma-2-2b with another preset"):
+        reproduce("qwen3-8b", tmp_path, stand_in=True, progress=False)
+
+
+@pytest.mark.parametrize("name", ["gemma-2-9b", "qwen3-8b"])
+def test_the_other_models_stand_ins_have_their_architecture_and_sae_type(
+    name: str, tmp_path: Path
+) -> None:
+    dspa, preset = stand_in_dspa(get_preset(name)), PRESETS[name]
+    assert type(dspa.model._module.config).__name__ == f"{preset.architecture.family}Config"
+    assert dspa.output_sae.encoder.rule["architecture"] == preset.sae_type
+    assert dspa.render([{"role": "user", "content": "Hi"}]).text.endswith("\n\nAssistant:")
+    done = reproduce(
+        name, tmp_path, rows=["main-dspa", "main-base"], steps=["maps", "mt-bench"],
+        stand_in=True, progress=False,
+    )  # fmt: skip
+    assert [figures["mt_bench"]["n"] for figures in ours(done).values()] == [2, 2]
+
+
+def test_what_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: Any = {
+        "rows": ["main-dspa", "main-base"], "steps": ["maps", "mt-bench"], "stand_in": True,
+        "progress": False,
+    }  # fmt: skip
+    whole = reproduce("qwen3-8b", tmp_path / "whole", **wanted)
+    rate, calls = measuring.rate_mt_bench, []
+
+    def stopped(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rate(*given)
+
+    monkeypatch.setattr(measuring, "rate_mt_bench", stopped)
+    command = ["reproduce", "qwen3-8b", "--stand-in", "--out", str(tmp_path / "cut")]
+    for option, values in (("--row", wanted["rows"]), ("--step", wanted["steps"])):
+        command += [part for value in values for part in (option, value)]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 130
+    assert "stopped: what is finished is in" in first.output
+    whole_files(tmp_path / "cut")
+    second = CliRunner().invoke(app, command)
+    assert second.exit_code == 0, second.output
+    assert "2 figures beside the published ones" in second.output
+    assert len(calls) == 3  # the first row was not rated again
+    cut = json.loads((tmp_path / "cut" / "report.json").read_text())
+    assert cut["rows"] == whole.figures["rows"]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Sources:
+    """A tiny model as deep as Gemma-2-2B on disk, SAEs at its layers, and inputs in files."""
+    import warnings
+
+    preset = get_preset("gemma-2-2b")
+    hf, tok = tiny.model("gemma2", num_hidden_layers=26, layer_types=None), tiny.tokenizer("add")
+    hf.save_pretrained(tmp_path / "sft")
+    tok.save_pretrained(tmp_path / "sft")
+    saes = tiny.saes(hf, "jumprelu", layer_in=7, layer_out=24)
+    for sae, name in zip(saes, ("early", "late"), strict=True):
+        sae.cfg.metadata.model_name = "gemma-2-2b"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sae.save_model(tmp_path / name)
+    own = stand_in_sources(tmp_path / "inputs", preset)
+    return Sources(
+        triples=own.triples, mt_bench=own.mt_bench, alpaca_eval=own.alpaca_eval,
+        choices=own.choices, model=str(tmp_path / "sft"), input_sae=str(tmp_path / "early"),
+        output_sae=str(tmp_path / "late"),
+    )  # fmt: skip
+
+
+def test_a_real_run_on_files_answers_first_and_is_rated_later(
+    local: Sources, tmp_path: Path
+) -> None:
+    settings = Settings(percentile=50, few=6, max_new_tokens=4, triples=12, questions=1)
+    run: Any = {
+        "rows": ["main-dspa", "main-base", "n250-dpo"], "steps": ["maps", "mt-bench"],
+        "settings": settings, "sources": local, "progress": False,
+    }  # fmt: skip
+    done = reproduce("gemma-2-2b", tmp_path / "out", **run)
+    assert done.measured == 0
+    notes = " ".join(done.figures["notes"])
+    assert "n250-dpo needs training" in notes
+    assert f"--model {local.model}" in notes
+    assert "mt-bench: answers alone" in notes
+    assert len((tmp_path / "out" / "data" / "n250.jsonl").read_text().splitlines()) == 6
+    assert done.figures["origin"]["model_id"] == "google/gemma-2-2b"
+    with judge_stub() as url:
+        judge = Judge(Endpoint(url, "stub"))
+        rated = reproduce("gemma-2-2b", tmp_path / "out", judges=Judges(judge), **run)
+    assert rated.measured == 2
+    with pytest.raises(EvaluationError, match="with another settings; give another folder"):
+        reproduce("gemma-2-2b", tmp_path / "out", **run | {"settings": Settings()})
+
+
+def test_the_command_says_what_it_needs_and_asks() -> None:
+    told = CliRunner().invoke(app, ["reproduce", "gemma-2-9b", "--plan"])
+    assert told.exit_code == 0, told.output
+    assert "GPU memory  25 GB" in told.output
+    asked = CliRunner().invoke(app, ["reproduce", "gemma-2-9b", "--plan", "--json"])
+    assert json.loads(asked.output)["calls"] == {"MT-Bench": 1600, "AlpacaEval": 8050}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "nobody can be asked whether to start"),
+        (["--row", "main-dpa"], "did you mean 'main-dspa'"),
+        (["--step", "map"], "did you mean 'maps'"),
+        (["--stand-in", "--triples", "mine.jsonl"], "--stand-in came with inputs"),
+        (["--yes", "--judge-url", "http://127.0.0.1:1/v1"], "came without --judge-model"),
+        (["--yes", "--trained", "main-dpo"], "--trained is 'main-dpo'; expected a row and a"),
+        (["--yes"], "does not say which commit of google/gemma-2-9b is the newest"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    options: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["reproduce", "gemma-2-9b", *options])
+    assert done.exit_code == 1, done.output
+    last = done.output.strip().splitlines()[-1]
+    assert text in last
+    assert_one_sentence(last.removeprefix("dspa: "))
