@@ -18,6 +18,7 @@ from sentences import errors_page
 
 PARTS = {
     "<!-- presets -->": tables.presets,
+    "<!-- preset needs -->": tables.preset_needs,
     "<!-- sae types -->": tables.sae_types,
     "<!-- what runs where -->": tables.what_runs_where,
     "<!-- error sentences -->": errors_page,

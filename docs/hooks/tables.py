@@ -37,6 +37,12 @@ def presets() -> str:
     return table(["preset", "model", "layers", "latents", "SAEs", "settings"], rows)
 
 
+def preset_needs() -> str:
+    from dspa_nn.costs import needs_table
+
+    return needs_table(markdown=True)
+
+
 def sae_types() -> str:
     from dspa_nn.graph.encode import SAE_TYPES
 
@@ -79,6 +85,8 @@ RUNS = [
         "tests/costs/test_costs.py"),
     Run("Gemma-2-2B, Gemma-2-9B, Qwen3-8B", "CPU: a tiny model of the same architecture", "float32",
         STAND_IN, "tests/models/test_published.py"),
+    Run("Gemma-2-2B, Gemma-2-9B, Qwen3-8B", "CPU: `dspa reproduce`, judge and all", "float32",
+        STAND_IN, "tests/reproduce/test_reproduce.py"),
     Run("Gemma-2-2B, Gemma-2-9B, Qwen3-8B", "their weights, on any device", "any", NOT_RUN, ""),
     Run("any", "public NDIF", "any", NOT_RUN, ""),
     Run("any", "vLLM", "any", NOT_RUN, ""),
