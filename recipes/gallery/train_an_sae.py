@@ -125,7 +125,7 @@ own = dn.DSPA(
 
 # %%
 map = own.fit(triples[:64], percentile=50, progress=False)
-prompt = own.render([{"role": "user", "content": "Good news: I found my lost ring!"}])
+prompt = own.render([{"role": "user", "content": "Good news: I passed my driving test!"}])
 with own.model.generate(prompt.ids, max_new_tokens=24, do_sample=False) as tracer:
     edits = own.apply(map, prompt=prompt, prompt_rule="centred", mode="both", alpha=0.3)
     ids = tracer.result.save()
