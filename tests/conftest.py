@@ -33,14 +33,14 @@ NNSIGHT_CAME_FIRST = "nnsight" in sys.modules
 CHECKED_ROOMS = (
     "dspa_nn._version", "dspa_nn.checks", "dspa_nn.shipping", "dspa_nn.errors", "dspa_nn.shapes",
     "dspa_nn.provenance", "dspa_nn.imports", "dspa_nn.progress", "dspa_nn.shown",
-    "dspa_nn.files", "dspa_nn.extensions", "dspa_nn.triples", "dspa_nn.judges",
+    "dspa_nn.files", "dspa_nn.extensions", "dspa_nn.hub", "dspa_nn.triples", "dspa_nn.judges",
     "dspa_nn.mt_bench", "dspa_nn.harness",
     "dspa_nn.prompts", "dspa_nn.models", "dspa_nn.saes",
     "dspa_nn.maps", "dspa_nn.ndif", "dspa_nn.counts", "dspa_nn.theory", "dspa_nn.steering",
     "dspa_nn.costs",
     "dspa_nn.baselines", "dspa_nn.evaluation", "dspa_nn.audit", "dspa_nn.receipt",
     "dspa_nn.personas", "dspa_nn.tuning", "dspa_nn.serving", "dspa_nn.demo", "dspa_nn.reproduce",
-    "dspa_nn.cli",
+    "dspa_nn.chat", "dspa_nn.checkup", "dspa_nn.cli",
 )  # fmt: skip
 UNCHECKED_ROOMS = ("dspa_nn.graph",)
 

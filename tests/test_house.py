@@ -30,7 +30,7 @@ ROOMS = (
     ("graph",),
     ("checks", "imports", "progress", "shown"),
     ("files", "provenance", "shipping"),
-    ("extensions",),
+    ("extensions", "hub"),
     ("triples", "judges"),
     ("prompts",),
     ("models",),
@@ -46,7 +46,7 @@ ROOMS = (
     ("mt_bench", "harness", "audit"),
     ("receipt", "tuning", "personas"),
     ("serving",),
-    ("demo", "reproduce"),
+    ("demo", "reproduce", "chat", "checkup"),
     ("cli",),
     ("__init__",),
 )

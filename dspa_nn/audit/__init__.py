@@ -7,6 +7,7 @@ from dspa_nn.audit.comparing import compare_with_random, latents_to_compare, ran
 from dspa_nn.audit.covered import Coverage, coverage
 from dspa_nn.audit.explaining import explain, judged_meanings
 from dspa_nn.audit.halves import Stability, TopSet, stability
+from dspa_nn.audit.meanings import known_meanings
 from dspa_nn.audit.neuronpedia import explained, neuronpedia_page, read_neuronpedia
 from dspa_nn.audit.paths import Vote, votes_for
 from dspa_nn.audit.places import Side, Text, meaning_of_snippets, snippets
@@ -38,6 +39,7 @@ __all__ = [
     "explain",
     "explained",
     "judged_meanings",
+    "known_meanings",
     "latents_to_compare",
     "meaning_of_snippets",
     "neuronpedia_page",

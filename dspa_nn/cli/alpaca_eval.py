@@ -21,6 +21,7 @@ from dspa_nn.cli.judged import (
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
+    AsJSON,
     InputSAE,
     Layers,
     Mode,
@@ -28,6 +29,7 @@ from dspa_nn.cli.options import (
     OutputSAE,
     Preset,
 )
+from dspa_nn.cli.stopping import kept_in, resumable
 from dspa_nn.files import as_path
 from dspa_nn.harness import alpaca_win_rate, read_outputs, write_outputs
 from dspa_nn.progress import show_progress
@@ -59,6 +61,7 @@ def alpaca_eval(
     annotator: Annotated[
         str, typer.Option(help="A config of alpaca_eval: its prompt and parser.")
     ] = "alpaca_eval_llama3_70b_fn",
+    as_json: AsJSON = False,
 ) -> None:
     """Answer AlpacaEval's instructions, and print how often a judge prefers the answers.
 
@@ -69,7 +72,7 @@ def alpaca_eval(
     total = len(read_outputs(as_path(reference))[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
-    with show_progress("answering", total, "instructions") as advance:
+    with resumable(kept_in(out)), show_progress("answering", total, "instructions") as advance:
         path = write_outputs(
             dspa,
             reference,
@@ -82,8 +85,10 @@ def alpaca_eval(
             advance=advance,
         )
     if judge is None:
-        typer.echo(f"answers are in {path}; not judged")
+        unjudged = f"answers are in {path}; not judged"
+        typer.echo(json.dumps({"answers": str(path)}) if as_json else unjudged)
         return
-    figures = alpaca_win_rate(path, reference, judge, annotator=annotator)
+    with resumable(kept_in(out)):
+        figures = alpaca_win_rate(path, reference, judge, annotator=annotator)
     typer.echo(json.dumps(figures, indent=1))
     typer.echo(f"{judge.name} as the judge: {judge.spend}", err=True)

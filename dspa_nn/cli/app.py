@@ -14,10 +14,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from dspa_nn._version import __version__
 from dspa_nn.cli.commands import COMMANDS, function_of
+from dspa_nn.cli.stopping import STOPPED
 from dspa_nn.errors import DSPAError, DSPAWarning
 
 # What the process exits with, beside 0 and click's 2 for a command line that cannot be read.
-REFUSED, UNEXPECTED, STOPPED = 1, 70, 130
+REFUSED, UNEXPECTED = 1, 70
 
 _DEBUG = "dspa_nn.debug"
 _DEBUG_HELP = "Print the traceback of an error, too."

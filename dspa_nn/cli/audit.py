@@ -1,17 +1,26 @@
 """`dspa audit`: what a map steers; or one prompt, answered twice, as a report in HTML."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
-from dspa_nn.audit import causal_check, coverage, report, stability, steered_latents
+from dspa_nn.audit import (
+    CausalCheck,
+    causal_check,
+    coverage,
+    report,
+    stability,
+    steered_latents,
+)
 from dspa_nn.cli.build import build
 from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
+    AsJSON,
     Chat,
     InputSAE,
     KDiff,
@@ -24,6 +33,7 @@ from dspa_nn.cli.options import (
     OutputSAE,
     Preset,
     PromptRule,
+    Remote,
     Weights,
 )
 from dspa_nn.cli.steer import twice
@@ -77,6 +87,8 @@ def audit(
     k_diff: KDiff = None,
     mode: Mode = None,
     prompt_rule: PromptRule = None,
+    remote: Remote = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Answer a prompt unsteered and steered, and explain every edit in one HTML file.
 
@@ -86,24 +98,34 @@ def audit(
     """
     fitted = read_map(map_folder)
     if text is None:
-        typer.echo(steered_latents(fitted, top))
+        told: dict[str, Any] = {"latents": steered_latents(fitted, top)}
         if (triples, fitted_on, causal) != (None, None, None):
             dspa = build(preset, model, input_sae, output_sae, layers, weights)
-            _reach(fitted, dspa, triples, fitted_on, top, chat)
+            told |= _reach(fitted, dspa, triples, fitted_on, top, chat)
             if causal is not None:
-                _check(fitted, dspa, causal, chat, max_new_tokens, checkpoint)
+                told["causal"] = _check(fitted, dspa, causal, chat, max_new_tokens, checkpoint)
+        if as_json:
+            plain = {
+                name: one.to_dict() if hasattr(one, "to_dict") else asdict(one)
+                for name, one in told.items()
+            }
+            typer.echo(json.dumps(plain, ensure_ascii=False, indent=1, default=_listed))
+        else:
+            for one in told.values():
+                typer.echo(one)
         return
     if (triples, fitted_on, causal) != (None, None, None):
         raise SteeringError(
             "a prompt came with --triples or --fitted-on or --causal, which tell of the map "
             "alone; leave one of them out"
         )
-    dspa = build(preset, model, input_sae, output_sae, layers, weights)
+    dspa = build(preset, model, input_sae, output_sae, layers, weights, remote)
     answers = twice(
         fitted,
         dspa,
         [{"role": "user", "content": text}] if chat else text,
         max_new_tokens,
+        remote,
         alpha=alpha,
         k_prompt=k_prompt,
         k_diff=k_diff,
@@ -112,6 +134,10 @@ def audit(
     )
     unsteered = answers.unsteered.strip()
     path = report(answers.edits, out, dspa=dspa, map=fitted, unsteered=unsteered)
+    if as_json:
+        told = {"report": str(path), **answers.to_dict()}
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=1))
+        return
     typer.echo(answers.edits)
     typer.echo(f"The report is {path}; open it in a browser.")
 
@@ -123,13 +149,13 @@ def _check(
     chat: bool,
     max_new_tokens: int,
     folder: Path | None,
-) -> None:
+) -> CausalCheck:
     """Ablate the top latents one by one, and say whether their places predict what that does."""
     triples = load_triples(source, chat=chat)
     check = causal_check(dspa, fitted, triples, max_new_tokens=max_new_tokens, folder=folder)
-    typer.echo(check)
     if folder is not None:
         write_atomically(folder / "causal.json", json.dumps(check.to_dict(), indent=1))
+    return check
 
 
 def _reach(
@@ -139,17 +165,24 @@ def _reach(
     fitted_on: str | None,
     top: int,
     chat: bool,
-) -> None:
-    """Print on which new prompts the map acts, and whether other triples would give the same."""
+) -> dict[str, Any]:
+    """Say on which new prompts the map acts, and whether other triples would give the same."""
+    found: dict[str, Any] = {}
     for source, new in ((triples, True), (fitted_on, False)):
         if source is None:
             continue
         counts = count_or_recall(CountRun(dspa, load_triples(source, chat=chat)))
         if new:
-            typer.echo(coverage(fitted, counts))
+            found["coverage"] = coverage(fitted, counts)
             continue
         options = cast(
             FitOptions,
             {name: value for name, value in fitted.fitted.items() if name in FIT_OPTIONS},
         )
-        typer.echo(stability(counts, n=top, **options))
+        found["stability"] = stability(counts, n=top, **options)
+    return found
+
+
+def _listed(value: Any) -> Any:
+    """An array in JSON."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dspa_nn.cli.options import DEFAULT_PRESET, Preset
+from dspa_nn.cli.options import DEFAULT_PRESET, AsJSON, Preset
 from dspa_nn.costs import preset_costs
 
 
@@ -14,7 +14,7 @@ def bench(
     prompt: Annotated[int, typer.Option(min=0, help="Tokens of a prompt.")] = 1000,
     chosen: Annotated[int, typer.Option(min=1, help="Tokens of a chosen response.")] = 1000,
     rejected: Annotated[int, typer.Option(min=1, help="Tokens of a rejected response.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Print what fitting costs in FLOPs, beside DPO and RAHF-SCIT; no model is loaded."""
     table = preset_costs(preset, [(prompt, chosen, rejected)])

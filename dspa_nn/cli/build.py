@@ -6,6 +6,7 @@ from typing import Any
 from dspa_nn.errors import SAEError, SteeringError
 from dspa_nn.files import as_path
 from dspa_nn.models import Weights, get_preset, load_model, load_named
+from dspa_nn.ndif import remote_model
 from dspa_nn.progress import quiet_loaders
 from dspa_nn.saes import load_sae
 from dspa_nn.steering import DSPA, LayerSweep
@@ -18,8 +19,11 @@ def build(
     output_sae: str | None,
     layers: str | None,
     weights: Weights | None = None,
+    remote: bool = False,
 ) -> DSPA:
     """Build from a preset, or from --model, --input-sae, --output-sae and --layers.
+
+    remote: the model runs on NDIF, and none of its weights are loaded here.
 
     Example:
         >>> build("smollm2-135m-instruct", None, None, None, None)  # doctest: +SKIP
@@ -30,8 +34,11 @@ def build(
     pair = read_layers(layers)
     given = {"--model": model, "--input-sae": input_sae, "--output-sae": output_sae}
     chosen: dict[str, Any] = {} if weights is None else {"weights": weights}
+    _check_remote(remote, weights)
     if not any(given.values()) and layers is None:
         with quiet_loaders():
+            if remote:
+                chosen = {"model": remote_model(get_preset(preset).model_id)}
             return DSPA.from_preset(preset, **chosen)
     if weights is not None and model is not None:
         raise SteeringError(
@@ -46,10 +53,11 @@ def build(
     settings: dict[str, Any] = {"input_sae": input_sae, "output_sae": output_sae}
     with quiet_loaders():
         if model is None:
-            loaded = load_model(get_preset(preset), **chosen)
-            settings["template"] = get_preset(preset).template
+            own = get_preset(preset)
+            loaded = remote_model(own.model_id) if remote else load_model(own, **chosen)
+            settings["template"] = own.template
         else:
-            loaded = load_named(path_or_id(model))
+            loaded = remote_model(model) if remote else load_named(path_or_id(model))
         return DSPA(loaded, input_layer=pair[0], output_layer=pair[1], **settings)
 
 
@@ -59,6 +67,7 @@ def build_sweep(
     input_saes: Sequence[str],
     output_saes: Sequence[str],
     weights: Weights | None = None,
+    remote: bool = False,
 ) -> LayerSweep:
     """Build a sweep from repeated --input-sae and --output-sae, each "LAYER=SOURCE" or a source.
 
@@ -66,12 +75,14 @@ def build_sweep(
         >>> build_sweep("smollm2-135m-instruct", None, ["9=early", "12=later"], [])
         ... # doctest: +SKIP
 
-    A side that is left out takes the preset's SAE, beside the preset's model alone.
+    A side that is left out takes the preset's SAE, beside the preset's model alone. remote: as for
+    `build`.
 
     Raises:
         DSPAError: SAEs left out beside --model, two at one layer, or what `LayerSweep` refuses.
     """
     known = get_preset(preset)
+    _check_remote(remote, weights)
     sides: list[dict[int, object]] = []
     for role, sources in (("input", input_saes), ("output", output_saes)):
         if not sources and model is not None:
@@ -89,15 +100,23 @@ def build_sweep(
     preset_alone = not (input_saes or output_saes)
     with quiet_loaders():
         if model is None:
-            loaded = load_model(known, weights=weights)
+            loaded = remote_model(known.model_id) if remote else load_model(known, weights=weights)
         else:
-            loaded = load_named(path_or_id(model))
+            loaded = remote_model(model) if remote else load_named(path_or_id(model))
         return LayerSweep(
             loaded,
             input_saes=sides[0],
             output_saes=sides[1],
             defaults=known.settings()["defaults"] if preset_alone else None,
             template=known.template if model is None else None,
+        )
+
+
+def _check_remote(remote: bool, weights: Weights | None) -> None:
+    if remote and weights is not None:
+        raise SteeringError(
+            f"--weights {weights} came with --remote, where the server has the weights; leave one "
+            "of them out"
         )
 
 

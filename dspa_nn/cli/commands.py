@@ -46,6 +46,11 @@ COMMANDS = {
         "Answer a prompt twice, unsteered and steered, and say what was edited.",
         'dspa steer my_map "I passed my exam!" --chat --alpha 0.5',
     ),
+    "chat": Command(
+        "chat",
+        "Talk with the model, steered and unsteered answers side by side.",
+        "dspa chat my_map",
+    ),
     "evaluate": Command(
         "evaluate",
         "Write a page on what a map does, what it damages, and whether anything simpler does it.",
@@ -101,6 +106,11 @@ COMMANDS = {
         "List the presets: model, layers, SAEs, memory, download, and what NDIF would be sent.",
         "dspa presets gemma-2-9b",
     ),
+    "inspect": Command(
+        "inspect",
+        "Say what a file of dspa-nn is, here or on the hub: a map, counts, a receipt, a job.",
+        "dspa inspect my_map",
+    ),
     "counts": Command(
         "counts",
         "List the counts that `dspa fit` has kept, or remove them.",
@@ -115,6 +125,16 @@ COMMANDS = {
         "bench",
         "Print what fitting costs in FLOPs, beside DPO and RAHF-SCIT; no model is loaded.",
         "dspa bench --preset gemma-2-9b --prompt 200 --chosen 300 --rejected 300",
+    ),
+    "doctor": Command(
+        "doctor",
+        "Look at what runs need here: versions, model and SAEs, hub, NDIF, memory; name each fix.",
+        "dspa doctor --preset gemma-2-9b",
+    ),
+    "ndif": Command(
+        "ndif",
+        "Look at the NDIF server and its models, or ask after a job that was submitted there.",
+        "dspa ndif job job.json",
     ),
 }
 

@@ -27,9 +27,9 @@ from dspa_nn.cli.options import (
     Seed,
     Weights,
 )
+from dspa_nn.cli.stopping import resumable
 from dspa_nn.files import as_path, require_folder
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.progress import say
 from dspa_nn.receipt import evaluate as write_receipt
 
 
@@ -98,7 +98,7 @@ def evaluate(
         "alpha": alpha, "k_prompt": k_prompt, "k_diff": k_diff, "mode": mode,
         "prompt_rule": prompt_rule,
     }  # fmt: skip
-    try:
+    with resumable(f"what is finished is in {out}, and the same command goes on from there"):
         receipt = write_receipt(
             dspa, fitted, triples, out, name=name or Path(map_folder).name, dev=dev,
             dev_share=dev_share, fitted_on=fitted_on, options=settings, instruction=instruction,
@@ -106,9 +106,6 @@ def evaluate(
             max_new_tokens=max_new_tokens, temperature=temperature, limit=limit,
             questions=questions, chat=chat, seed=seed, progress=False if as_json else None,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        say(f"dspa: stopped: what is finished is in {out}, and the same command goes on from there")
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(receipt.report, indent=1))
         return

@@ -1,15 +1,15 @@
 """`dspa fit` and `dspa merge`: from preference triples, or from counted shards, to a saved map."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
+    AsJSON,
     Chat,
     Gate,
     InputSAE,
@@ -21,12 +21,14 @@ from dspa_nn.cli.options import (
     Percentile,
     Preset,
     PromptTokens,
+    Remote,
     Source,
     Sparsify,
     Split,
     Weights,
     asked,
 )
+from dspa_nn.cli.stopping import how_to_go_on, resumable
 from dspa_nn.counts import CountRun, check_shard, kept_date, shard_folder
 from dspa_nn.errors import CountsError
 from dspa_nn.files import as_path, require_folder
@@ -64,6 +66,8 @@ def fit(
     ] = True,
     shards: Annotated[int | None, typer.Option(help="Count one of so many parts.")] = None,
     shard: Annotated[int | None, typer.Option(help="Which part, from 0.")] = None,
+    remote: Remote = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Fit a conditional-difference map on preference triples and save it.
 
@@ -74,40 +78,31 @@ def fit(
         max_entries=max_entries, prompt_tokens=prompt_tokens,
     )  # fmt: skip
     part = _part(shards, shard, options)
+    if part is not None and remote:
+        raise CountsError(
+            "--shards came with --remote, and parts are counted on machines of your own; leave one "
+            "of them out: a remote run is not the work of this machine"
+        )
     _require_folders(out, checkpoint)
     check_fit(options)
     triples = load_triples(source, chat=chat, split=split, limit=limit)
-    dspa = build(preset, model, input_sae, output_sae, layers, weights)
-    with _resumable(checkpoint, kept=cache and part is None):
+    dspa = build(preset, model, input_sae, output_sae, layers, weights, remote)
+    with resumable(how_to_go_on(checkpoint, kept=cache and part is None)):
         if part is None:
-            _save(
-                dspa.fit(triples, checkpoint=checkpoint, refused=refused, cache=cache, **options),
-                out,
-            )
+            counting: Any = {"checkpoint": checkpoint, "refused": refused, "cache": cache}
+            _save(dspa.fit(triples, remote=remote, **counting, **options), out, as_json)
             return
         index, number = part
         kept = kept_date(out, checkpoint)
         run = CountRun(dspa, triples, refused=refused, rendered_on=kept)
-        typer.echo(run.keep(out, shard=index, shards=number, checkpoint=checkpoint))
-        typer.echo(f"saved in {shard_folder(out, index, number)}")
-
-
-@contextmanager
-def _resumable(checkpoint: Path | None, kept: bool) -> Generator[None, None, None]:
-    """Where Ctrl-C stops a run, say how to go on; whatever is on disk by then is whole."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        how = (
-            f"what was counted is in {checkpoint}, and the same command goes on from there"
-            if checkpoint
-            else "what was counted is kept, and the same command goes on from there"
-            if kept
-            else "nothing was kept; with --checkpoint FOLDER the same command would go on from "
-            "where it stopped"
-        )
-        typer.echo(f"dspa: stopped: {how}", err=True)
-        raise typer.Exit(130) from None
+        counts = run.keep(out, shard=index, shards=number, checkpoint=checkpoint)
+        folder = shard_folder(out, index, number)
+        if as_json:
+            told = {"saved_in": str(folder), "triples": len(counts), "left_out": counts.skipped}
+            typer.echo(json.dumps(told, indent=1))
+            return
+        typer.echo(counts)
+        typer.echo(f"saved in {folder}")
 
 
 def merge(
@@ -119,6 +114,7 @@ def merge(
     sparsify: Sparsify = None,
     max_entries: MaxEntries = None,
     prompt_tokens: PromptTokens = None,
+    as_json: AsJSON = False,
 ) -> None:
     """Merge the shards that `dspa fit --shards` counted, fit a map and save it.
 
@@ -130,7 +126,7 @@ def merge(
     )  # fmt: skip
     _require_folders(out, None)
     check_fit(options)
-    _save(fit_merged(folder, options), out)
+    _save(fit_merged(folder, options), out, as_json)
 
 
 def _part(shards: int | None, shard: int | None, options: FitOptions) -> tuple[int, int] | None:
@@ -158,7 +154,14 @@ def _require_folders(out: Path, checkpoint: Path | None) -> None:
         require_folder("--checkpoint", as_path(checkpoint))
 
 
-def _save(fitted: ConditionalDifferenceMap, folder: Path) -> None:
+def _save(fitted: ConditionalDifferenceMap, folder: Path, as_json: bool) -> None:
     fitted.save(folder)
+    if as_json:
+        told = {
+            "saved_in": str(folder), "shape": list(fitted.shape), "entries": len(fitted.values),
+            "fitted": fitted.fitted, "defaults": fitted.defaults, "provenance": fitted.provenance,
+        }  # fmt: skip
+        typer.echo(json.dumps(told, indent=1))
+        return
     typer.echo(fitted)
     typer.echo(f"saved in {folder}")

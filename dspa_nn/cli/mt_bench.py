@@ -21,6 +21,7 @@ from dspa_nn.cli.judged import (
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
+    AsJSON,
     InputSAE,
     Layers,
     Mode,
@@ -28,6 +29,7 @@ from dspa_nn.cli.options import (
     OutputSAE,
     Preset,
 )
+from dspa_nn.cli.stopping import kept_in, resumable
 from dspa_nn.files import as_path
 from dspa_nn.mt_bench import (
     MTBench,
@@ -62,7 +64,7 @@ def mt_bench(
     corrections: Annotated[
         Path | None, typer.Option(help="Reference answers that replace those of the data.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Answer MT-Bench's questions, have a judge of your choice rate them, and print the scores.
 
@@ -74,7 +76,7 @@ def mt_bench(
     total = len(list(bench.questions)[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
-    with show_progress("answering", total, "questions") as advance:
+    with resumable(kept_in(out)), show_progress("answering", total, "questions") as advance:
         answer_questions(
             dspa,
             bench,
@@ -86,9 +88,11 @@ def mt_bench(
             advance=advance,
         )
     if judge is None:
-        typer.echo(f"answers are in {out / 'model_answer' / f'{name}.jsonl'}; not judged")
+        path = out / "model_answer" / f"{name}.jsonl"
+        unjudged = f"answers are in {path}; not judged"
+        typer.echo(json.dumps({"answers": str(path)}) if as_json else unjudged)
         return
-    with show_progress("judging", 2 * total, "turns") as advance:
+    with resumable(kept_in(out)), show_progress("judging", 2 * total, "turns") as advance:
         path = judge_answers(bench, out, judge, name=name, parallel=parallel, advance=advance)
     table: Any = score_judgments(load_judgments(path), bench)
     if as_json:

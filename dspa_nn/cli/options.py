@@ -65,6 +65,12 @@ Layers = Annotated[
     str | None,
     typer.Option(metavar="IN,OUT", help="Decoder blocks, from 0; left out, those of the SAEs."),
 ]
+Remote = Annotated[
+    bool,
+    typer.Option(
+        "--remote", help="Run the model on NDIF: NDIF_HOST, NDIF_API_KEY; no weights here."
+    ),
+]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length of an answer, in tokens.")]
 Chat = Annotated[
     bool,

@@ -1,13 +1,14 @@
 """`dspa payload`: the bytes of a run on NDIF, before anything is sent."""
 
+import json
 from typing import Annotated
 
 import typer
 
 from dspa_nn.cli.maps import read_map
-from dspa_nn.cli.options import DEFAULT_PRESET, Preset
+from dspa_nn.cli.options import DEFAULT_PRESET, AsJSON, Preset
 from dspa_nn.models import get_preset
-from dspa_nn.ndif import from_shapes
+from dspa_nn.ndif import MAX_REQUEST_BYTES, from_shapes, sizes_from_shapes
 from dspa_nn.steering import DSPA
 
 
@@ -22,6 +23,7 @@ def payload(
     ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Latents of both SAEs.")] = None,
     columns: Annotated[int, typer.Option(min=0, help="Output latents that a map can edit.")] = 159,
+    as_json: AsJSON = False,
 ) -> None:
     """Print what a run on NDIF would send, part by part; nothing is sent.
 
@@ -31,8 +33,17 @@ def payload(
     if map_folder is None:
         shape = get_preset(preset)
         widths = (shape.d_in, shape.d_out) if width is None else (width, width)
-        typer.echo(from_shapes(shape.config.hidden_size, *widths, columns=columns))
+        sizes: tuple[int, int, int] = (shape.config.hidden_size, *widths)
+        if as_json:
+            requests = [
+                {"name": name, "float32": whole, "bfloat16": half}
+                for name, whole, half in sizes_from_shapes(*sizes, columns=columns)
+            ]
+            typer.echo(json.dumps({"requests": requests, "limit": MAX_REQUEST_BYTES}, indent=1))
+            return
+        typer.echo(from_shapes(*sizes, columns=columns))
         return
     fitted = read_map(map_folder)
     dspa = DSPA.from_preset(preset, dispatch=False, payload_dtype=payload_dtype)
-    typer.echo(dspa.payload(fitted))
+    told = dspa.payload(fitted)
+    typer.echo(json.dumps(told.to_dict(), indent=1) if as_json else told)

@@ -1,13 +1,15 @@
 """`dspa persona`: weights on axes of style as a file that steers as a map does."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
+    AsJSON,
     Chat,
     InputSAE,
     Layers,
@@ -19,7 +21,14 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import MapError
 from dspa_nn.files import as_path
-from dspa_nn.personas import AxisEffects, Persona, known_effects, measure_effects, style_candidates
+from dspa_nn.personas import (
+    AxisEffects,
+    Persona,
+    known_effects,
+    measure_effects,
+    read_weights,
+    style_candidates,
+)
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA
 from dspa_nn.triples import load_triples
@@ -68,14 +77,19 @@ def persona(
     input_sae: InputSAE = None,
     output_sae: OutputSAE = None,
     layers: Layers = None,
+    as_json: AsJSON = False,
 ) -> None:
     """Turn weights on axes of style into a persona, a file that steers as a map does.
 
     `dspa steer FILE PROMPT` answers with it, and so do the other commands that take a map.
     """
     if action == "show":
-        for path in what:
-            typer.echo(repr(Persona.load(path)))
+        shown = [Persona.load(path) for path in what]
+        if as_json:
+            typer.echo(json.dumps([_told(one) for one in shown], indent=1))
+            return
+        for one in shown:
+            typer.echo(repr(one))
         return
     if out is None:
         raise MapError(f"dspa persona {action} writes a file, and --out is missing; name one")
@@ -94,37 +108,28 @@ def persona(
             batch_size=batch_size, folder=checkpoint,
         )  # fmt: skip
         measured.save(out)
+        if as_json:
+            typer.echo(json.dumps({"saved_in": str(as_path(out)), **measured.to_dict()}, indent=1))
+            return
         typer.echo(measured)
         typer.echo(f"The effects are in {as_path(out)}.")
         return
     made.save(out)
+    if as_json:
+        typer.echo(json.dumps({"saved_in": str(as_path(out)), **_told(made)}, indent=1))
+        return
     typer.echo(repr(made))
     typer.echo(f"The persona is {as_path(out)}; steer with it as with a map.")
 
 
-def read_weights(named: list[str]) -> dict[str, float]:
-    """The weights that "friendly=1" and the like say.
-
-    Example:
-        >>> read_weights(["friendly=1", "concise=-0.5"])
-        {'friendly': 1.0, 'concise': -0.5}
-
-    Raises:
-        MapError: what is no AXIS=WEIGHT, or an axis that came twice.
-    """
-    found: dict[str, float] = {}
-    for each in named:
-        axis, equals, text = each.partition("=")
-        try:
-            weight = float(text)
-        except ValueError:
-            equals, weight = "", 0.0
-        if not equals:
-            raise MapError(f"{each!r} came for a weight; write AXIS=WEIGHT, as friendly=1")
-        if axis in found:
-            raise MapError(f"the axis {axis} came twice; give it one weight")
-        found[axis] = weight
-    return found
+def _told(persona: Persona) -> dict[str, Any]:
+    """A persona as plain values."""
+    return {
+        "weights": persona.axis_weights,
+        "mode": persona.mode,
+        "latents": {int(j): float(s) for j, s in zip(persona.columns, persona.values, strict=True)},
+        "effects": persona.effects.to_dict(),
+    }
 
 
 def _prompts(dspa: DSPA, sources: list[str], chat: bool, most: int) -> list[Rendered]:

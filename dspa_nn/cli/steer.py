@@ -1,5 +1,6 @@
 """`dspa steer`: one prompt, answered unsteered and steered."""
 
+import json
 from typing import Annotated, Any, NamedTuple, Unpack
 
 import typer
@@ -9,6 +10,7 @@ from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
+    AsJSON,
     Chat,
     InputSAE,
     KDiff,
@@ -21,6 +23,7 @@ from dspa_nn.cli.options import (
     OutputSAE,
     Preset,
     PromptRule,
+    Remote,
     Weights,
 )
 from dspa_nn.errors import TripleError
@@ -46,6 +49,8 @@ def steer(
     k_diff: KDiff = None,
     mode: Mode = None,
     prompt_rule: PromptRule = None,
+    remote: Remote = False,
+    as_json: AsJSON = False,
 ) -> None:
     """Answer a prompt twice, unsteered and steered, and say what was edited."""
     fitted = read_map(map_folder)
@@ -56,15 +61,19 @@ def steer(
         )
     answers = twice(
         fitted,
-        build(preset, model, input_sae, output_sae, layers, weights),
+        build(preset, model, input_sae, output_sae, layers, weights, remote),
         [{"role": "user", "content": text}] if chat else text,
         max_new_tokens,
+        remote,
         alpha=alpha,
         k_prompt=k_prompt,
         k_diff=k_diff,
         mode=mode,
         prompt_rule=prompt_rule,
     )
+    if as_json:
+        typer.echo(json.dumps(answers.to_dict(), ensure_ascii=False, indent=1))
+        return
     typer.echo(f"unsteered:\n{answers.unsteered}\n")
     typer.echo(f"steered:\n{answers.steered}\n")
     typer.echo(answers.edits.plans[0])
@@ -78,20 +87,40 @@ class Twice(NamedTuple):
     steered: str
     edits: EditLog
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; of the edits, how often each output latent was edited."""
+        plan, edits = self.edits.plans[0], self.edits
+        return {
+            "unsteered": self.unsteered,
+            "steered": self.steered,
+            "settings": {name: _plain(value) for name, value in edits.options.items()},
+            "plan": {"augment": plan.augment, "ablate": plan.ablate},
+            "edits": edits.total,
+            "steered_tokens": edits.tokens,
+            "edits_of_latents": edits.by_latent(),
+        }
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
 
 def twice(
     fitted: ConditionalDifferenceMap,
     dspa: DSPA,
     text: Prompt,
     max_new_tokens: int,
+    remote: bool = False,
     **options: Unpack[SteeringOptions],
 ) -> Twice:
-    """Answer a prompt greedily, unsteered and steered."""
+    """Answer a prompt greedily, unsteered and steered; here, or on NDIF."""
     model: Any = dspa.model
     prompt = dspa.render(text)
     if not len(prompt.ids):
         raise TripleError("the prompt is empty, and this model begins no text by itself; say more")
-    settings = {"max_new_tokens": max_new_tokens, "do_sample": False}
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
+    if remote:
+        settings["remote"] = True
     with model.generate(prompt.ids, **settings) as tracer:
         plain = tracer.result.save()
     with model.generate(prompt.ids, **settings) as tracer:

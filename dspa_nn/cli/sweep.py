@@ -22,12 +22,14 @@ from dspa_nn.cli.options import (
     Preset,
     PromptRule,
     PromptTokens,
+    Remote,
     Source,
     Sparsify,
     Split,
     Weights,
     asked,
 )
+from dspa_nn.cli.stopping import how_to_go_on, resumable
 from dspa_nn.errors import CountsError
 from dspa_nn.evaluation import Interval, LayerPair, rank_pairs, steer_pairs
 from dspa_nn.files import as_path, require_folder
@@ -72,6 +74,7 @@ def sweep(
     prompt_rule: PromptRule = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Folder to resume from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the counts of all SAEs.")] = None,
+    remote: Remote = False,
     as_json: AsJSON = False,
 ) -> None:
     """Count SAEs at several layers in one run, and print which pair of layers does best.
@@ -80,6 +83,11 @@ def sweep(
     the held-out ones, from counts alone; with --margin it also steers some of them. The best of
     several pairs looks better than it is: measure it again on triples that chose nothing.
     """
+    if remote and margin:
+        raise CountsError(
+            f"--margin {margin} came with --remote, and the responses that it steers are scored "
+            "here; leave one of them out"
+        )
     options = asked(
         percentile=percentile, k_diff=k_diff, gate=gate, sparsify=sparsify,
         max_entries=max_entries, prompt_tokens=prompt_tokens,
@@ -95,8 +103,9 @@ def sweep(
             f"{last} triples are to be held out of {len(triples)}; leave at least one to fit on, "
             "with a smaller --held-out or more triples"
         )
-    built = build_sweep(preset, model, input_sae or [], output_sae or [], weights)
-    swept = built.count(triples, checkpoint=checkpoint)
+    built = build_sweep(preset, model, input_sae or [], output_sae or [], weights, remote)
+    with resumable(how_to_go_on(checkpoint, kept=False)):
+        swept = built.count(triples, checkpoint=checkpoint, remote=remote)
     if out is not None:
         swept.save(out)
     held = range(len(triples) - last, len(triples))

@@ -20,9 +20,9 @@ from dspa_nn.cli.options import (
     Split,
     Weights,
 )
+from dspa_nn.cli.stopping import resumable
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import as_path, require_folder
-from dspa_nn.progress import say
 from dspa_nn.steering import DSPA, LayerSweep
 from dspa_nn.triples import PreferenceTriple, load_triples
 from dspa_nn.tuning import Space, commands
@@ -88,14 +88,11 @@ def tune(
     )  # fmt: skip
     fitting, development = _triples(source, dev, dev_share, chat, split, limit)
     built = _built(preset, model, input_sae or [], output_sae or [], layers, weights)
-    try:
+    with resumable(f"what is measured is in {out}; the same command goes on from there"):
         found = search(
             built, fitting, development, out, space=space, trials=trials, keep=keep, kl=kl,
             perplexity=perplexity or None, seed=seed, progress=False if as_json else None,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        say(f"dspa: stopped: what is measured is in {out}; the same command goes on from there")
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(found.report, indent=1))
         return

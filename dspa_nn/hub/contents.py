@@ -225,6 +225,11 @@ def _receipt(about: Mapping[str, Any]) -> Facts:
     }
 
 
+def _persona(about: Mapping[str, Any]) -> Facts:
+    origin = about["effects"].get("provenance", {})
+    return {"weights": about["axis_weights"], "mode": about["mode"]} | _given(origin, _ORIGIN)
+
+
 def _said(**names: str) -> _Tell:
     return lambda about: _given(about, names)
 
@@ -236,6 +241,7 @@ _KINDS: dict[str, tuple[str, _Tell | None]] = {
     "dspa_nn.conversation": ("conversation", _conversation),
     "dspa_nn.receipt": ("receipt", _receipt),
     "dspa_nn.tuning": ("settings that were tuned", _said(triples="triples", written="written")),
+    "dspa_nn.persona": ("persona", _persona),
     "dspa_nn.demo": ("the demo's figures", None),
 }
 

@@ -38,6 +38,15 @@ class OnHub:
         """What its card says of it."""
         raise NotImplementedError
 
+    def to_folder(self, folder: Path) -> None:
+        """Write what a repository holds of it; what `save` writes, where that is a folder."""
+        self.save(folder)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Any:
+        """Read what `to_folder` wrote."""
+        return cls.load(folder)
+
     def push_to_hub(
         self,
         repo_id: str,
@@ -73,7 +82,7 @@ class OnHub:
         facts = self.card_facts()
         card = card_of(facts, repo_id, said)
         with tempfile.TemporaryDirectory() as folder:
-            self.save(folder)
+            self.to_folder(Path(folder))
             return upload(
                 folder, repo_id, card=card, replaces=type(self).hub_files, private=private,
                 revision=revision, message=message or f"A {facts.kind} of dspa-nn", token=token,
@@ -98,7 +107,7 @@ class OnHub:
         Raises:
             FileError: there is none, the hub refuses, or the files are damaged.
         """
-        return cls.load(download(repo_id, cls.hub_files, revision=revision, token=token))
+        return cls.from_folder(download(repo_id, cls.hub_files, revision=revision, token=token))
 
 
 def upload(

@@ -1,6 +1,6 @@
 """Models: what is known of one, the presets by name, and where the embedded one comes from."""
 
-from dspa_nn.models.embedded import REPO_ID, Weights, model_path
+from dspa_nn.models.embedded import REPO_ID, Weights, model_path, snapshot_dir
 from dspa_nn.models.facts import (
     ModelFacts,
     as_local,
@@ -45,5 +45,6 @@ __all__ = [
     "preset_of",
     "read_facts",
     "require_weights",
+    "snapshot_dir",
     "torch_module",
 ]

@@ -15,6 +15,7 @@ from dspa_nn.ndif.sizes import (
     Way,
     from_shapes,
     predicted,
+    sizes_from_shapes,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "payload_of_encoders",
     "predicted",
     "remote_model",
+    "sizes_from_shapes",
 ]

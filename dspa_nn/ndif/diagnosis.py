@@ -41,7 +41,9 @@ class Diagnosis:
     __repr__ = __str__
 
 
-def doctor(dspa: ShippableDSPA | None = None, map: object = None) -> Diagnosis:
+def doctor(
+    dspa: ShippableDSPA | None = None, map: object = None, *, timeout: float | int | None = None
+) -> Diagnosis:
     """Look at the configured NDIF server, and at what a run would send to it.
 
     Example:
@@ -54,6 +56,7 @@ def doctor(dspa: ShippableDSPA | None = None, map: object = None) -> Diagnosis:
     Args:
         dspa: to look for its model among those deployed.
         map: a map or plans, to count the payload as well.
+        timeout: seconds for each answer; 10 to connect and 60 to read where it is left out.
 
     Returns:
         Findings on host, reachable, key, models, versions and payload. The key itself is not shown.
@@ -62,12 +65,13 @@ def doctor(dspa: ShippableDSPA | None = None, map: object = None) -> Diagnosis:
     from nnsight import CONFIG
 
     host, key = CONFIG.API.HOST, CONFIG.API.APIKEY
+    patience = httpx.Timeout(10, read=60) if timeout is None else httpx.Timeout(timeout)
     diagnosis = Diagnosis()
     diagnosis.add("host", True, f"{host} (NDIF_HOST)")
     headers = {"ndif-api-key": key} if key else {}
 
     def ask(path: str) -> Any:
-        answer = httpx.get(f"{host}{path}", headers=headers, timeout=httpx.Timeout(10, read=60))
+        answer = httpx.get(f"{host}{path}", headers=headers, timeout=patience)
         answer.raise_for_status()
         return answer.json()
 

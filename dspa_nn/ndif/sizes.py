@@ -92,6 +92,21 @@ class Payload:
         """Whether the server takes a request of this size."""
         return (self.estimate if self.compressed is None else self.compressed) <= MAX_REQUEST_BYTES
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "parts": [{"name": part.name, "bytes": part.nbytes} for part in self.parts],
+            "bytes": self.nbytes,
+            "estimated_as_sent": self.estimate,
+            "measured": self.measured,
+            "measured_as_sent": self.compressed,
+            "limit": MAX_REQUEST_BYTES,
+            "fits": self.fits,
+            "instead": [
+                {"name": way.name, "code": way.code, "bytes": way.nbytes} for way in self.ways
+            ],
+        }
+
     def __str__(self) -> str:
         lines = [f"{part.nbytes:>15,}  {part.name}" for part in self.parts]
         lines.append(f"{self.nbytes:>15,}  bytes of tensors in all")
@@ -203,6 +218,30 @@ def ways_of(load: Shipment) -> list[Way]:
     return ways
 
 
+def sizes_from_shapes(
+    d_model: int, d_in: int, d_out: int, *, columns: int
+) -> list[tuple[str, int, int]]:
+    """Each request of an `apply` in words, and its bytes in float32 and in bfloat16.
+
+    >>> [name.partition(":")[0] for name, _, _ in sizes_from_shapes(8, 16, 16, columns=4)][1:]
+    ['planned first, request 1', 'planned first, request 2']
+
+    The arguments are those of `from_shapes`.
+    """
+    rows = min(columns, 2 * DEFAULTS["k_diff"])
+    names = (
+        f"both encoders and {columns} decoder rows, in one request",
+        "planned first, request 1: the input encoder",
+        f"planned first, request 2: the output encoder and {rows} decoder rows",
+    )
+    sizes: list[tuple[int, int, int]] = []
+    for itemsize in (4, 2):
+        sent = predicted(d_model, d_in, d_out, columns=columns, itemsize=itemsize)
+        planned = sent[1].nbytes + rows * d_model * itemsize
+        sizes.append((sum(part.nbytes for part in sent), sent[0].nbytes, planned))
+    return list(zip(names, *sizes, strict=True))
+
+
 def from_shapes(d_model: int, d_in: int, d_out: int, *, columns: int) -> str:
     """Say what an `apply` and a count would send, from shapes alone.
 
@@ -214,19 +253,8 @@ def from_shapes(d_model: int, d_in: int, d_out: int, *, columns: int) -> str:
           472,303,616 fits      236,151,808 fits
     ...
     """
-    rows = 2 * DEFAULTS["k_diff"]
-    sizes: list[tuple[int, int, int]] = []
-    for itemsize in (4, 2):
-        sent = predicted(d_model, d_in, d_out, columns=columns, itemsize=itemsize)
-        planned = sent[1].nbytes + min(columns, rows) * d_model * itemsize
-        sizes.append((sum(part.nbytes for part in sent), sent[0].nbytes, planned))
-    names = (
-        f"both encoders and {columns} decoder rows, in one request",
-        "planned first, request 1: the input encoder",
-        f"planned first, request 2: the output encoder and {min(columns, rows)} decoder rows",
-    )
     lines = [f"{'float32':>22}{'bfloat16':>22}"]
-    for name, *both in zip(names, *sizes, strict=True):
+    for name, *both in sizes_from_shapes(d_model, d_in, d_out, columns=columns):
         cells = [f"{size:,} {'fits' if size <= MAX_REQUEST_BYTES else 'over'}" for size in both]
         lines += [name, "".join(f"{cell:>22}" for cell in cells)]
     lines += [

@@ -4,7 +4,7 @@ from dspa_nn.personas.candidates import style_candidates
 from dspa_nn.personas.doses import Dose, dose_response
 from dspa_nn.personas.effects import AxisEffects, known_effects
 from dspa_nn.personas.measure import measure_effects
-from dspa_nn.personas.persona import Persona
+from dspa_nn.personas.persona import Persona, read_weights
 
 __all__ = [
     "AxisEffects",
@@ -13,5 +13,6 @@ __all__ = [
     "dose_response",
     "known_effects",
     "measure_effects",
+    "read_weights",
     "style_candidates",
 ]

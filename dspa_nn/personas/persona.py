@@ -2,8 +2,10 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -11,12 +13,14 @@ import numpy as np
 from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.graph.settings import ALWAYS
+from dspa_nn.hub import CardFacts
 from dspa_nn.maps import ConditionalDifferenceMap, PromptTokens, one_row
 from dspa_nn.personas.effects import AxisEffects
 from dspa_nn.personas.files import read_json, write_json
 from dspa_nn.steering import Mode
 
 SCHEMA, VERSION = "dspa_nn.persona", 1
+FILE = "persona.json"  # in a repository on the hub
 _WORDS = "axes of style and their weights, as {'friendly': 1.0}"
 
 
@@ -130,6 +134,31 @@ class Persona(ConditionalDifferenceMap):
         """
         return read_json(folder, SCHEMA, VERSION, _made)
 
+    hub_files = (FILE,)
+
+    def to_folder(self, folder: Path) -> None:
+        """Write it where a repository on the hub has it."""
+        self.save(folder / FILE)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Persona":
+        """Read what `to_folder` wrote."""
+        return cls.load(folder / FILE)
+
+    def card_facts(self) -> CardFacts:
+        """What the card of a repository on the hub says of it."""
+        wanted = ", ".join(f"{axis} {weight:+g}" for axis, weight in self.axis_weights.items())
+        settings = {"weights": wanted, "latents": self.latents, "mode": self.mode}
+        return replace(
+            super().card_facts(),
+            kind="persona",
+            what=f"A persona: {wanted}. It steers every prompt alike, by the output latents whose "
+            "ablation, measured one by one, moved answers that way.",
+            use='from dspa_nn.personas import Persona\n\npersona = Persona.from_hub("{repo_id}")\n'
+            "print(persona)",
+            settings={**settings, "entries": len(self.values)},
+        )
+
     def __repr__(self) -> str:
         wanted = ", ".join(f"{axis} {weight:+g}" for axis, weight in self.axis_weights.items())
         told: list[str] = []
@@ -181,4 +210,29 @@ def _checked(weights: object, axes: tuple[str, ...]) -> dict[str, float]:
             found[axis] = float(weight)
     if not found:
         raise MapError("every weight of the persona is 0; give one axis a weight at least.")
+    return found
+
+
+def read_weights(named: Sequence[str]) -> dict[str, float]:
+    """The weights that "friendly=1" and the like say.
+
+    Example:
+        >>> read_weights(["friendly=1", "concise=-0.5"])
+        {'friendly': 1.0, 'concise': -0.5}
+
+    Raises:
+        MapError: what is no AXIS=WEIGHT, or an axis that came twice.
+    """
+    found: dict[str, float] = {}
+    for each in named:
+        axis, equals, text = each.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            equals, weight = "", 0.0
+        if not equals:
+            raise MapError(f"{each!r} came for a weight; write AXIS=WEIGHT, as friendly=1")
+        if axis in found:
+            raise MapError(f"the axis {axis} came twice; give it one weight")
+        found[axis] = weight
     return found
