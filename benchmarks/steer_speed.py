@@ -84,11 +84,12 @@ def per_step(scene: Scene, rounds: int, **at: int) -> dict[str, object]:
         return result
 
     with torch.no_grad():
-        out = scene.hf(scene.ids, attention_mask=scene.mask, output_hidden_states=True)
+        ids, mask = scene.ids.to(scene.hf.device), scene.mask.to(scene.hf.device)
+        out = scene.hf(ids, attention_mask=mask, output_hidden_states=True)
         first, second = (out.hidden_states[layer + 1] for layer in layers)
-        hidden, last, cache = second[:, -1:].clone(), scene.ids[:, -1:], out.past_key_values
+        hidden, last, cache = second[:, -1:].clone(), ids[:, -1:], out.past_key_values
         for _ in range(rounds):
-            run = begin(steerer, scene.ids, scene.mask.bool(), prompts, None, True)
+            run = begin(steerer, ids, mask.bool(), prompts, None, True)
             scene.hf(last, past_key_values=cache, use_cache=True)
             timed("prompt", partial(run.read_prompt, first))
             run.edit(second)
