@@ -18,12 +18,13 @@ from benchmarks._report import Rows, options, write
 
 RUNS = {
     "dpo-uf": "DPO, UltraFeedback",
-    "dpo-news": "DPO, demo triples",
+    "dpo-plans": "DPO, plans",
+    "dpo-news": "DPO, news",
     "rahf-1": "RAHF-SCIT step 1",
     "rahf-2": "RAHF-SCIT step 2",
     "sft-hh": "SFT, HH-RLHF",
     "sae-9": "SAE of layer 9, HH-RLHF",
-    "sae-news": "SAE of layer 9, demo triples",
+    "sae-news": "SAE of layer 9, news",
 }
 Log = list[dict[str, Any]]
 
