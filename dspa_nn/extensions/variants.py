@@ -92,8 +92,9 @@ class Demixed:
     S are the prompt latents that vote, and M_S the mean of g_S g_S^T over the fitting prompts.
 
     Args:
-        indptr, latents: int64 [n + 1] and [opened], the gates that each fitting prompt opened, as
-            compressed rows: prompt k opened latents[indptr[k]:indptr[k + 1]].
+        indptr: int64 [n + 1], where each fitting prompt's gates begin among `latents`.
+        latents: int64 [opened], the gates that the fitting prompts opened, as compressed rows:
+            prompt k opened latents[indptr[k]:indptr[k + 1]].
         ridge: added to the diagonal of M_S, as a share of its mean; M_S is badly conditioned.
     """
 
