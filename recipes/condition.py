@@ -72,7 +72,7 @@ def active_methods(dspa: Any, fitting: ActivationCounts, rule: str) -> dict[str,
         "global, all rows": replace(whole, options={**whole.options, "select": SameForAll(mean)}),
         "rows permuted, rule": replace(whole, map=permuted(map, seed=0)),
     }
-    if rule == "centred":
+    if rule == "centred" and map.gate_mean is not None:
         score = Independent(mean, map.gate_mean)
         found["global, rule"] = replace(whole, options={**whole.options, "score": score})
     return found

@@ -76,7 +76,7 @@ def rank(options: argparse.Namespace) -> None:
                     np.random.default_rng(draw).choice(fitting.index, size, replace=False)
                 )
                 some = fitting.subset(drawn)
-                found = dict(selections(some, held, draw < options.confidence))
+                found = dict(selections(some, held, draw < options.confidence, options.over))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 arrays: Any = {key: (2 * value).astype(np.int8) if len(value) > 1 else value
                           for key, value in found.items()}  # fmt: skip
@@ -91,7 +91,9 @@ def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[Ste
     """The selections that are steered by, from one draw of fitting triples."""
     whole = fitting.fit(percentile=PERCENTILE, sparsify="none", prompt_tokens="content")
     sample = sample_of(fitting, percentile=PERCENTILE, prompt_tokens="content")
-    estimated, strong = (shrunk_whitening(sample.drho, by) for by in ("ledoit-wolf", 0.9))
+    estimated, strong, strongest = (
+        shrunk_whitening(sample.drho, by) for by in ("ledoit-wolf", 0.9, 0.97)
+    )
     mean = torch.as_tensor(mean_difference(fitting))
     rules: dict[str, Any] = {
         "the paper's rule": {},
@@ -100,6 +102,7 @@ def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[Ste
         "whitened: ledoit-wolf": {"score": estimated},
         "whitened: 0.9": {"score": strong},
         "global, whitened: 0.9": {"select": SameForAll(strong(mean))},
+        "global, whitened: 0.97": {"select": SameForAll(strongest(mean))},
         "de-mixed: density, ridge 3.0": {"score": Demixer(sample, over="density", ridge=3.0)},
         "de-mixed: gated, ridge 3.0": {"score": Demixer(sample, ridge=3.0)},
     }
@@ -119,7 +122,11 @@ def steer(options: argparse.Namespace) -> None:
             size = min(options.size, len(fitting))
             drawn = np.random.default_rng(draw).choice(fitting.index, size, replace=False)
             triples = read_source(name, options.data).of("test", options.triples)
-            methods = steered_methods(dspa, fitting.subset(drawn), draw)
+            methods = [
+                method
+                for method in steered_methods(dspa, fitting.subset(drawn), draw)
+                if not options.only or method.name.rsplit("|", 1)[0] in options.only
+            ]
             measured(dspa, triples, methods, options.work / f"steer-{name}.jsonl", options.device)
 
 
@@ -178,11 +185,13 @@ def main() -> None:
     two.add_argument("--sizes", type=int, nargs="*", default=[250, 1000])
     two.add_argument("--draws", type=int, nargs="*", default=[20, 10])
     two.add_argument("--confidence", type=int, default=3, help="draws in which entries are tested")
+    two.add_argument("--over", nargs="*", default=["density", "gated"], help="sets to de-mix on")
     two.add_argument("--part", type=int, nargs=2, default=[0, 1], help="every n-th draw, from i on")
     three.add_argument("--size", type=int, default=250, help="triples to a map")
     three.add_argument("--resamplings", type=int, default=5)
     three.add_argument("--triples", type=int, default=200, help="test rows of each set, at most")
     three.add_argument("--sets", nargs="*", default=list(FILES))
+    three.add_argument("--only", nargs="*", help="some selections, by name")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     run = {"count": count, "rank": rank, "steer": steer, "describe": describe}

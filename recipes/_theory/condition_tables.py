@@ -57,7 +57,9 @@ def _of_rule(
         for tokens in TOKENS:
             key = f"{rule}|{cell}|{tokens}"
             # With weights above 0 a prompt's rule only scales one difference: the plan is the same.
-            same = key not in runs
+            same = cell == "global, rule" and rule != "centred"
+            if not same and key not in runs:
+                continue  # not measured
             run = runs[f"{rule}|global, all rows|{tokens}" if same else key]
             margin, gap = (
                 bootstrap(change(run)),

@@ -122,7 +122,18 @@ def tables(
 
 
 def _names(one: Judged, size: int) -> list[str]:
-    return [name for name in one.draws(size) if not name.startswith(ENTRIES)]
+    """Selections that are judged: not those of a map in which nothing was left."""
+    draws = one.draws(size)
+    empty = [
+        name.removeprefix(ENTRIES)
+        for name, values in draws.items()
+        if name.startswith(ENTRIES) and not np.nansum(values)
+    ]
+    return [
+        name
+        for name in draws
+        if not name.startswith(ENTRIES) and not any(name.endswith(left) for left in empty)
+    ]
 
 
 def _power(judged: Sequence[Judged], figures: dict[str, Any]) -> list[str]:
@@ -192,6 +203,7 @@ def _chosen(judged: Sequence[Judged], figures: dict[str, Any]) -> list[str]:
     ]
     figures["chosen"] = []
     groups = [(one.name, [one]) for one in judged]
+    level = 1 - 0.05 / (len(judged) + 1)
     if len(judged) > 1:
         groups.append(("all", list(judged)))
     for label, group in groups:
@@ -211,7 +223,7 @@ def _chosen(judged: Sequence[Judged], figures: dict[str, Any]) -> list[str]:
             best = max(common, key=lambda name: np.nanmean(gain(name, True)))
             before, after = (
                 bootstrap(gain(best, True), level=LEVEL),
-                bootstrap(gain(best, False), level=0.95),
+                bootstrap(gain(best, False), level=level),
             )
             outside = "yes" if after.low > 0 else "no"
             lines.append(
@@ -233,6 +245,8 @@ def _entries(judged: Sequence[Judged]) -> list[str]:
         for size in one.sizes():
             draws = one.draws(size)
             names = ("whole", "bound", "discoveries at 0.05", "discoveries at 0.2")
+            if ENTRIES + "whole" not in draws:
+                continue
             cells = [f"{np.nanmean(draws[ENTRIES + name]):,.0f}" for name in names]
             lines.append(f"| {one.name} | {size} | " + " | ".join(cells) + " |")
     return lines

@@ -4,7 +4,7 @@ Unsparsified, s(x) . drho = (1/N) sum_k a_k(x) (drho_k . drho): a selection is a
 fitting triples for a prompt (a) or a way to compare two differences, and no map is ever made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +122,15 @@ def length_controlled(fitting: ActivationCounts) -> np.ndarray:
 
 
 def selections(
-    fitting: ActivationCounts, held: Held, confidence: bool = True
+    fitting: ActivationCounts,
+    held: Held,
+    confidence: bool = True,
+    over: Sequence[Any] = ("density", "gated"),
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name of each selection, and which held-out rows it ranks rightly.
 
-    confidence: whether entries are tested too, which takes most of the time.
+    confidence: whether entries are tested too, which takes most of the time. over: the sets that
+    are de-mixed on; "gated" sets are large, and so slow.
     """
     sample = sample_of(fitting, percentile=PERCENTILE, prompt_tokens="content")
     drho, table = sample.drho, held.table
@@ -161,11 +165,11 @@ def selections(
         white = np.asarray(table @ whitening(dense).numpy().T)
         yield f"whitened: {name}", right((paper * white).sum(1))
         yield f"global, whitened: {name}", right(white.sum(1))
-    for over in ("density", "gated"):
+    for kind in over:
         for ridge in RIDGES:
-            demixer = Demixer(sample, over=over, ridge=ridge)
+            demixer = Demixer(sample, over=kind, ridge=ridge)
             weights = demixer.weights(held.counts, held.lengths).numpy()
-            yield f"de-mixed: {over}, ridge {ridge}", plain(weights)
+            yield f"de-mixed: {kind}, ridge {ridge}", plain(weights)
     if confidence:
         yield from by_confidence(fitting, sample, held)
 

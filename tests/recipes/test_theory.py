@@ -46,7 +46,8 @@ def test_selections_rank_as_maps_do(part) -> None:
     fitting, others = counts.subset(range(12)), counts.subset(range(12, 20))
     found = dict(ranking.selections(fitting, ranking.Held.of(others)))
     map = fitting.fit(percentile=90, sparsify="none", prompt_tokens="content")
-    for name, rule in ((ranking.PAPER, "density"), ("prompt rule: gated", "gated")):
+    rules: Any = ((ranking.PAPER, "density"), ("prompt rule: gated", "gated"))
+    for name, rule in rules:
         expected = accuracy(map, others, prompt_rule=rule, k_prompt=ranking.K_PROMPT)
         assert (found[name] == expected).all()
     assert (found["global: one difference"] == global_accuracy(fitting, others)).all()
