@@ -7,91 +7,23 @@ background is transparent and the colours are of middle lightness: legible on wh
 """
 
 import argparse
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parents[1] / "docs"
-BLUE, ORANGE, GREEN, GREY = "#3b8ad8", "#d9772b", "#2a9d7c", "#828282"
-Table = list[dict[str, str]]
-
-
-def tables(page: str) -> list[Table]:
-    """The Markdown tables of an appendix page in order, each row by its headings."""
-    text = (DOCS / "appendix" / f"{page}.md").read_text(encoding="utf-8")
-    parsed = []
-    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
-        head, _, *rows = [
-            [cell.strip() for cell in line.strip().strip("|").split("|")]
-            for line in block.splitlines()
-        ]
-        parsed.append([dict(zip(head, row, strict=True)) for row in rows])
-    return parsed
-
-
-def numbers(cell: str) -> list[float]:
-    """The numbers of a cell: "+0.197 [+0.170, +0.223]" is a mean and its interval.
-
-    >>> numbers("+0.197 [+0.170, +0.223]")
-    [0.197, 0.17, 0.223]
-    """
-    return [
-        float(part.replace(",", "")) for part in re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?", cell)
-    ]
-
-
-def value(cell: str) -> float:
-    """The first number of a cell."""
-    return numbers(cell)[0]
-
-
-def panels(columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
-    """A figure and a row of axes in the style of the documentation."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    mpl.rcParams.update(
-        {
-            "svg.fonttype": "none",  # text stays text: the file is a quarter of the size
-            "svg.hashsalt": "dspa_nn",
-            "font.size": 10.5,
-            "lines.linewidth": 2,
-            "savefig.transparent": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.color": GREY,
-            "grid.alpha": 0.3,
-            "legend.frameon": False,
-            "legend.labelcolor": GREY,
-            **dict.fromkeys(
-                ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
-                GREY,
-            ),
-        }
-    )
-    figure, axes = pyplot.subplots(
-        1, columns, figsize=size, layout="constrained", squeeze=False, **options
-    )
-    return figure, axes[0]
-
-
-def intervals(
-    axis: Any, names: Sequence[str], cells: Sequence[str], colours: Sequence[str]
-) -> None:
-    """One line per name, first on top: a mean as a dot, its interval as a bar."""
-    for line, (cell, colour) in enumerate(zip(cells, colours, strict=True)):
-        mean, *interval = numbers(cell)
-        if interval:
-            axis.plot(interval[:2], [line, line], color=colour, solid_capstyle="round")
-        axis.plot([mean], [line], "o", color=colour, markersize=7)
-    axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x")
-    axis.spines["left"].set_visible(False)
+from benchmarks._arena_figures import compared, efficiency, strengths
+from benchmarks._drawing import (
+    BLUE,
+    DOCS,
+    GREEN,
+    GREY,
+    ORANGE,
+    intervals,
+    numbers,
+    panels,
+    tables,
+    value,
+)
 
 
 def margins() -> Any:
@@ -223,15 +155,20 @@ def training() -> Any:
     """Loss of every training run, the mean of ten steps at a time."""
     rows = tables("training")[0]
     names = [name for name in rows[0] if name != "steps"]
-    figure, axes = panels(len(names), (2.1 * len(names), 2.6))
-    for axis, name in zip(axes, names, strict=True):
+    columns = 4
+    rows_of_panels = -(-len(names) // columns)
+    figure, axes = panels(columns, (8, 2.3 * rows_of_panels), rows_of_panels)
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes, names, strict=False):
         told = [(numbers(row["steps"])[0] + 4.5, value(row[name])) for row in rows if row[name]]
         axis.plot([step for step, _ in told], [loss for _, loss in told], "o-", color=BLUE,
                   markersize=4)  # fmt: skip
         axis.set_title(name.replace(", ", "\n"), fontsize=10)
         axis.set_xlabel("step")
         axis.grid(axis="y")
-    axes[0].set_ylabel("loss")
+    for axis in axes[::columns]:
+        axis.set_ylabel("loss")
     return figure
 
 
@@ -298,31 +235,6 @@ def growth() -> Any:
     return figure
 
 
-def efficiency() -> Any:
-    """Held-out ranking over the number of fitting triples, mean and sd over resamplings."""
-    found = [rows for rows in tables("arena") if "ranked rightly by" in rows[0]]
-    figure, axes = panels(len(found), (8, 3.4), sharey=True)
-    colours = (BLUE, "#7fb3e6", GREEN, ORANGE, GREY)
-    for axis, rows, title in zip(axes, found, ("UltraFeedback", "demo's register"), strict=True):
-        for line, (row, colour) in enumerate(zip(rows, colours, strict=True)):
-            cells = {int(key.split()[-1]): cell for key, cell in row.items() if "N =" in key}
-            points = {n: [*numbers(cell), 0.0] for n, cell in cells.items()}
-            across = [n * (1 + 0.03 * (line - 2)) for n in points]
-            means, spreads = ([one[place] for one in points.values()] for place in (0, 1))
-            axis.errorbar(across, means, spreads, fmt="o-", color=colour, markersize=5,
-                          label=row["ranked rightly by"])  # fmt: skip
-        axis.set_xscale("log")
-        sizes = [10, 25, 50, 100, 250]
-        axis.set_xticks(sizes, [str(n) for n in sizes])
-        axis.minorticks_off()
-        axis.axhline(0.5, color=GREY, linewidth=1, linestyle="--")
-        axis.set(xlabel="fitting triples", title=title)
-        axis.grid(axis="y")
-    axes[0].set_ylabel("held-out pairs ranked rightly")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure
-
-
 def theory() -> Any:
     """A against N, and templates with and without de-mixing against the condition number of M."""
     sizes, truths = tables("theory")[:2]
@@ -351,7 +263,8 @@ def theory() -> Any:
 FIGURES: dict[str, Callable[[], Any]] = {
     made.__name__: made
     for made in (
-        margins, real, layers, ranking, efficiency, costs, training, scale, speed, growth, theory,
+        margins, real, layers, ranking, compared, efficiency, strengths, costs, training, scale,
+        speed, growth, theory,
     )
 }  # fmt: skip
 
