@@ -212,7 +212,7 @@ def test_the_command_in_a_terminal(
     root = str(Path(__file__).parents[2])
     terminal: Any = {
         "cwd": str(tmp_path), "encoding": "utf-8", "timeout": 120, "dimensions": (40, columns),
-        "searchwindowsize": 400, "maxread": 1 << 16,
+        "searchwindowsize": 20000, "maxread": 1 << 16,
         "env": {"PATH": "/usr/bin", "TERM": "xterm", "PYTHONPATH": root, "HF_HUB_OFFLINE": "1",
                 "HOME": str(tmp_path), "COLUMNS": str(columns)},
     }  # fmt: skip
@@ -220,7 +220,7 @@ def test_the_command_in_a_terminal(
     fitted = pexpect.spawn(run[0], [*run[1:], *fit], **terminal)
     fitted.expect("saved in map")
     fitted.expect(pexpect.EOF)
-    chat = ["chat", "map", "--max-new-tokens", "400", "--alpha", "1", *options]
+    chat = ["chat", "map", "--max-new-tokens", "120", "--alpha", "1", *options]
     child = pexpect.spawn(run[0], [*run[1:], *chat], **terminal)
     child.logfile_read = shown = StringIO()
     child.expect("you> ")
@@ -237,7 +237,7 @@ def test_the_command_in_a_terminal(
     child.expect("nothing was answered yet")
     child.expect("you> ")
     child.sendline("sun")
-    child.expect("you> ", timeout=120)
+    child.expect("you> ", timeout=300)
     child.sendline("/why")
     child.expect(r"\d+ edits; those edited most:")
     child.expect("you> ")
