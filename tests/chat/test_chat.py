@@ -14,7 +14,7 @@ from rich.console import Console
 from dspa_nn import DSPA, ConditionalDifferenceMap
 from dspa_nn.chat import Piece, Talk, reasons, run_chat
 from dspa_nn.errors import SteeringError
-from tests import tiny
+from tests import eval_zoo, tiny
 
 ASKED = "sun moon red"
 
@@ -110,6 +110,20 @@ def test_a_map_of_another_sae_is_refused(talk: Talk, tmp_path: Path) -> None:
     before = talk.map
     assert "somebody/else" in typed(talk, f"/map {tmp_path / 'other'}")
     assert talk.map is before
+
+
+def test_a_persona_steers_as_a_map_does(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    effects = eval_zoo.effects()
+    monkeypatch.setattr("dspa_nn.chat.loop.known_effects", lambda dspa: effects)
+    monkeypatch.setattr(talk, "_check", lambda *_: None)  # its effects are of another tiny model
+    axis = effects.axes[0]
+    shown = typed(talk, "/persona", f"/persona {axis}=1", "/persona nonsense=x", "/persona none")
+    for part in (
+        f"the axes are {axis}", f"steered by {axis}=1, alpha", "came for a weight; write AXIS=WEIG",
+        "there is no file none",
+    ):  # fmt: skip
+        assert part in " ".join(shown.split()), part
+    assert talk.name == f"{axis}=1"
 
 
 def test_why_names_latents_in_words(talk: Talk) -> None:

@@ -16,6 +16,8 @@ from dspa_nn import ActivationCounts, ConditionalDifferenceMap
 from dspa_nn.counts import CountRows
 from dspa_nn.errors import FileError
 from dspa_nn.hub import card_of, identify
+from dspa_nn.personas import Persona
+from tests import eval_zoo
 from tests.hub_zoo import TOKEN, Hub, hub
 
 # huggingface_hub 2.4 hands a file to httpx in a way that is to go.
@@ -130,6 +132,20 @@ def test_a_private_sum_and_counts_come_back(there: Hub) -> None:
     read = ActivationCounts.from_hub("me/counts")
     assert np.array_equal(read.chosen.toarray(), counts.chosen.toarray())
     assert "Maps of any subset" in there.repositories["me/counts"].files["README.md"].decode()
+
+
+def test_a_persona_comes_back(there: Hub) -> None:
+    effects = eval_zoo.effects()
+    persona = Persona({effects.axes[0]: 1.0}, effects)
+    persona.push_to_hub("me/short", token=TOKEN)
+    files = there.repositories["me/short"].files
+    assert sorted(files) == ["README.md", "persona.json"]
+    assert "- dspa-persona" in files["README.md"].decode()
+    back = Persona.from_hub("me/short")
+    assert back.axis_weights == persona.axis_weights
+    assert torch.equal(back.values, persona.values)
+    (found,) = identify("me/short")
+    assert (found.kind, found.facts["weights"]) == ("persona", persona.axis_weights)
 
 
 def test_a_card_written_by_hand_stays(there: Hub, capfd: pytest.CaptureFixture[str]) -> None:
