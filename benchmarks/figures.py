@@ -260,11 +260,58 @@ def theory() -> Any:
     return figure
 
 
+def causal() -> Any:
+    """What ablating each top latent alone does to the margin, over its column sum in the map."""
+    names = ("plans", "news", "UltraFeedback")
+    figure, axes = panels(len(names), (8, 3))
+    found = [rows for rows in tables("causal") if "column sum" in rows[0]]
+    for axis, name, rows in zip(axes, names, found, strict=True):
+        for row in rows:
+            mean, low, high = numbers(row["margin"])
+            across = value(row["column sum"])
+            colour = BLUE if across > 0 else ORANGE
+            axis.plot([across, across], [low, high], color=colour, alpha=0.5)
+            axis.plot([across], [mean], "o", color=colour, markersize=5)
+        axis.axhline(0, color=GREY, linewidth=1)
+        axis.set_title(name, fontsize=11)
+        axis.grid()
+    axes[0].set_ylabel("margin when ablated")
+    axes[1].set_xlabel("column sum in the map: below 0 ablated (orange), above 0 augmented (blue)")
+    return figure
+
+
+def personas() -> Any:
+    """How far personas of five and of twenty latents moved what was asked of them."""
+    found = [rows for rows in tables("personas") if "concise" in rows[0]]
+    figure, (axis,) = panels(1, (7, 4.6))
+    ends = [row["asked for"] for row in found[0]]
+    for rows, colour, shift, label in (
+        (found[0], BLUE, -0.15, "5 latents"), (found[1], ORANGE, 0.15, "20 latents")
+    ):  # fmt: skip
+        for row in rows:
+            [cell] = [text for text in row.values() if text.startswith("**")]
+            line = ends.index(row["asked for"])
+            # Even lines ask for more of a score, odd ones for less.
+            mean, *interval = ((-1) ** line * one for one in numbers(cell))
+            axis.plot(interval, [line + shift] * 2, color=colour)
+            axis.plot([mean], [line + shift], "o", color=colour, markersize=5,
+                      label=None if line else label)  # fmt: skip
+    axis.set_yticks(range(len(ends)), ends)
+    axis.set_ylim(len(ends) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    axis.spines["left"].set_visible(False)
+    axis.axvline(0, color=GREY, linewidth=1)
+    axis.set_xlabel("moved the way that was asked, standard deviations (95 % interval)")
+    axis.legend(loc="upper right")
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Any]] = {
     made.__name__: made
     for made in (
-        margins, real, layers, ranking, compared, efficiency, strengths, costs, training, scale,
-        speed, growth, theory,
+        margins, real, causal, personas, layers, ranking, compared, efficiency, strengths, costs,
+        training, scale, speed, growth, theory,
     )
 }  # fmt: skip
 

@@ -112,13 +112,14 @@ def either_end(found: AxisEffects, size: int) -> list[Persona]:
 
 
 def furthest(lines: Sequence[dict[str, Any]], found: AxisEffects) -> list[Persona]:
-    """The two axes whose personas gained most on development rows: alone, together, other ends."""
+    """The two axes surest to gain on development rows: alone, together, and their other ends."""
     best: dict[str, tuple[float, float, int]] = {}
     for line in lines:
         if line["split"] != "dev":
             continue
         [(axis, sign)] = line["persona"].items()
-        tried = (line["utility"]["mean"], sign, line["latents"])
+        # By the lower end: a few answers of a far score can carry a mean.
+        tried = (line["utility"]["low"], sign, line["latents"])
         best[axis] = max(best.get(axis, tried), tried)
     two = sorted(best, key=lambda axis: -best[axis][0])[:2]
     alone = [Persona({axis: best[axis][1]}, found, latents=best[axis][2]) for axis in two]
@@ -267,7 +268,7 @@ def grouped(lines: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     groups: dict[str, dict[float, dict[str, Any]]] = {}
     for line in lines:
         key = json.dumps([line["persona"], line["latents"], line["mode"]])
-        groups.setdefault(key, {})[line["options"]["alpha"]] = line
+        groups.setdefault(key, {}).setdefault(line["options"]["alpha"], line)
     for group in groups.values():
         yield [group[alpha] for alpha in sorted(group)]
 

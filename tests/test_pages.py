@@ -17,8 +17,8 @@ PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
     "docs/api/costs.md", "docs/measures.md",
     *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "extend",
-                                           "files", "hooks", "latents", "shards", "sums", "trace",
-                                           "triples")),
+                                           "files", "hooks", "latents", "personas", "shards",
+                                           "sums", "trace", "triples")),
 )  # fmt: skip
 # Fewer triples than a user would fit on, and fewer tokens.
 SHORTER = (

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from dspa_nn.evaluation import Answers, Interval, Surprises, answer, bootstrap, style_axes
+from dspa_nn.evaluation import (
+    Answers,
+    Interval,
+    Surprises,
+    answer,
+    bootstrap,
+    loop,
+    style_axes,
+)
 from dspa_nn.personas.persona import Persona
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
@@ -24,6 +32,8 @@ class Dose:
             that the effects were measured on.
         utility: the same of the weighted sum.
         log_perplexity: change of the answers' surprise under the unsteered model, nats per token.
+        looped: change of the share of answers that end in a loop (`dspa_nn.evaluation.loop`):
+            words over and over can pass for style.
         changed: share of the answers that came out otherwise.
         edits: edits a token of the answers.
     """
@@ -33,6 +43,7 @@ class Dose:
     axes: dict[str, Interval]
     utility: Interval
     log_perplexity: Interval
+    looped: Interval
     changed: float
     edits: float
 
@@ -44,6 +55,7 @@ class Dose:
             "axes": {axis: one.to_dict() for axis, one in self.axes.items()},
             "utility": self.utility.to_dict(),
             "log_perplexity": self.log_perplexity.to_dict(),
+            "looped": self.looped.to_dict(),
             "changed": self.changed,
             "edits": self.edits,
         }
@@ -55,7 +67,7 @@ class Dose:
         return (
             f"{asked} at {', '.join(f'{k} {v}' for k, v in self.options.items())}: utility "
             f"{self.utility}; {moved}; {self.changed:.0%} of answers changed, perplexity x "
-            f"{ratio:.2f}"
+            f"{ratio:.2f}, {self.looped.mean:+.0%} of answers loop"
         )
 
 
@@ -111,6 +123,7 @@ def dose_response(
                     axes={axis: bootstrap(one, seed=seed) for axis, one in moved.items()},
                     utility=bootstrap(_weighted(persona, moved), seed=seed),
                     log_perplexity=bootstrap(surprises.of(steered) - plain, seed=seed),
+                    looped=bootstrap(_loops(steered) - _loops(said), seed=seed),
                     changed=_share_changed(said, steered),
                     edits=sum(steered.by_latent().values()) / max(tokens, 1),
                 )
@@ -128,6 +141,11 @@ def _weighted(
 ) -> Float64[np.ndarray, " n"]:
     parts = [weight * moved[axis] for axis, weight in persona.axis_weights.items()]
     return np.sum(parts, axis=0)
+
+
+def _loops(answers: Answers) -> Float64[np.ndarray, " n"]:
+    """1 for each answer that ends in a loop."""
+    return np.array([float(loop(ids) > 0) for ids in answers.ids])
 
 
 def _share_changed(said: Answers, steered: Answers) -> float:

@@ -108,7 +108,8 @@ def test_a_persona_of_one_latent_is_that_latent_alone() -> None:
 
 
 def test_files_hold_all_that_a_persona_is(tmp_path: Path) -> None:
-    for options in ({}, {"latents": None}, {"mode": "both", "prompt_tokens": "all"}):
+    cases: list[dict[str, Any]] = [{}, {"latents": None}, {"mode": "both", "prompt_tokens": "all"}]
+    for options in cases:
         made = Persona({"concise": 1.0, "task": -0.25}, eval_zoo.effects(), **options)
         made.save(tmp_path / "one.json")
         again = Persona.load(tmp_path / "one.json")
@@ -135,7 +136,7 @@ def test_effects_are_measured_and_a_response_is_paired(tmp_path: Path) -> None:
     none, full = dose_response(
         dspa, prompts, [persona], [{"alpha": 0.0}, {"alpha": 1.0}], max_new_tokens=4
     )
-    assert none.changed == none.utility.mean == none.edits == 0
+    assert none.changed == none.utility.mean == none.edits == none.looped.mean == 0
     assert full.edits > 0
     assert full.axes["task"].n == 4
     assert "of answers changed" in str(full)
