@@ -28,7 +28,8 @@ weights = st.dictionaries(
 @settings(max_examples=15, deadline=None)
 def test_it_ablates_the_latents_of_the_largest_gains(wanted: Any, latents: int) -> None:
     effects = eval_zoo.effects()
-    gains = sum(w * effects.effect[:, effects.axes.index(axis)] for axis, w in wanted.items())
+    parts = [w * effects.effect[:, effects.axes.index(axis)] for axis, w in wanted.items()]
+    gains = np.sum(parts, axis=0)
     order = [int(j) for j in np.argsort(-gains, kind="stable") if gains[j] > 0][:latents]
     persona = Persona(wanted, effects, latents=latents)
     scores = persona.score(torch.ones(persona.shape[0]), torch.tensor(9), prompt_rule="gated")
@@ -50,7 +51,7 @@ def test_both_ways_and_every_latent() -> None:
 
 def run(persona: Any, prompts: list[Any], remote: Any = False, **options: Any) -> Any:
     dspa = eval_zoo.dspa()
-    pad = dspa.model.tokenizer.pad
+    pad = dspa.facts.tokenizer.pad
     inputs = pad({"input_ids": [own.prompt_ids.tolist() for own in prompts]}, return_tensors="pt")
     with dspa.model.generate(inputs, max_new_tokens=4, do_sample=False, remote=remote) as tracer:
         edits = dspa.apply(persona, prompt=prompts, **options)
@@ -70,8 +71,8 @@ def test_it_steers_in_a_batch_attached_and_packed_for_ndif() -> None:
     assert torch.equal(packed_ids, ids)
     assert list(packed) == list(edits)
     for row, prompt in enumerate(prompts):
-        with dspa.attach(dspa.model._module, persona, prompt=prompt) as alone:
-            own = dspa.model._module.generate(
+        with dspa.attach(eval_zoo.model(), persona, prompt=prompt) as alone:
+            own = eval_zoo.model().generate(
                 prompt.prompt_ids[None], max_new_tokens=4, do_sample=False
             )
         assert own[0, -4:].tolist() == ids[row, -4:].tolist()
