@@ -17,8 +17,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from dspa_nn import DSPA
-from dspa_nn.demo.sets import SETS
-from dspa_nn.demo.setup import tuned_and_paper
+from dspa_nn.demo import SETS
 from dspa_nn.evaluation import AlphaCurve, AlphaPoint, Effect, Interval, alpha_curve
 from dspa_nn.models import torch_module
 from dspa_nn.steering import Mode, SteeringOptions
@@ -58,13 +57,13 @@ def measure(files: Mapping[tuple[str, Mode], Path], given: argparse.Namespace) -
             [row.triple for row in take_demo_rows(rows, split, given.triples)]
             for split in ("fit", "test")
         )
-        tuned, _ = tuned_and_paper(dspa, dspa.count(fit, progress=False), shown)
+        map = dspa.count(fit, progress=False).fit(**shown.fit)
         for mode in MODES:
             if files[name, mode].exists():
                 continue
-            options: SteeringOptions = {**tuned.options, "mode": mode}
+            options: SteeringOptions = {**shown.steering, "mode": mode}
             options.pop("alpha", None)
-            curve = alpha_curve(dspa, tuned.map, test, given.alphas, **options)
+            curve = alpha_curve(dspa, map, test, given.alphas, **options)
             print(f"{name}, {mode}\n{curve}\n", flush=True)
             told = {"set": name, "mode": mode, "n": len(test), "n_fit": len(fit)}
             rows_ = curve.to_pandas().to_dict("records")
