@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 # Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
 PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
-    "docs/api/costs.md", "docs/measures.md",
+    "docs/api/costs.md", "docs/measures.md", "docs/theory.md",
     *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "extend",
                                            "files", "hooks", "latents", "personas", "shards",
                                            "sums", "trace", "triples")),
@@ -53,6 +53,7 @@ def scene(embedded: str) -> dict[str, Any]:
         "triples": triples,
         "counts": counts,
         "map": counts.fit(percentile=50),
+        "prompt": dspa.render(triples[0].prompt),
         "first": counts.subset([0, 1]),
         "second": counts.subset([2, 3]),
         "third": counts.subset([4, 5]),
@@ -103,6 +104,6 @@ def test_every_page_with_code_is_run_or_known_not_to() -> None:
     # They need a GPU, a server, a judge, other people's harnesses, or files that are not here.
     names = ("alpaca_eval", "gpu", "hub", "inspect", "layers", "lm_eval", "ndif", "saes", "serve")
     elsewhere = {f"docs/howto/{name}.md" for name in names}
-    elsewhere |= {"docs/remote.md"}
+    elsewhere |= {"docs/published.md", "docs/remote.md"}
     elsewhere |= {"docs/training.md"}  # what training left
     assert {page for page in pages if blocks(page)} - elsewhere == set(PAGES)
