@@ -111,7 +111,8 @@ class Fits:
         if folder is None:
             return None
         kind = AdapterMethod if (folder / "adapter_config.json").is_file() else WeightsMethod
-        return kind(row.slug, Subject(self.dspa), folder)
+        # Of the model as it was loaded: what was trained on an SFT of one's own names that.
+        return kind(row.slug, Subject(self.dspa.model), folder)
 
 
 def _as_json(triple: PreferenceTriple) -> str:

@@ -15,9 +15,9 @@ def reply_to(text: str) -> str:
     """A rating for MT-Bench's prompts, a ranking for AlpacaEval's; neither means anything.
 
     >>> reply_to("Is it good?")
-    'Rating: [[9]]'
+    'Rating: [[6]]'
     >>> reply_to("Rank model_1 and model_2.")
-    "[{'model': 'model_2', 'rank': 1}, {'model': 'model_1', 'rank': 2}]"
+    "[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"
     """
     drawn = sha256(text.encode()).digest()[0]
     if "model_1" not in text:

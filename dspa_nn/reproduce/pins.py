@@ -91,6 +91,7 @@ def pins_of(preset: Preset, sources: Sources, steps: Sequence[str]) -> list[Pin]
     """What a run of a preset takes from the hub; what is named otherwise is not among it.
 
     Example:
+        >>> from dspa_nn.models import get_preset
         >>> pins = pins_of(get_preset("gemma-2-2b"), Sources(triples="mine.jsonl"), ["maps"])
         >>> [pin.repository for pin in pins]
         ['google/gemma-2-2b', 'google/gemma-scope-2b-pt-res']

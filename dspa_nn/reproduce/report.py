@@ -122,10 +122,10 @@ def _table(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> str:
             figure = row["figures"][name]
             ours = figure["ours"]
             interval = Interval(float("nan"), float("nan"), float("nan"), 0)
-            text = f"paper {figure['published']:g}"
+            text = ""
             if ours is not None:
                 interval = Interval(**ours)
-                text = f"{shown(interval)}, {text}"
+                text = shown(interval)
             lines.append(Line(f"{row['method']} (paper {figure['published']:g})", interval, text))
         middle = next((line.interval.mean for line in lines if line.interval.n), 0.0)
         base = next(

@@ -39,6 +39,7 @@ def tiny_model(preset: Preset) -> tuple[Any, Any]:
     sizes = replace(
         preset.architecture, num_hidden_layers=4, hidden_size=32, intermediate_size=48,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, vocab_size=len(tokenizer),
+        tie_word_embeddings=False,  # tied and random, it would say its last token for ever
     )  # fmt: skip
     config = replace(preset, architecture=sizes).config
     config.initializer_range = 0.3
@@ -82,6 +83,7 @@ def _tokenizer(preset: Preset) -> Any:
 def stand_in_dspa(preset: Preset) -> DSPA:
     """A tiny `DSPA` of the preset's architecture, SAE type and conversation format.
 
+    >>> from dspa_nn.models import get_preset
     >>> stand_in_dspa(get_preset("qwen3-8b")).facts.model_id
     'stand-in-qwen3-8b'
     """

@@ -189,7 +189,7 @@ def repository_of(source: str) -> str | None:
 
     >>> repository_of("gemma-scope-2b-pt-res-canonical/layer_7/width_16k/canonical")
     'google/gemma-scope-2b-pt-res'
-    >>> repository_of(folder) is None
+    >>> repository_of(str(folder)) is None
     True
 
     Raises:

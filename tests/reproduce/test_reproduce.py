@@ -59,6 +59,15 @@ def test_a_stand_in_goes_all_the_way_and_again_measures_nothing(
     assert done.figures["judges"] == {"mt_bench": "stub", "alpaca_eval": "stub"}
     rated = (tmp_path / "mt-bench" / "model_judgment" / "stub_single.jsonl").read_text()
     assert len(rated.splitlines()) == 10 * 4
+    said = [
+        (tmp_path / "mt-bench" / "model_answer" / f"main-{name}.jsonl").read_text()
+        for name in ("base", "dspa", "static-sae", "prompt-eng")
+    ]
+    turns = {
+        tuple(json.loads(line)["choices"][0]["turns"][0] for line in text.splitlines())
+        for text in said
+    }
+    assert len(turns) > 2  # rows are steered, each in its way
     whole_files(tmp_path)
 
     def never(*_: Any, **__: Any) -> Any:
