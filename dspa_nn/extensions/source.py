@@ -14,7 +14,7 @@ from dspa_nn.graph.refusals import did_you_mean
 
 # What an NDIF server has, and code that is sent there may use.
 INSTALLED = (
-    "builtins", "torch", "math", "typing", "collections", "operator", "enum", "einops", "numpy",
+    "builtins", "torch", "math", "typing", "collections", "operator", "enum", "numpy",
 )  # fmt: skip
 _CONSTANTS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device)
 
