@@ -47,9 +47,9 @@ _, paper, mine = margins(dspa, triples[-16:], methods)
 # %% [markdown]
 # ## What came out
 # The change of the margin in nats a token, and the difference of the two, triple by triple, with
-# its bootstrap interval. The new rule plans more latents, so that part of what it gains is strength:
-# `calibrate` of `dspa_nn.evaluation` brings a method to another's strength. Sixteen triples show
-# how it is done; a claim needs more of them, held out from whatever the rule was chosen on.
+# its bootstrap interval. The new rule plans more latents, so that part of what it gains is
+# strength: `calibrate` of `dspa_nn.evaluation` brings a method to another's strength. Sixteen
+# triples show how it is done; a claim needs more, held out from whatever the rule was chosen on.
 
 # %%
 print("the paper's rule:", bootstrap(paper.change))
