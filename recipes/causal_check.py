@@ -22,8 +22,7 @@ from _real.data import Cut, read_splits
 
 import dspa_nn as dn
 from dspa_nn.audit import causal_check
-from dspa_nn.demo.sets import find_set
-from dspa_nn.demo.setup import tuned_and_paper
+from dspa_nn.demo import SETS as DEMO
 from dspa_nn.evaluation import Interval
 from dspa_nn.models import torch_module
 from dspa_nn.steering import DSPAMethod
@@ -36,12 +35,12 @@ TOKENS = {"plans": 32, "news": 32, "ultrafeedback": 48}
 
 def of_demo(dspa: dn.DSPA, name: str) -> tuple[DSPAMethod, list[PreferenceTriple]]:
     """The demo's tuned map, and its test triples."""
-    shown = find_set(name)
+    shown = DEMO[name]
     rows = {split: [] for split in ("fit", "dev", "test")}
     for row in shown.read():
         rows[row.split].append(row.triple)
-    tuned, _ = tuned_and_paper(dspa, dspa.count(rows["fit"]), shown)
-    return tuned, rows["test"]
+    map = dspa.count(rows["fit"]).fit(**shown.fit)
+    return DSPAMethod("map, tuned", dspa, map, shown.steering), rows["test"]
 
 
 def of_ultrafeedback(dspa: dn.DSPA, source: Path) -> tuple[DSPAMethod, list[PreferenceTriple]]:

@@ -23,15 +23,7 @@ from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import Fingerprint, ModelFacts, read_facts
 from dspa_nn.ndif import Payload, adopt, payload_of
 from dspa_nn.prompts import Rendered, content_of, is_batch, render
-from dspa_nn.saes import (
-    LoadedSAE,
-    cast,
-    check_sae,
-    layer_device,
-    load_sae,
-    placed,
-    read_device,
-)
+from dspa_nn.saes import LoadedSAE, cast, check_sae, layer_device, load_sae, placed, read_device
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.layers import check_layers, first_known
 from dspa_nn.steering.options import PromptOrPrompts

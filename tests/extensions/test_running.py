@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -285,13 +286,15 @@ def test_the_papers_rules_stand_at_the_same_points() -> None:
     "shipped", [soft_gate, clamped_augment, norm_preserving, Demixed, "baselines"],
     ids=str,
 )  # fmt: skip
-def test_what_the_package_brings_passes_the_checks_of_a_users(shipped: Any) -> None:
+def test_what_the_package_brings_passes_the_checks_of_a_users(lab: Lab, shipped: Any) -> None:
     if shipped == "baselines":
-        from dspa_nn.baselines.global_difference import every_prompt
-        from dspa_nn.evaluation.controls import DensityMatched, SameForAll
+        from dspa_nn.baselines import one_for_all
+        from dspa_nn.evaluation import SameForAll, density_matched
         from dspa_nn.theory import Whitening
 
-        for one in (every_prompt, DensityMatched, SameForAll, Whitening):
+        every_prompt: Any = one_for_all("one", lab.dspa, lab.map).options.get("gate")
+        matched = type(density_matched(np.zeros(3)))
+        for one in (every_prompt, matched, SameForAll, Whitening):
             check(one)
     else:
         check(shipped)
