@@ -162,7 +162,7 @@ def causal_check(
         answers: prompts of these triples, the first ones, that are answered for their style; None
             takes all of them, 0 none.
         axes: keys of `AXES`; None takes all that are measurable.
-        max_new_tokens, batch_size: of the answers.
+        max_new_tokens: length of the answers. batch_size: of them at once.
         token_budget: padded tokens to a pass of the margins; a GPU takes more.
         folder: keeps what is done; a run that was cut off goes on from there.
         seed: of the bootstrap.

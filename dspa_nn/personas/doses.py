@@ -98,7 +98,7 @@ def dose_response(
         prompts: what `render` returned; others than the effects were measured on.
         personas: each of them at every dose.
         doses: keywords of `DSPA.apply`, alpha among them.
-        max_new_tokens, batch_size: of the answers, which are greedy.
+        max_new_tokens: length of the answers, which are greedy. batch_size: of them at once.
         unsteered: what `answer` returned without a method, where it is known.
         seed: of the bootstrap.
     """
