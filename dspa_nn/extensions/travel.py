@@ -17,10 +17,10 @@ def reduced(rule: Rule, written: Written) -> Reduced:
     known: dict[int, types.FunctionType] = {}
     state: Any = None
     if written.owner is not None:
-        attributes: Any = vars(cast(Any, rule).state)
+        held = cast(dict[str, Any], cast(Any, rule).state.__dict__)
         methods = {name: _bare_method(one, known) for name, one in written.methods.items()}
         call = methods["__call__"]
-        state = _Held(written.owner.__name__, methods, dict(attributes))
+        state = _Held(written.owner.__name__, methods, held)
     else:
         call = bare(written.call, known)
     return registered(Rule), (rule.kind, rule.name, call, rule.wants, state, rule.foreign)
