@@ -201,10 +201,10 @@ def _id(row: Mapping[str, Any], path: Path, position: int) -> int:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(
-            f"{path} cannot be read ({error.strerror}); give a folder in the layout of FastChat's "
+            f"{path} cannot be read ({error}); give a folder in the layout of FastChat's "
             "data/mt_bench."
         ) from error
     rows: list[dict[str, Any]] = []

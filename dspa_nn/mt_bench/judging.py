@@ -4,13 +4,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, write_atomically
 from dspa_nn.judges import Judge
 from dspa_nn.mt_bench.data import (
     TURNS,
@@ -54,7 +54,8 @@ def judge_answers(
         advance: called with 1 for each turn that is judged.
 
     Raises:
-        EvaluationError: no answers, or answers of another question set.
+        EvaluationError: no answers, answers of another question set, or judgments of other answers
+            under the same name.
         JudgeError: the judge refused or did not answer; what was judged before is on disk.
     """
     root = as_path(out)
@@ -64,8 +65,12 @@ def judge_answers(
         raise EvaluationError(f"{source} holds no answers; answer the questions first")
     _tell_of_empty_answers(answers, name)
     path = root / "model_judgment" / f"{judge.name.replace('/', '--')}_single.jsonl"
+    if path.exists():
+        _drop_torn_line(path)
     rows = load_judgments(path) if path.exists() else []
-    judged = {(row["question_id"], row["turn"]) for row in rows if _same(row, name, judge)}
+    own = [row for row in rows if _same(row, name, judge)]
+    _refuse_other_answers(own, bench, answers, path)
+    judged = {(row["question_id"], row["turn"]) for row in own}
     open_turns = [
         (number, turn)
         for number in answers
@@ -98,21 +103,11 @@ def judge_answers(
 def _judgment(
     bench: MTBench, judge: Judge, number: int, turn: int, answer: list[str], name: str
 ) -> dict[str, Any]:
-    question = bench.questions[number]
-    referenced = question["category"] in WITH_REFERENCE
-    prompt_name = judge_prompt("math-v1" if referenced else "v1", turn)
-    prompt = bench.prompts[prompt_name]
-    values = {"question": question["turns"][0], "answer": answer[0]}
-    for index in range(TURNS):
-        values[f"question_{index + 1}"] = question["turns"][index]
-        values[f"answer_{index + 1}"] = answer[index]
-        if referenced:
-            values[f"ref_answer_{index + 1}"] = bench.references[number][index]
-    user_prompt = prompt["prompt_template"].format(**values)
+    prompt_name, user_prompt = _prompt_of(bench, number, turn, answer)
     judged = answer[turn - 1]
     reply = judge.ask(
         [
-            {"role": "system", "content": prompt["system_prompt"]},
+            {"role": "system", "content": bench.prompts[prompt_name]["system_prompt"]},
             {"role": "user", "content": user_prompt},
         ],
         accept=lambda text: read_rating(text, judged).usable,
@@ -129,6 +124,53 @@ def _judgment(
         "tstamp": time.time(),
     }
     return row | ({"note": rating.note} if rating.note else {})
+
+
+def _prompt_of(bench: MTBench, number: int, turn: int, answer: list[str]) -> tuple[str, str]:
+    """The name of the judge prompt, and the text that it becomes."""
+    question = bench.questions[number]
+    referenced = question["category"] in WITH_REFERENCE
+    name = judge_prompt("math-v1" if referenced else "v1", turn)
+    values = {"question": question["turns"][0], "answer": answer[0]}
+    for index in range(TURNS):
+        values[f"question_{index + 1}"] = question["turns"][index]
+        values[f"answer_{index + 1}"] = answer[index]
+        if referenced:
+            values[f"ref_answer_{index + 1}"] = bench.references[number][index]
+    return name, bench.prompts[name]["prompt_template"].format(**values)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Leave out a last line that was cut off while it was written: it is judged again."""
+    content = path.read_bytes()
+    kept, _, last = content.rpartition(b"\n")
+    if not last:
+        return
+    try:
+        json.loads(last)
+    except ValueError:
+        write_atomically(path, kept + b"\n" if kept else b"")
+    else:
+        write_atomically(path, content + b"\n")
+
+
+def _refuse_other_answers(
+    rows: Iterable[Mapping[str, Any]],
+    bench: MTBench,
+    answers: Mapping[int, list[str]],
+    path: Path,
+) -> None:
+    """Refuse judgments of what is not the answer any more; they would be taken for its own."""
+    for row in rows:
+        number, turn = row["question_id"], row["turn"]
+        if "user_prompt" not in row or number not in answers:
+            continue
+        if row["user_prompt"] != _prompt_of(bench, number, turn, answers[number])[1]:
+            raise EvaluationError(
+                f"{path} judges turn {turn} of question {number} by {row['model']} with another "
+                "answer, question or reference than there is now; remove its judgments, or give "
+                "the answers another name."
+            )
 
 
 def _same(row: Mapping[str, Any], name: str, judge: Judge) -> bool:

@@ -64,6 +64,17 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
         del request
         return _error(error if isinstance(error, ServingError) else ServingError(str(error)))
 
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        del request
+        return _error(
+            ServingError(
+                f"the server could not answer ({type(error).__name__}); see its log",
+                status=500,
+                code="internal_error",
+            )
+        )
+
     @app.exception_handler(HTTPException)
     async def no_such_page(request: Request, problem: Exception) -> Response:
         what = f"{request.method} {request.url.path}"
@@ -119,7 +130,7 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
         return await _whole(request, answer, events, about)
 
     # The routes are known to the application by now.
-    del refused, no_such_page, health, models, model, chat
+    del refused, failed, no_such_page, health, models, model, chat
     return app
 
 
@@ -131,6 +142,8 @@ async def _body(request: Request) -> object:
         )
     try:
         return json.loads(await request.body())
+    except RecursionError:
+        raise ServingError("the body is nested too deep; send a conversation") from None
     except ValueError as error:
         raise ServingError(f"the body is not JSON ({error}); send a JSON object") from None
 
@@ -222,12 +235,17 @@ def _shape(error: ServingError) -> dict[str, Any]:
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
     return {
         "error": {
-            "message": str(error),
+            "message": _encodable(str(error)),
             "type": kind,
-            "param": error.param,
+            "param": None if error.param is None else _encodable(error.param),
             "code": error.code,
         }
     }
+
+
+def _encodable(text: str) -> str:
+    """The text with half surrogate pairs, which a request may hold, spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _error(error: ServingError) -> Response:

@@ -114,7 +114,7 @@ def tune(
     subject = Subject(built, fitting, development, out, progress)
     screened = _screen(subject, space)
     votes = _kept(screened, keep)
-    key = {**hashes(subject), "keep": keep, "seed": seed}
+    key = {**hashes(subject), "keep": keep, "seed": seed, "kl": kl}
     study = Study(out, space, {vote.label: vote for vote in votes}, key=key, kl=kl, seed=seed)
     _search(subject, study, trials, progress)
     measured = study.trials

@@ -79,8 +79,8 @@ class Study:
         kept = self.study.user_attrs.get("key", known)
         if kept != known:
             raise EvaluationError(
-                f"{folder} holds a study of other triples, another model or another space; give "
-                "another --out, or what it was begun with"
+                f"{folder} holds a study of other triples, another model or another space, or with "
+                "another --kl, --keep or --seed; give another --out, or what it was begun with"
             )
         self.study.set_user_attr("key", known)
         for trial in self._frozen("RUNNING"):  # a run that was cut off left these

@@ -175,6 +175,26 @@ def test_a_run_that_was_cut_off_asks_nothing_twice(tmp_path: Path) -> None:
     assert (tmp_path / "model_judgment" / "stub_single.jsonl").read_text().startswith(before)
 
 
+def test_a_judgment_that_was_cut_off_while_it_was_written_is_judged_again(tmp_path: Path) -> None:
+    judged(tmp_path, lambda number, body: Behaviour("[[6]]"), parallel=1)
+    path = tmp_path / "model_judgment" / "stub_single.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    rows, stub = judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
+    assert (len(rows), len(stub.requests)) == (6, 1)
+    path.write_bytes(path.read_bytes()[:-1])  # the last line whole, without its end
+    rows, stub = judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
+    assert (len(rows), len(stub.requests)) == (6, 0)
+
+
+def test_judgments_of_other_answers_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
+    bench.answers(tmp_path, "m", bench.SAID | {3: ["A film of water.", "Pressure."]})
+    before = (tmp_path / "model_judgment" / "stub_single.jsonl").read_bytes()
+    with pytest.raises(EvaluationError, match="judges turn 2 of question 3 by m with another ans"):
+        judged(tmp_path, lambda number, body: Behaviour("[[1]]"))
+    assert (tmp_path / "model_judgment" / "stub_single.jsonl").read_bytes() == before
+
+
 def test_another_model_is_judged_into_the_same_file(tmp_path: Path) -> None:
     judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
     bench.answers(tmp_path, "other", bench.SAID)

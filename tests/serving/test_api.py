@@ -176,7 +176,12 @@ def test_what_asks_for_nothing_is_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"{", "the body is not JSON ("), (b"[]", "the body is of type list; expected a JSON")],
+    [
+        (b"{", "the body is not JSON ("),
+        (b"[]", "the body is of type list; expected a JSON"),
+        (b"[" * 100_000, "the body is nested too deep; send a conversation"),
+        (b'{"\\ud800": 1}', "\\ud800 is no field of this API; leave it out"),
+    ],
 )
 def test_bodies_that_are_none(url: str, content: bytes, said: str) -> None:
     answer = httpx.post(f"{url}/chat/completions", content=content)

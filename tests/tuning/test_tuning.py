@@ -80,6 +80,10 @@ def test_a_study_of_something_else_is_refused(tmp_path, found):
     tuned(tmp_path, trials=1)
     with pytest.raises(EvaluationError, match="holds a study of other triples, another model or"):
         tuned(tmp_path, trials=1, dev=DEV[:5])
+    with pytest.raises(
+        EvaluationError, match="or with another --kl, --keep or --seed; give another"
+    ):
+        tuned(tmp_path, trials=1, kl=8.0)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "study.log").write_text("nonsense\n")
     with pytest.raises(EvaluationError, match="is no study of Optuna's, or a damaged one"):
