@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from _real.data import Cut, read_splits
 
@@ -60,7 +60,7 @@ def read_set(
     are fitted on the first `sizes.fit`.
     """
     if name != "ultrafeedback":
-        rows = read_demo_rows(name)
+        rows = read_demo_rows(cast(Any, name))
         wanted = {"fit": sizes.fit, "dev": sizes.dev, "test": sizes.test}
         return {s: [row.triple for row in take_demo_rows(rows, s, wanted[s])] for s in SPLITS}
     if source is None:

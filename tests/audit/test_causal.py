@@ -29,7 +29,7 @@ def test_it_measures_the_latents_of_the_largest_sums(tmp_path: Path) -> None:
         _, wanted = margins(dspa, held_out, [edit_alone(dspa, one.latent)])
         assert one.margin == wanted.effect()
         assert one.kl.mean == pytest.approx(wanted.kl.mean())
-        plans = dspa.plan(map, [triple.prompt for triple in held_out])
+        plans = [dspa.plan(map, triple.prompt) for triple in held_out]
         assert one.planned == sum(one.latent in plan.latents for plan in plans)
         assert one.score == pytest.approx(np.mean([plan.scores[one.latent] for plan in plans]))
     parts = sorted((tmp_path / "parts").iterdir())

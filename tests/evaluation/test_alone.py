@@ -77,7 +77,8 @@ def test_changes_are_scored_by_prompt_and_kept(
     latent = int(found.latents[found.changed.argmax()])
     steered = answer(dspa, prompts, edit_alone(dspa, latent), max_new_tokens=TOKENS)
     for place, axis in enumerate(found.axes):
-        wanted = style_axes(steered.texts, [axis])[axis] - style_axes(said.texts, [axis])[axis]
+        one: Any = [axis]
+        wanted = style_axes(steered.texts, one)[axis] - style_axes(said.texts, one)[axis]
         assert np.allclose(found.change[found.changed.argmax(), :, place], wanted)
     parts = sorted((tmp_path / "parts").iterdir())
     assert len(parts) > 1
@@ -101,7 +102,8 @@ def test_rank_correlation_is_scipys_with_an_interval_over_columns() -> None:
     x = random.normal(size=(4, 30))
     y = x + random.normal(size=(4, 30))
     found = rank_correlation(x, y, resamples=300)
-    assert found.mean == pytest.approx(stats.spearmanr(x.ravel(), y.ravel()).statistic)
+    wanted: Any = stats.spearmanr(x.ravel(), y.ravel())
+    assert found.mean == pytest.approx(wanted.statistic)
     assert found.low < found.mean < found.high
     assert found.n == 30
     alone = rank_correlation(x[0], y[0], resamples=300)
