@@ -15,6 +15,7 @@ from dspa_nn.cli.judged import (
     KeyVariable,
     MapFolder,
     Name,
+    check_answers,
     judge_of,
     method_of,
 )
@@ -72,6 +73,9 @@ def alpaca_eval(
     total = len(read_outputs(as_path(reference))[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
+    check_answers(
+        out, name, method, {"preset": preset, "model": model, "max_new_tokens": max_new_tokens}
+    )
     with resumable(kept_in(out)), show_progress("answering", total, "instructions") as advance:
         path = write_outputs(
             dspa,

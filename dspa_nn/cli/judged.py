@@ -1,12 +1,14 @@
 """What the benchmarks with a judge have in common: their options, the judge, the steering."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dspa_nn.cli.maps import read_map
 from dspa_nn.errors import EvaluationError
+from dspa_nn.files import write_atomically
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
@@ -57,3 +59,36 @@ def method_of(
     if map_folder is None:
         return None
     return DSPAMethod(name, dspa, read_map(map_folder), settings)
+
+
+def check_answers(out: Path, name: str, method: DSPAMethod | None, made: dict[str, Any]) -> None:
+    """Refuse to go on with answers of this name that another map or other settings gave.
+
+    What they are made with is kept beside them, in `NAME.run.json`.
+
+    Example:
+        >>> check_answers(Path("out"), "plain", None, {"max_new_tokens": 64})
+
+    Args:
+        made: whatever else decides the answers, as values of JSON.
+
+    Raises:
+        EvaluationError: the first difference, and what to do.
+    """
+    from dspa_nn.receipt import identity_of
+
+    known = {"map": None, "settings": None, **made}
+    if method is not None:
+        known |= {"map": identity_of(method.map), "settings": dict(method.options)}
+    path = out / f"{name}.run.json"
+    if not path.exists():
+        write_atomically(path, json.dumps(known, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in json.loads(json.dumps(known)).items():
+        if before.get(key) != value:
+            told = "" if key == "map" else f" ({before.get(key)!r} before, now {value!r})"
+            raise EvaluationError(
+                f"the answers of {name!r} in {out} were made with another {key}{told}; give the "
+                "same options again, or another --name"
+            )

@@ -15,6 +15,7 @@ from dspa_nn.cli.judged import (
     KeyVariable,
     MapFolder,
     Name,
+    check_answers,
     judge_of,
     method_of,
 )
@@ -76,6 +77,9 @@ def mt_bench(
     total = len(list(bench.questions)[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
+    check_answers(
+        out, name, method, {"preset": preset, "model": model, "max_new_tokens": max_new_tokens}
+    )
     with resumable(kept_in(out)), show_progress("answering", total, "questions") as advance:
         answer_questions(
             dspa,

@@ -8,6 +8,7 @@ from dspa_nn.receipt.claims import (
     parts_of,
 )
 from dspa_nn.receipt.markup import STYLE, Row, intervals, table
+from dspa_nn.receipt.methods import identity_of
 from dspa_nn.receipt.run import SCHEMA, VERSION, Receipt, evaluate
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Verdict",
     "evaluate",
     "fluency_claim",
+    "identity_of",
     "intervals",
     "margin_claim",
     "parts_of",

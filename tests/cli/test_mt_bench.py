@@ -23,12 +23,20 @@ def test_questions_are_answered_judged_and_scored(source: Path, tmp_path: Path) 
     with judge_stub(lambda number, body: Behaviour("Rating: [[3]]")) as stub:
         judge = ("--judge-url", stub.url, "--judge-model", "stub")
         steered = dspa(*run, "--name", "m", "--map", tmp_path / "map", "--alpha", 1, *judge)
-        again = dspa(*run, "--name", "m", *judge, "--json")
+        mapped = ("--name", "m", "--map", tmp_path / "map")
+        again = dspa(*run, *mapped, "--alpha", 1, *judge, "--json")
+        other = dspa(*run, *mapped, "--alpha", 2, *judge)
+        unsteered = dspa(*run, "--name", "m", *judge)
     assert steered.exit_code == 0, steered.output
     assert "stub as the judge: 6 requests (60 tokens in, 12 out), 0 replies from disk" in (
         steered.output
     )
     assert len(stub.requests) == 6
+    assert other.exit_code == unsteered.exit_code == 1
+    assert "were made with another settings" in other.output
+    assert "were made with another map; give the same options again, or another --name" in (
+        " ".join(unsteered.output.split())
+    )
     scores = json.loads(again.stdout)
     assert scores["m"]["mean"] == 3
     assert scores["m"]["math"] == 3
