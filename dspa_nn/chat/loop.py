@@ -56,7 +56,7 @@ def run_chat(talk: Talk, console: Console, read: Callable[[str], str] | None = N
         except KeyboardInterrupt:
             screen.say("/quit or Ctrl-D leaves", "dim")
             continue
-        if line == "/quit":
+        if line.split(" ")[0] == "/quit":
             return
         try:
             if line.startswith("/"):
@@ -147,8 +147,8 @@ def _save(talk: Talk, screen: Screen, given: str) -> None:
 
 
 def _help(_: Talk, screen: Screen, __: str) -> None:
-    screen.lines([(one.written, one.meaning) for one in COMMANDS.values()])
-    screen.lines([("/quit", "leave, as Ctrl-D does")])
+    told = [(one.written, one.meaning) for one in COMMANDS.values()]
+    screen.lines([*told, ("/quit", "leave, as Ctrl-D does")])
     screen.say("Everything else is said to the model. Ctrl-C stops an answer.", "dim")
 
 

@@ -139,7 +139,7 @@ def _told(tell: "_Tell | None", about: Mapping[str, Any], where: str) -> Facts:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise FileError(
             f"{where} lacks what its schema promises ({type(error).__name__}: {error}); save it "
-            "again, or copy it whole"
+            "again, copy it whole, or upgrade dspa-nn if a newer one wrote it"
         ) from None
 
 

@@ -67,6 +67,7 @@ def doctor(
     host, key = CONFIG.API.HOST, CONFIG.API.APIKEY
     patience = httpx.Timeout(10, read=60) if timeout is None else httpx.Timeout(timeout)
     diagnosis = Diagnosis()
+    local = "127.0.0.1" in host or "localhost" in host
     diagnosis.add("host", True, f"{host} (NDIF_HOST)")
     headers = {"ndif-api-key": key} if key else {}
 
@@ -79,9 +80,9 @@ def doctor(
         ask("/ping")
         diagnosis.add("reachable", True, "answers")
     except (httpx.HTTPError, ValueError) as error:
-        diagnosis.add("reachable", False, f"no answer ({type(error).__name__}); try `make ndif`")
+        helps = "try `make ndif`" if local else "check the network, and NDIF_HOST"
+        diagnosis.add("reachable", False, f"no answer ({type(error).__name__}); {helps}")
         return diagnosis
-    local = "127.0.0.1" in host or "localhost" in host
     try:
         email: str | None = ask("/whoami").get("email")
     except (httpx.HTTPError, ValueError):

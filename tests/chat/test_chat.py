@@ -158,10 +158,11 @@ def test_undo_and_save_and_going_on(talk: Talk, tmp_path: Path) -> None:
 
 
 def test_help_names_every_command_and_a_wrong_one_is_told(talk: Talk) -> None:
-    shown = typed(talk, "/help", "/alhpa 1", "/quit", "never read")
+    shown = typed(talk, "/help", "/alhpa 1", "/quit now", "never read")
     for name in ("/map [MAP]", "/alpha [NUMBER]", "/why", "/undo", "/save [FOLDER]", "/quit"):
         assert name in shown
     assert "there is no command /alhpa (did you mean '/alpha'?)" in " ".join(shown.split())
+    assert "no command /quit" not in shown
     assert not talk.turns
 
 

@@ -262,7 +262,10 @@ def test_identify_knows_files(name: str, content: Any, kind: str, tmp_path: Path
     [
         (b"[1, 2]", "is no file of dspa-nn that can be told from its content"),
         (b"\xff\xfe", r"is no text that can be read \(UnicodeDecodeError\)"),
-        (b'{"schema": "dspa_nn.receipt"}', r"lacks what its schema promises \(KeyError: 'name'\)"),
+        (
+            b'{"schema": "dspa_nn.receipt"}',
+            r"lacks what its schema promises \(KeyError: 'name'\).* or upgrade",
+        ),
     ],
 )
 def test_identify_refuses_in_one_sentence(content: bytes, sentence: str, tmp_path: Path) -> None:
