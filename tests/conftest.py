@@ -99,6 +99,14 @@ def no_counts_of_other_tests() -> Iterator[None]:
     shutil.rmtree(Path(os.environ["DSPA_CACHE"]) / "counts", ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def no_figures_of_other_tests() -> Iterator[None]:
+    """Figures that a test drew are closed: matplotlib warns of more than twenty."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Annotations are not checked, as where users run the code: what is refused, it refuses itself.

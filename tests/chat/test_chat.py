@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -236,7 +237,11 @@ def test_the_command_in_a_terminal(
     fitted.expect("saved in map")
     fitted.expect(pexpect.EOF)
     chat = ["chat", "map", "--max-new-tokens", "120", "--alpha", "1", *options]
-    child = pexpect.spawn(run[0], [*run[1:], *chat], **terminal)
+    # A suite that runs in the background hands on that Ctrl-C is ignored.
+    child = pexpect.spawn(
+        run[0], [*run[1:], *chat], **terminal,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )  # fmt: skip
     child.logfile_read = shown = StringIO()
     child.expect("you> ")
     child.sendline("sun moon")

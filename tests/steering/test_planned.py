@@ -141,8 +141,8 @@ def test_what_is_refused(llama: Lab) -> None:
     )
     assert refused(llama, one, [plan, plan]).startswith("plan came with 2 prompts for 1 rows")
     assert refused(llama, one, plan, k_diff=3) == (
-        "k_diff= came with a plan, which is already made; give it to dspa.plan instead (alpha and "
-        "positions may be given here)"
+        "k_diff= came with a plan, which is already made; give it to dspa.plan instead (alpha, "
+        "positions and edit may be given here)"
     )
     assert "never= came with a plan" in refused(llama, one, plan, never=[1])
     assert "prompt= came with a plan" in refused(llama, one, plan, prompt=one)
