@@ -116,7 +116,14 @@ def _methods_of(kind: type[Any]) -> dict[str, Any]:
 def check_types(written_: Written, point: Point) -> list[str]:
     """Refuse arguments without a type, or that the point does not give; return their names."""
     call = written_.call
-    hints = inspect.get_annotations(call, eval_str=True)
+    try:
+        hints = inspect.get_annotations(call, eval_str=True)
+    except Exception as error:
+        raise mistake(
+            written_,
+            f"has an annotation that cannot be read ({type(error).__name__}: {error}); names in "
+            "annotations must be defined in its module",
+        ) from error
     parameters = list(inspect.signature(call).parameters.values())
     if written_.owner is not None:
         parameters = parameters[1:]

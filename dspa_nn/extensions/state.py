@@ -25,6 +25,7 @@ def check_travels(written_: Written) -> None:
     for function in functions:
         _check_function(written_, function, seen)
     if written_.owner is not None:
+        _check_class(written_, functions)
         for function in functions:
             line = _sets_itself(function)
             if line is not None:
@@ -34,6 +35,29 @@ def check_travels(written_: Written) -> None:
                     "order and number; compute what is needed from the arguments",
                     line,
                     function,
+                )
+
+
+def _check_class(written_: Written, functions: list[types.FunctionType]) -> None:
+    """Refuse what methods use of their class and does not travel, and a class with slots."""
+    owner: Any = written_.owner
+    if not owner.__dictoffset__:
+        raise mistake(
+            written_, "has __slots__, and is sent by the attributes in __dict__; leave slots out"
+        )
+    used = {
+        name for one in functions for code in _codes(one.__code__) for name in code.co_names
+    }  # fmt: skip
+    for base in owner.__mro__[:-1]:
+        own: dict[str, Any] = {**vars(cast(type, base))}
+        for name in sorted(used & own.keys()):
+            value = own[name]
+            method = isinstance(value, (types.FunctionType, staticmethod, property))
+            if not (method or _is_constant(value) or name.startswith("__")):
+                raise mistake(
+                    written_,
+                    f"uses {name}, a {type(value).__name__} of its class, which does not travel; "
+                    f"set self.{name} in the constructor, or write a method",
                 )
 
 
@@ -70,6 +94,17 @@ def _check_function(written_: Written, function: types.FunctionType, seen: set[i
             line,
             function,
         )
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is not parameter.empty:
+            _check_value(
+                written_, function, parameter.name, parameter.default, "has the default", None, seen
+            )
+    for line, name in _imports(function.__code__):
+        if name.partition(".")[0] not in INSTALLED:
+            raise mistake(
+                written_, f"imports {name}, and a server has no {name}; use "
+                f"{', '.join(INSTALLED[1:])} alone", line, function,
+            )  # fmt: skip
     cells = dict(zip(free, function.__closure__ or (), strict=True))
     for name, cell in cells.items():
         try:
@@ -164,6 +199,14 @@ def _loads(code: types.CodeType) -> Iterator[tuple[int | None, str]]:
     for inner in _codes(code):
         for one in dis.get_instructions(inner):
             if one.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                yield _line(one), str(one.argval)
+
+
+def _imports(code: types.CodeType) -> Iterator[tuple[int | None, str]]:
+    """The modules that are imported when a function is called, each with its line."""
+    for inner in _codes(code):
+        for one in dis.get_instructions(inner):
+            if one.opname == "IMPORT_NAME":
                 yield _line(one), str(one.argval)
 
 

@@ -31,17 +31,59 @@ def try_on_samples(subject: Written, point: Point, wants: list[str]) -> None:
     Each sample is run twice: the same inputs must give the same result.
     """
     for sample in samples(subject.kind):
-        state = None
+        state: Any = None
+        held: dict[str, Any] = {}
         if subject.owner is not None:
-            state = sample_of_class(subject.owner, sample.axes, subject.where)
+            state = _object_for(subject, sample.axes)
+            held = copy_of(_held_by(state))
         given = {name: sample.given[name] for name in wants}
         result = check_call(subject, point, given, dict(sample.axes), state, sample.words)
+        if state is not None:
+            _check_held(subject, held, _held_by(state))
         again = _call(subject, copy_of(given), state, "")
         if not _equal(result, again):
             raise mistake(
                 subject,
                 "returned other values for equal inputs, and must depend on them alone; draw no "
                 "random numbers and keep no state",
+            )
+
+
+def _object_for(subject: Written, axes: Axes) -> Any:
+    """A sample object of a class; what its constructor raises comes as a sentence."""
+    owner = cast(type, subject.owner)
+    try:
+        return sample_of_class(owner, axes, subject.where)
+    except ExtensionError:
+        raise
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise mistake(
+            subject,
+            f"could not be made for the trial ({text}); make its constructor take the tensors that "
+            f"its annotations describe, or write a classmethod sample(axes), axes being "
+            f"{', '.join(axes)}",
+        ) from error
+
+
+def _held_by(state: object) -> dict[str, Any]:
+    return vars(state)
+
+
+def _check_held(subject: Written, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Refuse an object that a call has changed."""
+    for name, value in after.items():
+        old = before.get(name)
+        same = not _written_to(value, old)
+        if isinstance(value, (list, dict, set)):
+            same = isinstance(old, (list, dict, set)) and len(cast(Any, value)) == len(
+                cast(Any, old)
+            )
+        if not same:
+            raise mistake(
+                subject,
+                f"changed what it holds as self.{name}, and calls may come in any order and "
+                "number; compute what is needed from the arguments",
             )
 
 
@@ -70,6 +112,7 @@ def check_call(
     hints = inspect.get_annotations(subject.call, eval_str=True)
     bearable = late("beartype.door").is_bearable
     versions = {name: version_of(value) for name, value in given.items()}
+    values = copy_of(given)
     with _axes_in_force():
         for name, value in given.items():
             hint = hints.get(name)
@@ -81,7 +124,11 @@ def check_call(
                     f"{with_sizes(point.takes[name], axes)}",
                 )
         result = _call(subject, given, state, words)
-        changed = [name for name, value in given.items() if version_of(value) != versions[name]]
+        changed = [
+            name
+            for name, value in given.items()
+            if version_of(value) != versions[name] or _written_to(value, values[name])
+        ]
         if changed:
             line = traced(subject, given, state).changed.get(changed[0])
             raise mistake(
@@ -99,6 +146,15 @@ def check_call(
                 traced(subject, given, state).returned,
             )
     return result
+
+
+def _written_to(value: Any, before: Any) -> bool:
+    """Whether a tensor holds other values than before: numpy's view of it counts no writes."""
+    if not (isinstance(value, Tensor) and isinstance(before, Tensor)):
+        return False
+    if value.shape != before.shape:
+        return True
+    return bool(((value != before) & ~((value != value) & (before != before))).any())
 
 
 def _axes_in_force() -> AbstractContextManager[None]:

@@ -347,3 +347,118 @@ def test_every_sentence_names_a_line() -> None:
 def test_what_is_not_registered() -> None:
     found = refused(lambda: check(line_of))
     assert "is not registered; put @dspa_nn.extension(...) above it" in found
+
+
+def test_what_is_written_through_numpy_is_seen() -> None:
+    def write() -> Any:
+        @extension("score", name="through")  # through
+        def through(scores: Scores) -> Scores:
+            scores.numpy()[:] = 0
+            return scores.clone()
+
+    assert refused(write) == (
+        "score through changed its argument scores in place, which others still read; write to a "
+        f"new tensor, as scores.clone() makes one ({HERE}:{line_of('through')})"
+    )
+
+
+def test_state_in_a_default() -> None:
+    def write() -> Any:
+        @extension("score", name="default")
+        def default(scores: Scores, seen: dict[str, int] = {}) -> Scores:  # noqa: B006
+            seen["calls"] = 1
+            return scores
+
+    assert "has the default seen, a dict, which may change between calls" in refused(write)
+
+
+def test_an_import_that_a_server_has_not() -> None:
+    def write() -> Any:
+        @extension("score", name="importing")
+        def importing(scores: Scores) -> Scores:
+            import math as fine
+            import pathlib  # importing
+
+            return scores * fine.sqrt(len(str(pathlib)))
+
+    assert refused(write) == (
+        "score importing imports pathlib, and a server has no pathlib; use torch, math, typing, "
+        f"collections, operator, enum, numpy alone ({HERE}:{line_of('importing')})"
+    )
+
+
+def test_what_a_class_holds_for_all_its_objects() -> None:
+    class Tabled:
+        values = [1.0, 2.0]  # noqa: RUF012
+
+        def __call__(self, scores: Scores) -> Scores:
+            return scores * self.values[0]
+
+    class Made:
+        """A class method that makes objects stays here, and is no mistake."""
+
+        def __init__(self, by: float = 1.0) -> None:
+            self.by = by
+
+        @classmethod
+        def doubled(cls) -> "Made":
+            return cls(2.0)
+
+        def __call__(self, scores: Scores) -> Scores:
+            return scores * self.by
+
+    class Slotted:
+        __slots__ = ()
+
+        def __call__(self, scores: Scores) -> Scores:
+            return scores
+
+    assert "uses values, a list of its class, which does not travel; set self.values in" in refused(
+        lambda: extension("score", name="tabled")(Tabled)
+    )
+    assert "has __slots__" in refused(lambda: extension("score", name="slotted")(Slotted))
+    assert extension("score", name="made")(Made) is Made
+
+
+def test_an_object_that_a_call_changes() -> None:
+    class Listing:
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+
+        def __call__(self, scores: Scores) -> Scores:
+            self.seen.append(1)
+            return scores
+
+    class Writing:
+        def __init__(self, by: Float64[Tensor, "d_out"]) -> None:
+            self.by = by
+
+        def __call__(self, scores: Scores) -> Scores:
+            self.by[0] = 3.0
+            return scores * self.by
+
+    assert "changed what it holds as self.seen, and calls may come in any" in refused(
+        lambda: extension("score", name="listing")(Listing)
+    )
+    assert "changed what it holds as self.by, and calls may come in any" in refused(
+        lambda: extension("score", name="writing")(Writing)
+    )
+
+
+def test_what_cannot_be_read_or_made_is_a_sentence() -> None:
+    def unknown(scores: "Unknown") -> Scores:  # pyright: ignore
+        return scores
+
+    class Unmade:
+        def __init__(self, by: Float64[Tensor, "d_out"]) -> None:
+            raise ValueError("two\nlines")
+
+        def __call__(self, scores: Scores) -> Scores:
+            return scores
+
+    assert "has an annotation that cannot be read (NameError: name 'Unknown'" in refused(
+        lambda: extension("score", name="unknown")(unknown)
+    )
+    assert "could not be made for the trial (ValueError: two lines); make its" in refused(
+        lambda: extension("score", name="unmade")(Unmade)
+    )
