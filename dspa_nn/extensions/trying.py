@@ -10,15 +10,8 @@ from torch import Tensor
 
 from dspa_nn.errors import ExtensionError
 from dspa_nn.extensions.points import (
-    Axes,
-    Point,
-    axis_names,
-    described,
-    generic,
-    shaped,
-    with_sizes,
-    written,
-)
+    Axes, Point, axis_names, described, generic, shaped, with_sizes, written,
+)  # fmt: skip
 from dspa_nn.extensions.samples import sample_of_class, samples
 from dspa_nn.extensions.source import Written, mistake, place
 from dspa_nn.extensions.tracing import copy_of, traced, version_of
