@@ -10,7 +10,14 @@ from torch import Tensor
 
 from dspa_nn.errors import ExtensionError
 from dspa_nn.extensions.points import (
-    Axes, Point, axis_names, described, generic, shaped, with_sizes, written,
+    Axes,
+    Point,
+    axis_names,
+    described,
+    generic,
+    shaped,
+    with_sizes,
+    written,
 )  # fmt: skip
 from dspa_nn.extensions.samples import sample_of_class, samples
 from dspa_nn.extensions.source import Written, mistake, place
@@ -28,11 +35,11 @@ def try_on_samples(subject: Written, point: Point, wants: list[str]) -> None:
         held: dict[str, Any] = {}
         if subject.owner is not None:
             state = _object_for(subject, sample.axes)
-            held = copy_of(_held_by(state))
+            held = copy_of(vars(state))
         given = {name: sample.given[name] for name in wants}
         result = check_call(subject, point, given, dict(sample.axes), state, sample.words)
         if state is not None:
-            _check_held(subject, held, _held_by(state))
+            _check_held(subject, held, vars(state))
         again = _call(subject, copy_of(given), state, "")
         if not _equal(result, again):
             raise mistake(
@@ -57,10 +64,6 @@ def _object_for(subject: Written, axes: Axes) -> Any:
             f"its annotations describe, or write a classmethod sample(axes), axes being "
             f"{', '.join(axes)}",
         ) from error
-
-
-def _held_by(state: object) -> dict[str, Any]:
-    return vars(state)
 
 
 def _check_held(subject: Written, before: dict[str, Any], after: dict[str, Any]) -> None:
