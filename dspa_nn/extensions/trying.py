@@ -35,11 +35,11 @@ def try_on_samples(subject: Written, point: Point, wants: list[str]) -> None:
         held: dict[str, Any] = {}
         if subject.owner is not None:
             state = _object_for(subject, sample.axes)
-            held = copy_of(vars(state))
+            held = copy_of(cast(dict[str, Any], vars(state)))
         given = {name: sample.given[name] for name in wants}
         result = check_call(subject, point, given, dict(sample.axes), state, sample.words)
         if state is not None:
-            _check_held(subject, held, vars(state))
+            _check_held(subject, held, cast(dict[str, Any], vars(state)))
         again = _call(subject, copy_of(given), state, "")
         if not _equal(result, again):
             raise mistake(
