@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from benchmarks._drawing import BLUE, GREEN, GREY, ORANGE, Table, numbers, panels, tables, value
+from benchmarks._drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    Table,
+    name_lines,
+    numbers,
+    panels,
+    tables,
+    value,
+)
 
 SETS = ("plans", "news", "ultrafeedback", "register")
 TITLES = {"plans": "demo's plans", "news": "demo's news", "ultrafeedback": "UltraFeedback",
@@ -29,11 +40,7 @@ def compared() -> Any:
             axis.plot([low, high], [line, line], color=colour, solid_capstyle="round")
             axis.plot([mean], [line], "D" if method == "DSPA" else "o", color=colour, markersize=6)
         axis.axvline(0, color=GREY, linewidth=1)
-        axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.tick_params(axis="y", length=0)
-        axis.grid(axis="x")
-        axis.spines["left"].set_visible(False)
+        name_lines(axis, names)
         axis.set_title(TITLES[name], fontsize=11)
     axes[1].set_xlabel("change of the margin, nats per token (95 % interval)")
     return figure

@@ -80,6 +80,15 @@ def panels(
     return figure, axes.flatten()
 
 
+def name_lines(axis: Any, names: Sequence[str]) -> None:
+    """One line per name, first on top, told apart by their names alone."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    axis.spines["left"].set_visible(False)
+
+
 def intervals(
     axis: Any, names: Sequence[str], cells: Sequence[str], colours: Sequence[str]
 ) -> None:
@@ -89,8 +98,4 @@ def intervals(
         if interval:
             axis.plot(interval[:2], [line, line], color=colour, solid_capstyle="round")
         axis.plot([mean], [line], "o", color=colour, markersize=7)
-    axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x")
-    axis.spines["left"].set_visible(False)
+    name_lines(axis, names)

@@ -19,6 +19,7 @@ from benchmarks._drawing import (
     GREY,
     ORANGE,
     intervals,
+    name_lines,
     numbers,
     panels,
     tables,
@@ -41,11 +42,7 @@ def margins() -> Any:
                 axis.plot(interval, heights, color=colour, solid_capstyle="round")
                 label = f"{part} text" if axis is axes[0] and not line else None
                 axis.plot([mean], heights[:1], marker, color=colour, markersize=6, label=label)
-        axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.tick_params(axis="y", length=0)
-        axis.grid(axis="x")
-        axis.spines["left"].set_visible(False)
+        name_lines(axis, names)
         axis.axvline(0, color=GREY, linewidth=1)
         axis.set_title(f"{kind} prompts", fontsize=11)
     axes[1].set_xlabel("change of log p, nats per token (95 % interval)")
@@ -65,11 +62,7 @@ def real() -> Any:
                 axis.plot(interval, [line + shift] * 2, color=colour, solid_capstyle="round")
                 axis.plot(mean, line + shift, "o", color=colour, markersize=6,
                           label=None if line else name)  # fmt: skip
-        axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(len(names) - 0.5, -0.5)
-        axis.tick_params(axis="y", length=0)
-        axis.grid(axis="x")
-        axis.spines["left"].set_visible(False)
+        name_lines(axis, names)
         axis.axvline(0, color=GREY, linewidth=1)
         axis.locator_params(axis="x", nbins=3)
         axis.set_title(title, fontsize=11)
@@ -296,11 +289,7 @@ def personas() -> Any:
             axis.plot(interval, [line + shift] * 2, color=colour)
             axis.plot([mean], [line + shift], "o", color=colour, markersize=5,
                       label=None if line else label)  # fmt: skip
-    axis.set_yticks(range(len(ends)), ends)
-    axis.set_ylim(len(ends) - 0.5, -0.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x")
-    axis.spines["left"].set_visible(False)
+    name_lines(axis, ends)
     axis.axvline(0, color=GREY, linewidth=1)
     axis.set_xlabel("moved the way that was asked, standard deviations (95 % interval)")
     axis.legend(loc="upper right")
