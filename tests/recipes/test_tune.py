@@ -27,5 +27,5 @@ def test_the_best_is_that_of_the_development_margin_and_test_triples_are_never_r
     assert len(found.trials) == 6
     assert found.region.best.margin == max(trial.margin for trial in found.trials)
     assert "perplexity_ratio" in found.region.best.extra
-    strict = argparse.Namespace(**{**vars(options), "kl": 1e-9})
+    strict = argparse.Namespace(**{**vars(options), "kl": 1e-9, "out": tmp_path / "strict"})
     assert recipe.search(eval_zoo.dspa(), rows, strict).region is None
