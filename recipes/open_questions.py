@@ -9,13 +9,15 @@
 The paper proposes de-mixing and whitening and tests neither, and leaves gate, percentile and the
 weight of a response open. `rank` fits every selection on draws of N triples of the fitting rows and
 ranks all other fitting rows and the development rows, on which choices are made, and the test rows,
-on which nothing is chosen. `steer` scores test rows under some of them. Rows are those of
+on which nothing is chosen. `steer` scores test rows under some of them; with --apart every draw
+has test rows of its own, which tells more than the same rows again. Rows are those of
 `dspa_nn.triples`. Whatever is finished lies in --work, and a command goes on from there.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +26,7 @@ import torch
 from _theory.described import described
 from _theory.packed import FILES, SETS, pack, read_source, unpack
 from _theory.questions import Judged, tables
-from _theory.ranking import K_PROMPT, PERCENTILE, Held, selections
+from _theory.ranking import K_PROMPT, PAPER, PERCENTILE, Held, selections
 from _theory.steered import measured, on_device
 
 from dspa_nn.counts import ActivationCounts
@@ -87,47 +89,54 @@ def rank(options: argparse.Namespace) -> None:
                       flush=True)  # fmt: skip
 
 
-def steered_methods(dspa: Any, fitting: ActivationCounts, draw: int) -> list[SteeringMethod]:
-    """The selections that are steered by, from one draw of fitting triples."""
+def steered_methods(
+    dspa: Any, fitting: ActivationCounts, draw: int, only: Sequence[str] = ()
+) -> list[SteeringMethod]:
+    """The selections that are steered by, from one draw of fitting triples; `only`: some of them.
+
+    Each is made when its turn comes, since a whitening and a de-mixer take a while.
+    """
     whole = fitting.fit(percentile=PERCENTILE, sparsify="none", prompt_tokens="content")
     sample = sample_of(fitting, percentile=PERCENTILE, prompt_tokens="content")
-    estimated, strong, strongest = (
-        shrunk_whitening(sample.drho, by) for by in ("ledoit-wolf", 0.9, 0.97)
-    )
     mean = torch.as_tensor(mean_difference(fitting))
-    rules: dict[str, Any] = {
-        "the paper's rule": {},
-        "prompt rule: gated": {"prompt_rule": "gated"},
-        "global: one difference": {"select": SameForAll(mean)},
-        "whitened: ledoit-wolf": {"score": estimated},
-        "whitened: 0.9": {"score": strong},
-        "global, whitened: 0.9": {"select": SameForAll(strong(mean))},
-        "global, whitened: 0.97": {"select": SameForAll(strongest(mean))},
-        "de-mixed: density, ridge 3.0": {"score": Demixer(sample, over="density", ridge=3.0)},
-        "de-mixed: gated, ridge 3.0": {"score": Demixer(sample, ridge=3.0)},
+
+    def whitening(by: Any) -> Any:
+        return shrunk_whitening(sample.drho, by)
+
+    rules: dict[str, Callable[[], Any]] = {
+        PAPER: dict,
+        "prompt rule: gated": lambda: {"prompt_rule": "gated"},
+        "global: one difference": lambda: {"select": SameForAll(mean)},
+        "whitened: ledoit-wolf": lambda: {"score": whitening("ledoit-wolf")},
+        "whitened: 0.9": lambda: {"score": whitening(0.9)},
+        "global, whitened: 0.9": lambda: {"select": SameForAll(whitening(0.9)(mean))},
+        "global, whitened: 0.97": lambda: {"select": SameForAll(whitening(0.97)(mean))},
+        "de-mixed: density, ridge 3.0": lambda: {
+            "score": Demixer(sample, over="density", ridge=3.0)
+        },
+        "de-mixed: gated, ridge 3.0": lambda: {"score": Demixer(sample, ridge=3.0)},
     }
-    methods: list[SteeringMethod] = [
-        DSPAMethod(f"{name}|{draw}", dspa, whole, cast(Any, {**STEERING, **options}))
-        for name, options in rules.items()
+    return [
+        DSPAMethod(f"{name}|{draw}", dspa, whole, cast(Any, {**STEERING, **make()}))
+        for name, make in rules.items()
+        if not only or name in only
     ]
-    return methods
 
 
 def steer(options: argparse.Namespace) -> None:
     """Score test rows, steered by some selections, for some draws of fitting triples."""
     dspa = on_device(PRESET, options.device)
-    tables_of = {name: unpack(options.work / f"{name}.npz")["fit"] for name in options.sets}
-    for draw in range(options.resamplings):
-        for name, fitting in tables_of.items():
+    for name in options.sets:
+        fitting = unpack(options.work / f"{name}.npz")["fit"]
+        test = list(read_source(name, options.data).of("test").items())
+        path = options.work / f"steer-{name}{'-apart' if options.apart else ''}.jsonl"
+        for draw in range(options.resamplings):
             size = min(options.size, len(fitting))
             drawn = np.random.default_rng(draw).choice(fitting.index, size, replace=False)
-            triples = read_source(name, options.data).of("test", options.triples)
-            methods = [
-                method
-                for method in steered_methods(dspa, fitting.subset(drawn), draw)
-                if not options.only or method.name.rsplit("|", 1)[0] in options.only
-            ]
-            measured(dspa, triples, methods, options.work / f"steer-{name}.jsonl", options.device)
+            methods = steered_methods(dspa, fitting.subset(drawn), draw, options.only)
+            start = draw * options.triples if options.apart else 0
+            triples = dict(test[start : start + options.triples])
+            measured(dspa, triples, methods, path, options.device)
 
 
 def describe(options: argparse.Namespace) -> None:
@@ -156,9 +165,10 @@ def write_tables(options: argparse.Namespace) -> None:
             )
         )
     steered = {
-        name: [json.loads(line) for line in path.read_text().splitlines()]
+        f"{name}{apart}": [json.loads(line) for line in path.read_text().splitlines()]
         for name in FILES
-        if (path := options.work / f"steer-{name}.jsonl").exists()
+        for apart in ("", "-apart")
+        if (path := options.work / f"steer-{name}{apart}.jsonl").exists()
     }
     text, figures = tables(judged, steered)
     (options.work / "tables.md").write_text(text)
@@ -189,9 +199,10 @@ def main() -> None:
     two.add_argument("--part", type=int, nargs=2, default=[0, 1], help="every n-th draw, from i on")
     three.add_argument("--size", type=int, default=250, help="triples to a map")
     three.add_argument("--resamplings", type=int, default=5)
-    three.add_argument("--triples", type=int, default=200, help="test rows of each set, at most")
+    three.add_argument("--triples", type=int, default=40, help="test rows of a draw, at most")
+    three.add_argument("--apart", action="store_true", help="test rows of its own for each draw")
     three.add_argument("--sets", nargs="*", default=list(FILES))
-    three.add_argument("--only", nargs="*", help="some selections, by name")
+    three.add_argument("--only", nargs="*", default=(), help="some selections, by name")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     run = {"count": count, "rank": rank, "steer": steer, "describe": describe}

@@ -2,24 +2,36 @@
 
     python recipes/personas.py effects ultrafeedback.jsonl --work work/personas
     python recipes/personas.py respond ultrafeedback.jsonl --work work/personas
+    python recipes/personas.py graded ultrafeedback.jsonl --work work/personas
     python recipes/personas.py tables --work work/personas
 
 The file is UltraFeedback as JSON Lines, all rows in order; rows 0-399 measure effects, 400-499 are
 for choosing, 500-799 for the figures (`dspa_nn.triples`). `effects` ablates latents one by one.
 `respond` answers development prompts under a persona for either end of every axis, chooses the two
-axes that moved furthest, and moves test prompts along both at graded strengths. `tables` writes
-Markdown. What is finished lies in --work, and a command that was cut off goes on from there. On a
-CPU `effects` takes hours; --candidates and --prompts bound it, --device cuda takes minutes.
+axes that moved furthest, and moves test prompts along both at graded strengths. `graded` does that
+for axes of your choice, with the package's effects, on test prompts that `respond` left alone; with
+--mode and --contrast in other ways. `tables` writes Markdown. What is finished lies in --work, and
+a command that was cut off goes on from there. On a CPU `effects` takes hours; --candidates and
+--prompts bound it, --device cuda takes minutes.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _personas.contrast import contrasted
+from _personas.tables import (
+    crosstalk_table,
+    dose_table,
+    effect_table,
+    graded_table,
+    key_of,
+    lines_of,
+)
 from _real.data import Cut, read_splits
 
 import dspa_nn as dn
@@ -29,6 +41,7 @@ from dspa_nn.personas import (
     AxisEffects,
     Persona,
     dose_response,
+    known_effects,
     measure_effects,
     style_candidates,
 )
@@ -129,6 +142,23 @@ def furthest(lines: Sequence[dict[str, Any]], found: AxisEffects) -> list[Person
     return [*alone, together, *away]
 
 
+def graded(options: argparse.Namespace) -> None:
+    """Both ends of some axes at graded strengths, on prompts that no persona was chosen on."""
+    experiment = Experiment(options)
+    known = known_effects(experiment.dspa)
+    found = contrasted(experiment.dspa, known) if options.contrast else known
+    prompts = experiment.prompts[options.split][options.first :][: options.test]
+    wanted = [{axis: sign} for axis in options.axes for sign in (1.0, -1.0)]
+    personas = [
+        Persona(weights, found, latents=options.latents, mode=options.mode) for weights in wanted
+    ]
+    doses: list[SteeringOptions] = [{"alpha": alpha} for alpha in options.alphas]
+    chosen_by = "labelled pairs" if options.contrast else "effects"
+    more = {"chosen by": chosen_by, "first": options.first}
+    path = options.work / "graded.jsonl"
+    measure(experiment, path, options.split, prompts, personas, doses, more)
+
+
 def measure(
     experiment: Experiment,
     path: Path,
@@ -136,158 +166,46 @@ def measure(
     prompts: Sequence[Rendered],
     personas: Sequence[Persona],
     doses: Sequence[SteeringOptions],
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Add a line for each persona at each dose that the file does not hold yet."""
     known = {key_of(line) for line in lines_of(path)}
     said = None
     for persona in personas:
-        for dose in doses:
-            about = {
-                "split": split, "persona": persona.axis_weights, "latents": persona.latents,
-                "mode": persona.mode, "options": dict(dose), "n": len(prompts),
-            }  # fmt: skip
-            if key_of(about) in known:
-                continue
-            said = said or experiment.answer(prompts)
-            [found] = dose_response(
-                experiment.dspa, prompts, [persona], [dose], unsteered=said,
-                max_new_tokens=experiment.options.tokens, batch_size=experiment.options.batch,
-            )  # fmt: skip
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found.to_dict() | about) + "\n")
-            print(split, found, flush=True)
-
-
-def key_of(line: dict[str, Any]) -> str:
-    """What tells one line from another."""
-    names = ("split", "persona", "latents", "mode", "options", "n")
-    return json.dumps([line[name] for name in names], sort_keys=True)
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        about = {
+            "split": split, "persona": persona.axis_weights, "latents": persona.latents,
+            "mode": persona.mode, "n": len(prompts), **(more or {}),
+        }  # fmt: skip
+        left = [dose for dose in doses if key_of({**about, "options": dict(dose)}) not in known]
+        if not left:
+            continue
+        said = said or experiment.answer(prompts)
+        found = dose_response(
+            experiment.dspa, prompts, [persona], left, unsteered=said,
+            max_new_tokens=experiment.options.tokens, batch_size=experiment.options.batch,
+        )  # fmt: skip
+        with path.open("a", encoding="utf-8") as file:
+            for one in found:
+                file.write(json.dumps(one.to_dict() | about) + "\n")
+                print(split, one, flush=True)
 
 
 def tables(options: argparse.Namespace) -> None:
     """Write the effects, the cross-talk and the dose and response as Markdown."""
-    found = AxisEffects.load(options.work / "effects.json")
-    lines = lines_of(options.work / "responses.jsonl")
-    text = [*effect_table(found), ""]
-    for size in SIZES:
-        text += [f"{size} latents, alpha 1", "", *crosstalk_table(lines, size), ""]
-    text += dose_table(lines)
+    text: list[str] = []
+    if (options.work / "effects.json").exists():
+        found = AxisEffects.load(options.work / "effects.json")
+        lines = lines_of(options.work / "responses.jsonl")
+        text += [*effect_table(found), ""]
+        for size in SIZES:
+            text += [f"{size} latents, alpha 1", "", *crosstalk_table(lines, size), ""]
+        text += [*dose_table(lines), ""]
+    text += graded_table(lines_of(options.work / "graded.jsonl"))
     (options.work / "tables.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))
 
 
-def effect_table(found: AxisEffects) -> list[str]:
-    """For each axis, how many latents move it beyond chance, and those that do so furthest."""
-    lines = [
-        "| axis | latents that move it | furthest up: latent, effect (SE) | furthest down |",
-        "|---|---|---|---|",
-    ]
-    clear = significant(found)
-    for place, axis in enumerate(found.axes):
-        ends = []
-        for sign in (-1, 1):
-            order = np.argsort(sign * found.effect[:, place], kind="stable")[:3]
-            ends.append(
-                ", ".join(
-                    f"{found.latents[i]}: {found.effect[i, place]:+.2f} "
-                    f"({found.error[i, place]:.2f})"
-                    for i in order
-                )
-            )
-        lines.append(f"| {AXES[axis].name} | {clear[:, place].sum()} | {ends[0]} | {ends[1]} |")  # pyright: ignore
-    return lines
-
-
-def significant(found: AxisEffects, level: float = 0.05) -> np.ndarray:
-    """Effects that pass Benjamini-Hochberg over all latents and axes, by two-sided z."""
-    from scipy.stats import false_discovery_control, norm
-
-    z = np.abs(found.effect) / np.where(found.error > 0, found.error, np.inf)
-    p = 2 * norm.sf(z)
-    return false_discovery_control(p.ravel()).reshape(p.shape) <= level
-
-
-def crosstalk_table(lines: Sequence[dict[str, Any]], size: int) -> list[str]:
-    """A row for each persona, a column for each axis; in bold what was asked for."""
-    rows = [
-        line for line in lines
-        if line["split"] == "test" and line["latents"] == size and line["mode"] == "ablate"
-        and line["options"] == FULL and len(line["persona"]) == 1
-    ]  # fmt: skip
-    if not rows:
-        return []
-    axes = list(rows[0]["axes"])
-    text = [
-        "| asked for | " + " | ".join(axes) + " | answers changed | perplexity ratio |",
-        "|---" * (len(axes) + 3) + "|",
-    ]
-    seen: set[str] = set()
-    for line in rows:
-        [(axis, sign)] = line["persona"].items()
-        if key_of(line) in seen:
-            continue
-        seen.add(key_of(line))
-        cells = [
-            f"**{interval(line['axes'][name])}**" if name == axis else interval(line["axes"][name])
-            for name in axes
-        ]
-        end = axis if sign > 0 else AXES[axis].low  # pyright: ignore
-        text.append("| " + " | ".join([end, *cells, *damage(line)]) + " |")
-    return text
-
-
-def dose_table(lines: Sequence[dict[str, Any]]) -> list[str]:
-    """A row for each persona and alpha, where several alphas were tried."""
-    text = [
-        "| asked for | latents | mode | alpha | utility | axis by axis | answers changed | "
-        "perplexity ratio |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    doses = [line for line in lines if line["split"] == "test"]
-    several = [one for one in grouped(doses) if len({str(line["options"]) for line in one}) > 2]
-    for line in (line for one in several for line in one):
-        asked = ", ".join(f"{axis} {weight:+g}" for axis, weight in line["persona"].items())
-        told = ", ".join(f"{axis} {interval(line['axes'][axis])}" for axis in line["persona"])
-        cells = [
-            asked, str(line["latents"]), line["mode"], f"{line['options']['alpha']:g}",
-            interval(line["utility"]), told, *damage(line),
-        ]  # fmt: skip
-        text.append("| " + " | ".join(cells) + " |")
-    return text
-
-
-def grouped(lines: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Lines of one persona together, in order of alpha, each alpha once."""
-    groups: dict[str, dict[float, dict[str, Any]]] = {}
-    for line in lines:
-        key = json.dumps([line["persona"], line["latents"], line["mode"]])
-        groups.setdefault(key, {}).setdefault(line["options"]["alpha"], line)
-    for group in groups.values():
-        yield [group[alpha] for alpha in sorted(group)]
-
-
-def interval(one: dict[str, float]) -> str:
-    """A mean with its interval, to two digits."""
-    return f"{one['mean']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}]"
-
-
-def damage(line: dict[str, Any]) -> list[str]:
-    """Share of answers changed, and the ratio of perplexities."""
-    moved = line["log_perplexity"]
-    if moved["mean"] is None:
-        return [f"{line['changed']:.0%}", "not measured"]
-    low, mean, high = (float(np.exp(moved[name])) for name in ("low", "mean", "high"))
-    return [f"{line['changed']:.0%}", f"{mean:.2f} [{low:.2f}, {high:.2f}]"]
-
-
-COMMANDS = {"effects": effects, "respond": respond, "tables": tables}
+COMMANDS = {"effects": effects, "respond": respond, "graded": graded, "tables": tables}
 
 
 def main() -> None:
@@ -298,13 +216,24 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--prompts", type=int, default=96, help="effects: fitting prompts")
     parser.add_argument("--dev", type=int, default=40, help="respond: development prompts")
-    parser.add_argument("--test", type=int, default=100, help="respond: test prompts")
+    parser.add_argument("--test", type=int, default=100, help="respond, graded: test prompts")
     parser.add_argument("--longest", type=int, default=96, help="most tokens of a prompt")
     parser.add_argument("--tokens", type=int, default=64, help="most tokens of an answer")
     parser.add_argument("--batch", type=int, default=25, help="answers at once")
     parser.add_argument("--candidates", type=int, default=40, help="effects: latents of an axis")
     parser.add_argument("--least", type=float, default=0.05,
                         help="effects: share of answers in which a latent fires")  # fmt: skip
+    parser.add_argument("--axes", nargs="*", default=["concise", "proactive"], choices=tuple(AXES),
+                        help="graded: axes that are moved, both ways")  # fmt: skip
+    parser.add_argument("--latents", type=int, default=5, help="graded: latents to a persona")
+    parser.add_argument("--mode", choices=("ablate", "augment", "both"), default="ablate",
+                        help="graded: how they are edited")  # fmt: skip
+    parser.add_argument("--alphas", type=float, nargs="*", default=[0.1, 0.2, 0.4, 0.7, 1.0],
+                        help="graded: strengths")  # fmt: skip
+    parser.add_argument("--contrast", action="store_true",
+                        help="graded: latents by labelled pairs, not by their effects")  # fmt: skip
+    parser.add_argument("--split", choices=("dev", "test"), default="test", help="graded: prompts")
+    parser.add_argument("--first", type=int, default=100, help="graded: prompts that are skipped")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     if options.source is None and options.command != "tables":

@@ -36,6 +36,8 @@ class Dose:
             words over and over can pass for style.
         changed: share of the answers that came out otherwise.
         edits: edits a token of the answers.
+        share: norm of the residual stream's change over that of the stream, the mean over the
+            tokens of the answers.
     """
 
     persona: Mapping[str, float]
@@ -46,6 +48,7 @@ class Dose:
     looped: Interval
     changed: float
     edits: float
+    share: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -58,6 +61,7 @@ class Dose:
             "looped": self.looped.to_dict(),
             "changed": self.changed,
             "edits": self.edits,
+            "share": self.share,
         }
 
     def __str__(self) -> str:
@@ -66,7 +70,8 @@ class Dose:
         ratio = float(np.exp(self.log_perplexity.mean))
         return (
             f"{asked} at {', '.join(f'{k} {v}' for k, v in self.options.items())}: utility "
-            f"{self.utility}; {moved}; {self.changed:.0%} of answers changed, perplexity x "
+            f"{self.utility}; {moved}; the residual stream moved by {self.share:.1%}, "
+            f"{self.changed:.0%} of answers changed, perplexity x "
             f"{ratio:.2f}, {self.looped.mean:+.0%} of answers loop"
         )
 
@@ -126,6 +131,7 @@ def dose_response(
                     looped=bootstrap(_loops(steered) - _loops(said), seed=seed),
                     changed=_share_changed(said, steered),
                     edits=sum(steered.by_latent().values()) / max(tokens, 1),
+                    share=_share_moved(steered),
                 )
             )
     return found
@@ -146,6 +152,13 @@ def _weighted(
 def _loops(answers: Answers) -> Float64[np.ndarray, " n"]:
     """1 for each answer that ends in a loop."""
     return np.array([float(loop(ids) > 0) for ids in answers.ids])
+
+
+def _share_moved(steered: Answers) -> float:
+    """How far the residual stream was moved, relative to itself, on the mean token."""
+    shares = [log.shares() for log in steered.logs]
+    total, tokens = sum(float(one.sum()) for one in shares), sum(map(len, shares))
+    return total / max(tokens, 1)
 
 
 def _share_changed(said: Answers, steered: Answers) -> float:

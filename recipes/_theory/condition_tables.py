@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from _theory.questions import four
+from _theory.steered_tables import four
 from dspa_nn.evaluation import bootstrap
 
 WHOLE = "map, rule|active tokens"

@@ -1,6 +1,5 @@
 """What the draws say of each question: power, accuracies, paired intervals, steered margins."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from _theory.ranking import PAPER, QUESTIONS
+from _theory.steered_tables import steered_tables
 from dspa_nn.evaluation import Interval, at_equal_length, bootstrap
 
 # Questions whose intervals are read together (Bonferroni).
@@ -117,7 +117,7 @@ def tables(
     lines += ["## Chosen, and confirmed on test rows", "", *_chosen(judged, figures), ""]
     lines += ["## Entries that can be told from 0", "", *_entries(judged), ""]
     if steered:
-        lines += ["## Steered margins", "", *_steered(steered, figures), ""]
+        lines += ["## Steered margins", "", *steered_tables(steered, figures, LEVEL), ""]
     return "\n".join(lines), figures
 
 
@@ -250,52 +250,3 @@ def _entries(judged: Sequence[Judged]) -> list[str]:
             cells = [f"{np.nanmean(draws[ENTRIES + name]):,.0f}" for name in names]
             lines.append(f"| {one.name} | {size} | " + " | ".join(cells) + " |")
     return lines
-
-
-def _steered(steered: Mapping[str, list[dict[str, Any]]], figures: dict[str, Any]) -> list[str]:
-    lines = []
-    for name, runs in steered.items():
-        by_selection: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for run in runs:
-            by_selection[run["name"].rsplit("|", 1)[0]].append(run)
-        means = {key: _margins(own) for key, own in by_selection.items()}
-        draws = len(by_selection[PAPER])
-        lines += [
-            f"### {name}: {len(runs[0]['rows'])} test rows, {draws} draws", "",
-            "| selection | margin | chosen | rejected | less the paper's rule | share moved | KL |",
-            "|---|---|---|---|---|---|---|",
-        ]  # fmt: skip
-        kept = figures.setdefault("steered", {}).setdefault(name, {})
-        for key, own in means.items():
-            margin = bootstrap(own["margin"])
-            gap = bootstrap(own["margin"] - means[PAPER]["margin"], level=LEVEL)
-            kept[key] = {"margin": margin.to_dict(), "gap": gap.to_dict()}
-            parts = [four(bootstrap(own[side])) for side in ("chosen", "rejected")]
-            lines.append(
-                f"| {key} | {four(margin)} | {parts[0]} | {parts[1]} | "
-                f"{'-' if key == PAPER else four(gap)} | {100 * own['share'].mean():.2f} % | "
-                f"{own['kl'].mean():.4f} |"
-            )
-        lines.append("")
-    return lines
-
-
-def _margins(runs: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Row by row, the means over draws."""
-
-    def mean(figure: str) -> np.ndarray:
-        return np.mean([run[figure] for run in runs], 0)
-
-    chosen, rejected = mean("chosen.change"), mean("rejected.change")
-    return {
-        "margin": chosen - rejected,
-        "chosen": chosen,
-        "rejected": rejected,
-        "share": (mean("chosen.share") + mean("rejected.share")) / 2,
-        "kl": (mean("chosen.kl") + mean("rejected.kl")) / 2,
-    }
-
-
-def four(interval: Interval) -> str:
-    """A margin in nats a token, with four places."""
-    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"

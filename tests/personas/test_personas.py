@@ -137,8 +137,9 @@ def test_effects_are_measured_and_a_response_is_paired(tmp_path: Path) -> None:
     none, full = dose_response(
         dspa, prompts, [persona], [{"alpha": 0.0}, {"alpha": 1.0}], max_new_tokens=4
     )
-    assert none.changed == none.utility.mean == none.edits == none.looped.mean == 0
+    assert none.changed == none.utility.mean == none.edits == none.looped.mean == none.share == 0
     assert full.edits > 0
+    assert 0 < full.share < 1
     assert full.axes["task"].n == 4
     assert "of answers changed" in str(full)
 

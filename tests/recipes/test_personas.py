@@ -53,3 +53,30 @@ def test_it_measures_chooses_and_tells(recipe: Any, tmp_path: Path) -> None:
     assert "| verbose |" in told
     rows = [line for line in told.splitlines() if "| both |" in line]
     assert len(rows) == 5 * 3
+
+
+def test_axes_are_graded_both_ways(
+    recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in tiny.triples(13, seed=2)))
+    moving = eval_zoo.effects()
+    few = {name: getattr(moving, name)[:, :2] for name in ("effect", "error")}
+    few = replace(moving, axes=moving.axes[:2], spread=moving.spread[:2], **few)
+    monkeypatch.setattr(recipe, "known_effects", lambda _: few)
+    given = argparse.Namespace(
+        source=source, work=tmp_path, device="cpu", test=2, longest=200, tokens=3, batch=8,
+        axes=["concise"], latents=2, mode="ablate", alphas=[0.5, 1.0], contrast=False,
+        split="test", first=1,
+    )  # fmt: skip
+    recipe.graded(given)
+    given.contrast, given.mode = True, "both"
+    recipe.graded(given)
+    recipe.graded(given)
+    lines = [json.loads(line) for line in (tmp_path / "graded.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * 2 * 2  # ways, ends, strengths
+    assert {line["n"] for line in lines} == {2}
+    recipe.tables(given)
+    told = (tmp_path / "tables.md").read_text()
+    assert told.count("| labelled pairs | 2 | both | verbose |") == 2
+    assert told.count("| effects | 2 | ablate | concise |") == 2

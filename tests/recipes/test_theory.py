@@ -62,6 +62,32 @@ def test_length_control_leaves_nothing_that_goes_with_length(part) -> None:
     assert np.abs((ratio - ratio.mean()) @ left).max() < 1e-9
 
 
+def test_steered_margins_are_paired_where_draws_have_rows_of_their_own(part) -> None:
+    told = part("steered_tables")
+    paper = part("ranking").PAPER
+
+    def run(name: str, draw: int, rows: list[int], change: float) -> dict[str, Any]:
+        figures = ("change", "kl", "share")
+        sides = {f"{side}.{figure}": [0.0] * len(rows) for side in ("chosen", "rejected")
+                 for figure in figures}  # fmt: skip
+        sides["chosen.change"] = [change] * len(rows)
+        return {"name": f"{name}|{draw}", "rows": rows, **sides}
+
+    runs = [
+        run(paper, 0, [1, 2], 0.5), run("other", 0, [1, 2], 0.7),
+        run(paper, 1, [3, 4], 0.1), run("other", 1, [3, 4], 0.1),
+        run("once", 1, [3, 4], 0.2),
+    ]  # fmt: skip
+    figures: Any = {}
+    lines = told.steered_tables({"made up": runs}, figures, 0.95)
+    assert lines[0] == "### made up: 4 test rows, 2 draws"
+    found = figures["steered"]["made up"]
+    assert found[paper]["margin"]["mean"] == pytest.approx(0.3)
+    assert found["other"]["gap"]["mean"] == pytest.approx(0.1)
+    assert found["other"]["by draw"] == pytest.approx([0.2, 0.0])
+    assert found["once"]["gap"]["mean"] == pytest.approx(0.1)
+
+
 def test_every_token_is_moved_by_the_same_norm(part) -> None:
     dspa, triples = eval_zoo.dspa(), eval_zoo.triples(2)
     prompts = [dspa.render(triple.prompt) for triple in triples]
