@@ -15,7 +15,7 @@ from dspa_nn.graph.adapter import end_run
 from dspa_nn.graph.blocks import hidden_states
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import evaluating, require_weights, torch_module
-from dspa_nn.prompts import Rendered, padded
+from dspa_nn.prompts import Rendered, batches_by_length, padded
 from dspa_nn.saes import LatentMeaning, Snippet
 from dspa_nn.steering import DSPA
 from dspa_nn.triples import PreferenceTriple
@@ -81,7 +81,7 @@ def snippets(
     pool = _Pool(wanted, encoder.width, most)
     model: Any = dspa.model
     block = model.get(dspa.paths[at_output])
-    for indices in _batches([len(one.ids) for one in sequences]):
+    for indices in batches_by_length([len(one.ids) for one in sequences], _BUDGET):
         inputs = padded([sequences[index].ids for index in indices], "right")
         with evaluating(model), torch.no_grad(), model.trace(inputs, use_cache=False):
             hidden = save(hidden_states(block.output))
@@ -192,17 +192,6 @@ def _places(one: Rendered) -> torch.Tensor:
     if one.has_bos:
         looked[0] = False
     return torch.nonzero(looked).squeeze(-1)
-
-
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Texts of alike length together, the longest first."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= _BUDGET:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def _snippet(

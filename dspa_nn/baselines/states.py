@@ -18,9 +18,9 @@ from dspa_nn.errors import SteeringError
 from dspa_nn.files import sha256_of_json
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.vectors import MeanReader
-from dspa_nn.models import evaluating, require_weights, torch_module
+from dspa_nn.models import context_length, evaluating, require_weights
 from dspa_nn.progress import show_progress
-from dspa_nn.prompts import Rendered, padded
+from dspa_nn.prompts import Rendered, batches_by_length, padded
 from dspa_nn.shipping import TRAVELS
 from dspa_nn.steering import DSPA
 from dspa_nn.triples import as_triples
@@ -103,11 +103,12 @@ def activations(
     if not remote:
         require_weights(subject.model, "activations")
     listed = as_triples(triples)
-    tokenised, skipped = prepare(listed, subject.facts.tokenizer, context_of(subject), "truncate")
+    context = context_length(subject.model)
+    tokenised, skipped = prepare(listed, subject.facts.tokenizer, context, "truncate")
     ends = [end for triple in tokenised for end in triple.ends]
     sums = [torch.zeros(len(ends), subject.facts.d_model, dtype=torch.float64) for _ in range(2)]
     with show_progress("activations", len(ends), "responses", progress) as advance:
-        for rows in batches([len(end.ids) for end in ends], token_budget):
+        for rows in batches_by_length([len(end.ids) for end in ends], token_budget):
             found = run(subject, [ends[row] for row in rows], (early, late), pooling, remote)
             for whole, part in zip(sums, found, strict=True):
                 whole[rows] = part
@@ -120,31 +121,6 @@ def activations(
         "pooling": pooling,
     }
     return Activations(sums[1][0::2], sums[1][1::2], sums[0][0::2], late, early, provenance)
-
-
-def context_of(subject: Subject) -> int:
-    """Tokens that the model takes at most.
-
-    >>> context_of(Subject(model))
-    512
-    """
-    config: Any = torch_module(subject.model).config
-    return int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
-
-
-def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Rows of alike length in batches of so many padded tokens, the longest first.
-
-    >>> batches([3, 9, 4, 9], 20)
-    [[1, 3], [2, 0]]
-    """
-    found: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        if found and lengths[found[-1][0]] * (len(found[-1]) + 1) <= token_budget:
-            found[-1].append(row)
-        else:
-            found.append([row])
-    return found
 
 
 def run(

@@ -18,7 +18,13 @@ from dspa_nn.errors import CountsError
 from dspa_nn.files import as_path, require_folder
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.count import Counter
-from dspa_nn.models import ModelFacts, evaluating, require_weights, torch_module
+from dspa_nn.models import (
+    ModelFacts,
+    context_length,
+    evaluating,
+    require_weights,
+    torch_module,
+)
 from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Overlong
 from dspa_nn.prompts import rendered_on as on_day
@@ -124,8 +130,7 @@ class CountRun:
         rendered_on: str | None = None,
     ) -> None:
         self.dspa = dspa
-        config = torch_module(dspa.model).config
-        context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
+        context = context_length(dspa.model)
         triples = triples if isinstance(triples, str) else as_triples(triples)
         tokenizer = dspa.facts.tokenizer
         today = today_for(tokenizer)

@@ -12,12 +12,11 @@ from torch import Tensor
 from dspa_nn.checks import check_choice
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.answers import Answers, answer
-from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Pass
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, join
 from dspa_nn.extensions import declared
 from dspa_nn.maps import unconditional
-from dspa_nn.prompts import Rendered
+from dspa_nn.prompts import Rendered, batches_by_length
 from dspa_nn.steering import DSPA, DSPAMethod
 
 Direction = Literal["ablate", "augment"]
@@ -109,7 +108,7 @@ def fired(
     found = np.zeros((len(prompts), dspa.output_sae.width), dtype=bool)
     whole = [join(one, ids) for one, ids in zip(prompts, answers.ids, strict=True)]
     encoder = dspa.output_sae.encoder
-    for indices in plan_batches([len(sequence.ids) for sequence in whole], token_budget):
+    for indices in batches_by_length([len(sequence.ids) for sequence in whole], token_budget):
         batch = [whole[index] for index in indices]
         late = Pass(dspa, batch).outputs[1]
         for row, (index, sequence) in enumerate(zip(indices, batch, strict=True)):

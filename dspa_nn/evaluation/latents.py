@@ -13,7 +13,6 @@ from nnsight import save
 from torch import Tensor
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.margin import chosen_and_rejected
 from dspa_nn.evaluation.passes import norms
 from dspa_nn.evaluation.teacher_forcing import mean_by
@@ -26,7 +25,7 @@ from dspa_nn.graph.edit import edit_latents
 from dspa_nn.graph.rules import choose
 from dspa_nn.graph.steer import Steering
 from dspa_nn.models import evaluating, torch_module
-from dspa_nn.prompts import Rendered, padded
+from dspa_nn.prompts import Rendered, batches_by_length, padded
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions, run_settings
 
 # Padded tokens to a pass: no logits are made, so more fit than where they are.
@@ -189,7 +188,7 @@ def encode(dspa: DSPA, triples: Iterable[Any]) -> Codes:
     }
     kept: list[tuple[Tensor, Tensor | None]] = [(torch.zeros(0), None)] * len(rendered)
     streams: list[Tensor] = [torch.zeros(0)] * len(rendered)
-    for indices in plan_batches([len(sequence.ids) for sequence in rendered], _BUDGET):
+    for indices in batches_by_length([len(sequence.ids) for sequence in rendered], _BUDGET):
         batch = [rendered[index] for index in indices]
         inputs = padded([sequence.ids for sequence in batch], "right")
         with evaluating(model), torch.no_grad(), model.trace(inputs, use_cache=False):

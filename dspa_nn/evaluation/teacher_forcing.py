@@ -9,12 +9,11 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Moved, Pass, compare, log_softmax
 from dspa_nn.evaluation.tokens import TokenChanges
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import torch_module
-from dspa_nn.prompts import Rendered
+from dspa_nn.prompts import Rendered, batches_by_length
 from dspa_nn.steering import DSPA, SteeringMethod
 
 # Padded tokens to a pass: the logits of so many positions, twice, stay below 1 GB.
@@ -88,7 +87,7 @@ def force(
                 "leave it out"
             )
     tables = [_Table(len(sequences)) for _ in methods]
-    for indices in plan_batches([len(sequence.ids) for sequence in sequences], token_budget):
+    for indices in batches_by_length([len(sequence.ids) for sequence in sequences], token_budget):
         batch = [sequences[index] for index in indices]
         targets = torch.cat([row.response_ids for row in batch])
         unsteered = Pass(dspa, batch)

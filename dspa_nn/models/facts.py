@@ -258,6 +258,16 @@ def as_local(model: Any) -> Any:
     return module
 
 
+def context_length(model: Any) -> int:
+    """Tokens that a model takes at most; where its configuration does not say, 2 ** 30.
+
+    >>> context_length(model)
+    512
+    """
+    config = torch_module(model).config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", 1 << 30))
+
+
 @contextmanager
 def evaluating(model: Any) -> Generator[None]:
     """Run a model in eval mode, and leave every module in the mode that it was in.

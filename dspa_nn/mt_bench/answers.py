@@ -11,7 +11,7 @@ import torch
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path
-from dspa_nn.models import as_local
+from dspa_nn.models import context_length
 from dspa_nn.mt_bench.data import MTBench, load_answers, write_rows
 from dspa_nn.steering import DSPA, SteeringMethod
 
@@ -109,8 +109,8 @@ def _row(number: int, turns: list[str], name: str, stamp: float) -> dict[str, An
 
 
 def _room(dspa: DSPA, prompt: int, wanted: int, number: int) -> int:
-    context: Any = getattr(as_local(dspa.model).config, "max_position_embeddings", None)
-    room = wanted if context is None else min(wanted, context - prompt)
+    context = context_length(dspa.model)
+    room = min(wanted, context - prompt)
     if room < 1:
         raise EvaluationError(
             f"the conversation of question {number} is {prompt} tokens long and the model's "

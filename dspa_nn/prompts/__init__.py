@@ -2,7 +2,7 @@
 
 from dspa_nn.prompts.formats import FORMATS, HUMAN_ASSISTANT, in_format
 from dspa_nn.prompts.markup import markup_in, named
-from dspa_nn.prompts.padding import padded
+from dspa_nn.prompts.padding import batches_by_length, padded
 from dspa_nn.prompts.pieces import token_texts
 from dspa_nn.prompts.recognition import content_of, recognised
 from dspa_nn.prompts.rendered import Rendered, is_batch
@@ -37,6 +37,7 @@ __all__ = [
     "TooLongError",
     "as_written",
     "asks_for_date",
+    "batches_by_length",
     "chat_template",
     "content_of",
     "fit_to_context",

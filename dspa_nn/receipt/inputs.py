@@ -12,7 +12,7 @@ from dspa_nn.counts import CountRun
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import ChoiceItem, load_choices
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import torch_module
+from dspa_nn.models import context_length
 from dspa_nn.prompts import render_to_fit
 from dspa_nn.receipt.rewrites import CONTEXT, Rewrite, read_paraphrases, simple_rewrites
 from dspa_nn.steering import DSPA
@@ -127,9 +127,8 @@ class _Room:
     """The model's context, and what must stay free of it for what is put before a prompt."""
 
     def __init__(self, dspa: DSPA, texts: Sequence[str]) -> None:
-        config: Any = torch_module(dspa.model).config
         self.tokenizer: Any = dspa.facts.tokenizer
-        self.context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
+        self.context = context_length(dspa.model)
         lengths = [
             len(self.tokenizer(text, add_special_tokens=False).input_ids) for text in texts if text
         ]

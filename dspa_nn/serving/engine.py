@@ -10,7 +10,7 @@ from dspa_nn.errors import DSPAError, MapError, ServingError, SteeringError, Tri
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.settings import PLAN_SETTINGS, SETTINGS
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.models import as_local
+from dspa_nn.models import as_local, context_length
 from dspa_nn.serving.answer import Answer, Event
 from dspa_nn.serving.batch import run_batch
 from dspa_nn.serving.request import ChatRequest
@@ -73,8 +73,7 @@ class Engine:
         self.batch_size, self.window, self.max_tokens = batch_size, window, max_tokens
         self.created = int(time.time())
         self._model: Any = as_local(dspa.model)
-        config = self._model.config.get_text_config()
-        self.context = int(getattr(config, "max_position_embeddings", 1 << 30))
+        self.context = context_length(self._model)
         self._steerers: dict[tuple[object, ...], Steerer] = {}
         self._preparing = threading.Lock()
         for name in self.maps:

@@ -8,7 +8,6 @@ import torch
 import dspa_nn as dn
 from dspa_nn.errors import DSPAError, SteeringError, TripleError
 from dspa_nn.evaluation import answer, encode, margins, surprise, token_changes
-from dspa_nn.evaluation.batches import plan_batches
 from dspa_nn.evaluation.passes import Pass
 from dspa_nn.evaluation.teacher_forcing import force
 from dspa_nn.steering import DSPAMethod, SteeringOptions
@@ -98,10 +97,6 @@ def test_batches_do_not_matter_and_kl_is_that_of_the_definition():
     predicting = slice(own.prompt_length - 1, -1)
     kl = (before.exp() * (before - after))[0, predicting].sum(-1).mean()
     assert one.kl[0] == pytest.approx(float(kl), abs=2e-5)
-
-
-def test_batches_hold_alike_lengths_within_the_budget():
-    assert plan_batches([3, 9, 4, 9, 30], 20) == [[4], [1, 3], [2, 0]]
 
 
 def test_a_sequence_without_response_is_refused_in_one_sentence():

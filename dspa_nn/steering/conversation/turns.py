@@ -11,7 +11,7 @@ from dspa_nn.graph.calls import attached, check_compiled, check_outside_blocks, 
 from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.record import Earlier
 from dspa_nn.imports import late
-from dspa_nn.models import as_local, evaluating, for_ndif, read_facts
+from dspa_nn.models import as_local, context_length, evaluating, for_ndif, read_facts
 from dspa_nn.progress import warn
 from dspa_nn.prompts import TRUNCATED, Fitted, Rendered, as_written, render_to_fit
 from dspa_nn.steering.conversation.answering import Task, Way, answered, stopped_by
@@ -176,8 +176,7 @@ class Turns:
 
         Sets `max_new_tokens` where nobody has.
         """
-        config = model.config.get_text_config()
-        context = int(getattr(config, "max_position_embeddings", 1 << 30))
+        context = context_length(model)
         asked = setting_of("max_new_tokens", generation, model.generation_config)
         room = context - int(min(MAX_NEW_TOKENS, context // 4) if asked is None else asked)
         fitted = self._render(messages, max(room, 1))
