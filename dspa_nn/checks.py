@@ -11,6 +11,9 @@ from dspa_nn.errors import DSPAError
 from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.imports import late
 
+# Logits over a temperature far below this overflow.
+LEAST_TEMPERATURE = 1e-6
+
 
 def check_type(name: str, value: object, hint: Any, error: type[DSPAError]) -> None:
     """Refuse what is not of an annotated type, items of containers included (as beartype samples).
@@ -57,6 +60,21 @@ def check_positive_int(name: str, value: object, error: type[DSPAError]) -> None
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise error(f"{name} is {value!r}; expected a whole number of at least 1.")
+
+
+def check_temperature(value: Any, error: type[DSPAError]) -> None:
+    """Refuse a temperature of sampling that is neither 0 nor one that logits can be divided by.
+
+    >>> check_temperature(0.7, DSPAError)
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+        value, bool
+    )
+    if not number or (value != 0 and not LEAST_TEMPERATURE <= value < np.inf):
+        raise error(
+            f"temperature is {value!r}; expected 0, which takes the likeliest token, or a number "
+            f"of at least {LEAST_TEMPERATURE}."
+        )
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], error: type[DSPAError]) -> None:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from dspa_nn.checks import check_temperature
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.passes import quiet
 from dspa_nn.evaluation.teacher_forcing import force, join
 from dspa_nn.graph.calls import check_outside_blocks
@@ -74,8 +76,10 @@ def answer(
         advance: called with the number of prompts that are done.
 
     Raises:
+        EvaluationError: a temperature below 0, or one too small to divide by.
         SteeringError: inside a tracing context, or what the method raises.
     """
+    check_temperature(temperature, EvaluationError)
     hf_model: Any = as_local(dspa.model)
     check_outside_blocks("answer", hf_model if method is None else None)
     tokenizer, ends = dspa.facts.tokenizer, dspa.facts.eos_ids

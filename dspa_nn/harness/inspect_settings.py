@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+from dspa_nn.checks import check_temperature
 from dspa_nn.errors import EvaluationError
 from dspa_nn.harness.chat_requests import MAX_TOKENS, Sampling
 
@@ -57,6 +58,7 @@ leave it out, or use max_tokens, temperature, top_p, top_k, seed, stop_seqs
         )
     for name, limits in _LIMITS.items():
         _check(name, given.get(name), *limits)
+    check_temperature(given.get("temperature") or 0, EvaluationError)
     tokens = given.get("max_tokens")
     return Sampling(
         MAX_TOKENS if tokens is None else int(tokens),

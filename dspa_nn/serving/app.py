@@ -21,6 +21,7 @@ try:
         from fastapi import Depends, FastAPI, Request, Response
         from fastapi.responses import JSONResponse, StreamingResponse
         from starlette.exceptions import HTTPException
+        from starlette.requests import ClientDisconnect
 except ImportError as error:
     raise ServingError(
         f"serving needs a library that is not installed ({error}): pip install 'dspa-nn[serve]'"
@@ -137,15 +138,32 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
 async def _body(request: Request) -> object:
     size = request.headers.get("content-length", "0")
     if size.isdecimal() and int(size) > _LARGEST_BODY:
-        raise ServingError(
-            f"the body has {size} bytes; expected at most {_LARGEST_BODY}", status=413
-        )
+        raise _too_large(size)
+    # A body in chunks comes without its size. What is left of one that is too large is not read
+    # here; the HTTP server discards it.
+    body = bytearray()
     try:
-        return json.loads(await request.body())
+        async for part in request.stream():
+            body += part
+            if len(body) > _LARGEST_BODY:
+                raise _too_large(f"more than {_LARGEST_BODY}")
+    except ClientDisconnect:
+        raise ServingError("the client went away before its body was whole", status=499) from None
+    try:
+        return json.loads(body)
     except RecursionError:
         raise ServingError("the body is nested too deep; send a conversation") from None
     except ValueError as error:
         raise ServingError(f"the body is not JSON ({error}); send a JSON object") from None
+
+
+def _too_large(size: str) -> ServingError:
+    return ServingError(
+        f"the body has {size} bytes; expected at most {_LARGEST_BODY}, so send a shorter "
+        "conversation",
+        status=413,
+        code="body_too_large",
+    )
 
 
 async def _whole(

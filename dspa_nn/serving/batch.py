@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dspa_nn.errors import ServingError
 from dspa_nn.imports import untyped
 from dspa_nn.models import evaluating
 from dspa_nn.prompts import padded
@@ -62,8 +63,26 @@ class _Sampler:
         self._rows = rows
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        largest: Any = scores.amax(-1)
+        finite: list[bool] = largest.isfinite().tolist()
+        for row, good in zip(self._rows, finite, strict=True):
+            if not good:
+                row.fail(_not_finite(row))
         # A row that is over draws nothing.
         return choose_by_rows([_ENDED if row.over else row.sampling for row in self._rows], scores)
+
+
+def _not_finite(row: Answer) -> ServingError:
+    """What is told of an answer for whose next token the model gave no numbers."""
+    alpha = None if row.steerer is None else row.steerer.options["alpha"]
+    told = "without steering" if alpha is None else f"with alpha {alpha:g}"
+    remedy = "see the model's dtype" if alpha is None else "give a smaller alpha"
+    return ServingError(
+        f"{told} the model's next-token logits are infinite or not a number; {remedy}",
+        status=500 if alpha is None else 400,
+        param=None if alpha is None else "alpha",
+        code="not_finite",
+    )
 
 
 class _Ends:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dspa_nn.checks import LEAST_TEMPERATURE
 from dspa_nn.errors import ServingError
 from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.settings import PLAN_SETTINGS
@@ -40,6 +41,8 @@ LABELS = ("prompt_cache_key", "safety_identifier", "user")
 # Fields of a message that a client sends back with an earlier answer, empty ones.
 _EMPTY = ("annotations", "audio", "function_call", "name", "refusal", "tool_calls")
 _LIMIT = 2**63
+# An alpha above this breaks any text; float32 overflows only far beyond.
+_MOST_ALPHA = 1e6
 
 
 class _Strict(BaseModel):
@@ -111,7 +114,7 @@ class ChatRequest(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     map: str | None = None
-    alpha: float | None = None
+    alpha: Annotated[float | None, Field(le=_MOST_ALPHA)] = None
     mode: str | None = None
     prompt_rule: str | None = None
     k_prompt: int | None = None
@@ -172,6 +175,14 @@ def read_request(body: object) -> ChatRequest:
         request = ChatRequest.model_validate(given)
     except ValidationError as error:
         raise _refused(error) from None
+    for name, value in (("temperature", request.temperature), ("top_p", request.top_p)):
+        least = LEAST_TEMPERATURE  # of top_p too
+        if value and value < least:
+            raise ServingError(
+                f"{name} is {value}; expected at least {least}, or temperature=0, which takes the "
+                "likeliest token",
+                param=name,
+            )
     _check_together(request)
     return request
 

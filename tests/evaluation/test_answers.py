@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import Answers, answer, distinct, surprise
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
@@ -53,6 +54,12 @@ def test_surprise_is_the_unsteered_models_loss_on_the_answer():
 def test_no_answer_at_all_has_no_surprise():
     none = Answers(["", ""], [torch.zeros(0, dtype=torch.int64)] * 2, [])
     assert np.isnan(surprise(eval_zoo.dspa(), prompts(2), none)).all()
+
+
+@pytest.mark.parametrize("temperature", [-0.5, 1e-320, float("nan"), float("inf")])
+def test_a_temperature_that_nothing_can_be_drawn_at_is_refused(temperature):
+    with pytest.raises(EvaluationError, match="; expected 0, which takes the likeliest token, or"):
+        answer(eval_zoo.dspa(), prompts(1), max_new_tokens=1, temperature=temperature)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def test_model_arguments_that_do_not_go_together(arguments: dict[str, Any], word
         ({"extra_body": {"alpha": 1}}, "extra_body=.* came"),
         ({"max_tokens": 0}, "max_tokens is 0; expected a whole number of at least 1"),
         ({"temperature": -1}, "temperature is -1; expected a number of at least 0"),
+        ({"temperature": 1e-320}, "temperature is 1e-320; expected 0, which takes the likeliest"),
         ({"top_p": 1.5}, "top_p is 1.5; expected a number from 1e-06 to 1"),
         ({"seed": "x"}, "seed is 'x'; expected a whole number from 0"),
     ],

@@ -124,6 +124,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"tools": [{}]}, 400, "tools", "tools is [{}], and this server supports it as [] alone; le"),
     ({"temperature": 3}, 400, "temperature", "temperature is 3; expected a number less than or e"),
     ({"top_p": 0}, 400, "top_p", "top_p is 0; expected a number greater than 0"),
+    ({"temperature": 1e-320}, 400, "temperature", "temperature is 1e-320; expected at least 1e-06"),
+    ({"top_p": 1e-320}, 400, "top_p", "top_p is 1e-320; expected at least 1e-06, or temperature=0"),
+    ({"alpha": 1e300}, 400, "alpha", "alpha is 1e+300; expected a number less than or equal to 1"),
     ({"max_tokens": 0}, 400, "max_tokens", "max_tokens is 0; expected a number greater than or "),
     ({"max_completion_tokens": 7}, 400, "max_tokens", "max_tokens is 5 and max_completion_tokens "),
     ({"max_tokens": 600}, 400, "messages", "the prompt of 27 tokens and an answer of up to 600 d"),
@@ -187,8 +190,36 @@ def test_bodies_that_are_none(url: str, content: bytes, said: str) -> None:
     answer = httpx.post(f"{url}/chat/completions", content=content)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(said)
-    large = httpx.post(f"{url}/chat/completions", content=b" " * (9 << 20))
-    assert large.status_code == 413
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_not_read_whole(url: str, chunked: bool) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    content = parts() if chunked else b" " * (9 << 20)
+    answer = httpx.post(f"{url}/chat/completions", content=content)
+    assert answer.status_code == 413
+    error = answer.json()["error"]
+    size = "more than 8388608" if chunked else "9437184"
+    assert error["message"] == (
+        f"the body has {size} bytes; expected at most 8388608, so send a shorter conversation"
+    )
+    assert error["code"] == "body_too_large"
+
+
+def test_a_body_without_an_end_is_answered(url: str) -> None:
+    """Of chunks that never end no more is read than the limit, and no end is waited for."""
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+    chunk = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as line:
+        line.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for _ in range(9):
+            line.sendall(chunk)
+        assert line.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
 
 
 def test_pages_that_are_none(url: str) -> None:

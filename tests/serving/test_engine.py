@@ -186,6 +186,31 @@ def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
         engine.close()
 
 
+def test_logits_that_are_not_finite_end_their_own_answer() -> None:
+    engine = serve_zoo.engine(window=0.2)
+
+    def broken(_: Any, given: Any, logits: Any) -> None:
+        logits[0] = float("nan")
+
+    bodies = [HELLO | {"max_tokens": 3, "model": name} for name in ("warm", "warm", "unsteered")]
+    try:
+        handle = engine._model.get_output_embeddings().register_forward_hook(broken)
+        found = answers(engine, bodies, together=True)
+        alone = answers(engine, bodies[2:], together=True)
+        handle.remove()
+    finally:
+        engine.close()
+    assert [type(end) for _, end in found] == [ServingError, Done, Done]
+    error, plain = found[0][1], alone[0][1]
+    assert str(error) == (
+        "with alpha 0.2 the model's next-token logits are infinite or not a number; give a smaller "
+        "alpha"
+    )
+    assert (error.status, error.param, error.code) == (400, "alpha", "not_finite")
+    assert str(plain).startswith("without steering the model's next-token logits are infinite")
+    assert plain.status == 500
+
+
 def test_closing_ends_what_waits_and_runs() -> None:
     engine = serve_zoo.engine()
     slow = Slow(engine)
