@@ -54,8 +54,9 @@ class MTBench:
                 the file that they correct.
 
         Raises:
-            EvaluationError: a file that is missing or broken, an id that is missing or comes twice,
-                a question without two turns, or one that needs a reference and has none.
+            EvaluationError: a file that is missing or broken, an id that is missing or comes twice
+                (of a question or a reference), a question without two turns, or one that needs a
+                reference and has none.
         """
         root = as_path(folder)
         rows = _rows(root / "question.jsonl")
@@ -76,9 +77,9 @@ class MTBench:
                     "of FastChat's question.jsonl."
                 )
         path = root / "reference_answer" / "gpt-4.jsonl"
-        references = _references(path if path.exists() else root / "reference_answer_gpt-4.jsonl")
+        references = _answers(path if path.exists() else root / "reference_answer_gpt-4.jsonl")
         if corrections is not None:
-            corrected = _references(as_path(corrections))
+            corrected = _answers(as_path(corrections))
             _known(corrected, questions, "the corrections")
             references |= corrected
         missing = [
@@ -119,12 +120,7 @@ def load_answers(path: Path, bench: MTBench) -> dict[int, list[str]]:
     Raises:
         EvaluationError: answers of another question set, or two for one question.
     """
-    answers: dict[int, list[str]] = {}
-    for position, row in enumerate(_rows(path), 1):
-        number = _id(row, path, position)
-        if number in answers:
-            raise EvaluationError(f"{path} answers question {number} twice; remove one of the two")
-        answers[number] = _turns(row, path)
+    answers = _answers(path)
     _known(answers, bench.questions, str(path))
     return answers
 
@@ -172,8 +168,15 @@ def _known(given: Mapping[int, Any], questions: Mapping[int, Any], what: str) ->
         )
 
 
-def _references(path: Path) -> dict[int, list[str]]:
-    return {_id(row, path, at): _turns(row, path) for at, row in enumerate(_rows(path), 1)}
+def _answers(path: Path) -> dict[int, list[str]]:
+    """Two turns by question id; reference answers are in the same layout as a model's."""
+    answers: dict[int, list[str]] = {}
+    for position, row in enumerate(_rows(path), 1):
+        number = _id(row, path, position)
+        if number in answers:
+            raise EvaluationError(f"{path} answers question {number} twice; remove one of the two")
+        answers[number] = _turns(row, path)
+    return answers
 
 
 def _turns(row: Mapping[str, Any], path: Path) -> list[str]:

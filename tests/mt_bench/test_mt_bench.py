@@ -224,6 +224,7 @@ def test_empty_answers_are_judged_and_said(tmp_path: Path) -> None:
             "question 1 has no category or not 2",
         ),
         ({"references": []}, "question 2 and 0 more are judged against a reference"),
+        ({"references": bench.REFERENCES * 2}, "gpt-4.jsonl answers question 2 twice; remove one"),
         ({"references": [{"question_id": 2}]}, "holds no two turns for question 2"),
         ({"prompts": bench.PROMPTS[:2]}, "lacks single-v1-multi-turn, single-math-v1-multi-turn"),
     ],
