@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dspa_nn.evaluation import accuracy, answer, margins, surprise
 from dspa_nn.files import as_path, require_folder, write_atomically
 from dspa_nn.progress import say, show_progress
 from dspa_nn.steering import DSPA, LayerSweep
-from dspa_nn.triples import PreferenceTriple, as_triples, shared
+from dspa_nn.triples import Preference, PreferenceTriple, as_triples, demo_triples, shared
 from dspa_nn.tuning.plot import drawn, png
 from dspa_nn.tuning.region import Region, region_of
 from dspa_nn.tuning.report import report_of, told
@@ -96,15 +96,16 @@ def tune(
         keep: ways to vote that go on, of each prompt rule.
         kl: the most nats of KL(unsteered || steered) per token.
         perplexity: the highest ratio of the perplexity of greedy answers, under the unsteered
-            model, to that of its own. Looked at from the best setting on, until one passes; None
-            does without.
+            model, to that of its own. The best setting and the gentlest that is as good are looked
+            at; one that fails is left out, and the next is looked at. None does without.
         answers: how many answers are looked at for that.
         max_new_tokens: their length.
         seed: of the search and of bootstraps.
         progress: as for `DSPA.count`.
 
     Raises:
-        EvaluationError: a triple in both sets, limits that are none, or a folder that holds the
+        EvaluationError: a triple in both sets, a test triple of the package's own sets, limits
+            that are none, or a folder that holds the
             search of something else.
     """
     started = time.perf_counter()
@@ -120,8 +121,7 @@ def tune(
     measured = study.trials
     region = region_of(measured, kl, seed)
     if region is not None and perplexity is not None:
-        passing = _fluent(subject, region, perplexity, answers, max_new_tokens)
-        region = None if passing is None else region_of(passing, kl, seed)
+        region = _fluent_region(subject, measured, kl, perplexity, answers, max_new_tokens, seed)
     drawing = drawn(measured, region, kl)
     folder = as_path(out)
     image = png(measured, region, kl)
@@ -164,6 +164,15 @@ def _checked(
             f"{len(same)} of {len(development)} development triples are fitting triples too, the "
             f"first of them number {same[0]}; leave them out of one of the two"
         )
+    for what, triples in (("fitting", fitting), ("development", development)):
+        for name in get_args(Preference):
+            same, _ = shared(triples, demo_triples("test", name))
+            if same:
+                raise EvaluationError(
+                    f"{len(same)} of {len(triples)} {what} triples are test triples of the "
+                    f"package's set {name!r}, the first of them number {same[0]}; leave them out, "
+                    "since what settings were chosen on cannot measure them"
+                )
     return fitting, development
 
 
@@ -211,19 +220,36 @@ def _search(subject: Subject, study: Study, trials: int, progress: bool | None) 
             advance(len(asked))
 
 
-def _fluent(
-    subject: Subject, region: Region, limit: float, count: int, max_new_tokens: int
-) -> list[Trial] | None:
-    """The region from its first setting on whose answers stay fluent; None where none does."""
-    members = [trial for trial, _ in region.members]
-    dspa = subject.dspa(members[0].choice.vote.layers)
+def _fluent_region(
+    subject: Subject,
+    trials: list[Trial],
+    kl: float,
+    limit: float,
+    count: int,
+    max_new_tokens: int,
+    seed: int,
+) -> Region | None:
+    """The region of the trials whose answers stay fluent; None where it has none.
+
+    Of every region its best and its gentlest trial are looked at, until both stay fluent; what was
+    looked at keeps its ratio, in `trials` too.
+    """
+    dspa = subject.dspa(subject.pairs[0])
     prompts = [dspa.render(one.prompt) for one in subject.development[:count]]
     plain = surprise(dspa, prompts, answer(dspa, prompts, max_new_tokens=max_new_tokens))
-    for place, trial in enumerate(members):
-        method = subject.method(trial.choice)
+    left = list(range(len(trials)))
+    while (region := region_of([trials[place] for place in left], kl, seed)) is not None:
+        found = [
+            one for one in (region.best, region.gentlest) if "perplexity_ratio" not in one.extra
+        ]
+        if not found:
+            return region
+        place = next(place for place in left if trials[place] is found[0])
+        method = subject.method(found[0].choice)
         said = answer(dspa, prompts, method, max_new_tokens=max_new_tokens)
         ratio = float(np.exp(np.nanmean(surprise(dspa, prompts, said) - plain)))
-        members[place] = replace(trial, extra={"perplexity_ratio": ratio})
-        if ratio <= limit:
-            return members[place:]
+        known = {"perplexity_ratio": ratio if np.isfinite(ratio) else None}
+        trials[place] = replace(found[0], extra=known)
+        if not ratio <= limit:
+            left.remove(place)
     return None

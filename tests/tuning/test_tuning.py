@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dspa_nn import demo_triples
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import accuracy, bootstrap, margins
 from dspa_nn.tuning import Choice, Space, Trial, Vote, commands, front_of, region_of, run, tune
@@ -113,14 +114,41 @@ def test_layers_are_searched_and_counted_once(tmp_path, monkeypatch):
 
 
 def test_answers_that_lose_their_fluency_are_passed_over(tmp_path, monkeypatch):
-    ratios = iter([0.0, 5.0, 0.1])  # log perplexities: unsteered, the best, the next
-    monkeypatch.setattr(run, "surprise", lambda *_: np.full(4, next(ratios)))
-    monkeypatch.setattr(run, "answer", lambda *_, **__: None)
+    """The best setting fails, and the gentlest of those that are as good as the next one."""
+    logs = iter([0.0, 5.0, 0.1, 4.0, 0.2])  # log perplexities: unsteered first
+    looked: list[Any] = []
+
+    def answered(dspa, prompts, method=None, **_):
+        looked.append(method)
+
+    monkeypatch.setattr(run, "surprise", lambda *_: np.full(4, next(logs)))
+    monkeypatch.setattr(run, "answer", answered)
     found = tuned(tmp_path, perplexity=1.3, answers=4)
-    best = max(found.trials, key=lambda trial: trial.margin)
-    assert found.region is not None
-    assert found.region.best.choice != best.choice
-    assert found.region.best.extra["perplexity_ratio"] == pytest.approx(np.exp(0.1))
+    ranked = sorted(found.trials, key=lambda trial: -trial.margin)
+    region = found.region
+    assert region is not None
+    assert region.best.choice == ranked[1].choice
+    assert region.best.extra["perplexity_ratio"] == pytest.approx(np.exp(0.1))
+    assert region.gentlest.extra["perplexity_ratio"] == pytest.approx(np.exp(0.2))
+    assert looked[4].options["alpha"] == region.gentlest.choice.alpha
+    alike = region_of(ranked[1:], 9.0)
+    assert alike is not None
+    failed = [trial.choice for trial in found.trials if trial.extra.get("perplexity_ratio", 0) > 2]
+    assert set(map(str, failed)) == {str(ranked[0].choice), str(alike.gentlest.choice)}
+    members = [str(trial.choice) for trial, _ in region.members]
+    assert not {*members} & {*map(str, failed)}
+    told = json.loads(found.json.read_text())
+    assert sum("perplexity_ratio" in trial for trial in told["trials"]) == 4
+    assert told["region"]["gentlest"]["perplexity_ratio"] == pytest.approx(np.exp(0.2))
+
+
+def test_where_no_answers_stay_fluent_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "answer", lambda *_, **__: None)
+    ratios = iter([0.0, *[5.0] * 3])
+    monkeypatch.setattr(run, "surprise", lambda *_: np.full(4, next(ratios)))
+    found = tuned(tmp_path, trials=3, perplexity=1.3, answers=4)
+    assert found.region is None
+    assert "None of 3 settings is within the limits" in str(found)
 
 
 def test_where_nothing_is_within_the_limit_it_says_so(tmp_path):
@@ -137,6 +165,9 @@ def test_where_nothing_is_within_the_limit_it_says_so(tmp_path):
          "of them number 0; leave them out of one of the two"),
         ({"dev": DEV[:1]}, "14 fitting and 1 development triples came; give at least one to fit "
          "on and two to compare settings on"),
+        ({"dev": [*DEV[:3], demo_triples("test", "plans")[0]]}, "1 of 4 development triples are "
+         "test triples of the package's set 'plans', the first of them number 3; leave them out, "
+         "since what settings were chosen on cannot measure them"),
         ({"kl": 0.0}, "the limits are 0.0 nats of KL and a perplexity ratio of None; give more "
          "than 0 nats and a ratio of at least 1, or None for none"),
         ({"trials": 0}, "trials is 0; expected a whole number of at least 1."),
