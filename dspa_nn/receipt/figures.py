@@ -52,6 +52,8 @@ class Measured:
         outcomes: the map first, then whatever it is compared with; one value per held-out triple.
         texts: answers by method, the unsteered model's too. plain: figures of its answers.
         sampled: the map's figures of answers at `temperature`, less the unsteered model's.
+        entropies: mean entropy of next tokens along answers sampled at temperature 1, nats a token;
+            by method, "unsteered" and the map.
         choices: by method, "unsteered" too; empty where no questions were given.
         under: the map with its prompts put otherwise.
         matches: how near each control came to the map's strength.
@@ -66,6 +68,7 @@ class Measured:
     texts: Mapping[str, list[str]]
     plain: Figures
     sampled: Outcome
+    entropies: Figures
     choices: Mapping[str, Figures]
     under: list[Under]
     matches: Mapping[str, Match]
@@ -98,6 +101,12 @@ class Measured:
         if not gap.any():
             return Interval(0.0, -3 / len(gap), 3 / len(gap), len(gap))
         return bootstrap(gap, seed=self.seed)
+
+    def branching(self) -> dict[str, Interval]:
+        """The branching factor of either, and the map's over the unsteered model's, paired."""
+        unsteered, steered = (self.entropies[name] for name in ("unsteered", self.map.name))
+        logs = {"unsteered": unsteered, self.map.name: steered, "ratio": steered - unsteered}
+        return {name: bootstrap(log, seed=self.seed).exp() for name, log in logs.items()}
 
     def worse(self, outcome: Outcome, by: float = 0.0) -> Interval:
         """Share of prompts whose margin a method lowers by more than so many nats a token."""

@@ -14,6 +14,7 @@ from dspa_nn.evaluation import (
     Surprises,
     answer,
     answer_values,
+    branching_factor,
     choose,
     loop,
     margin_values,
@@ -93,7 +94,7 @@ def measure_answers(
         if temperature:
             how["seed"] = seed + start
         for one in (UNSTEERED, *compared):
-            key = _key(dspa, one, prompts=[list(map(int, prompt.ids)) for prompt in chunk], **how)
+            key = _key(dspa, one, prompts=_ids_of(chunk), **how)
             values = parts.get("answers", key)
             if values is None:
                 begun = time.perf_counter()
@@ -107,6 +108,39 @@ def measure_answers(
             )
             advance(len(chunk))
     return {name: Said(one.texts, _joined(joined[name])) for name, one in said.items()}
+
+
+def measure_branching(
+    dspa: DSPA,
+    parts: Parts,
+    prompts: Sequence[Rendered],
+    map: Compared,
+    max_new_tokens: int,
+    seed: int,
+    advance: Advance,
+) -> Figures:
+    """Entropies of next tokens along answers, the unsteered model's and the map's, one per prompt.
+
+    Answers are sampled at temperature 1, each part from a seed of its own, the same for both.
+    """
+    found: dict[str, list[Figures]] = {one.name: [] for one in (UNSTEERED, map)}
+    for start in range(0, len(prompts), PROMPTS):
+        chunk = list(prompts[start : start + PROMPTS])
+        how = {"tokens": max_new_tokens, "seed": seed + start}
+        for one in (UNSTEERED, map):
+            key = _key(dspa, one, prompts=_ids_of(chunk), **how)
+            values = parts.get("branching", key)
+            if values is None:
+                begun = time.perf_counter()
+                branching = branching_factor(
+                    dspa, chunk, one.method, max_new_tokens=max_new_tokens, batch_size=PROMPTS,
+                    seed=seed + start,
+                )  # fmt: skip
+                values = _plain({"entropy": branching.entropy})
+                parts.put("branching", key, values, time.perf_counter() - begun)
+            found[one.name].append(_arrays(values))
+            advance(len(chunk))
+    return {name: _joined(figures)["entropy"] for name, figures in found.items()}
 
 
 def measure_choices(
@@ -167,6 +201,10 @@ def _answered(
 def _key(dspa: DSPA, one: Compared, **data: Any) -> dict[str, Any]:
     """All that the values of a part depend on."""
     return {"model": dspa.provenance(), "method": dict(one.identity), **data}
+
+
+def _ids_of(prompts: Sequence[Rendered]) -> list[list[int]]:
+    return [[int(token) for token in prompt.ids] for prompt in prompts]
 
 
 def _method(one: Compared) -> Any:

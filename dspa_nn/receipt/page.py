@@ -212,9 +212,13 @@ def _robust(measured: Measured) -> str:
     )
     sampled = measured.sampled
     ratio = sampled.interval("log_perplexity_change", measured.seed).exp()
+    branching = measured.branching()
     said = (
         f"Sampled at temperature {measured.temperature:g} (both from the same seed), the map's "
-        f"answers have a perplexity ratio of {_plain(ratio, 2)}."
+        f"answers have a perplexity ratio of {_plain(ratio, 2)}. Sampled at temperature 1, the "
+        f"model chooses among {_plain(branching[measured.map.name], 2)} next tokens under the map "
+        f"and {_plain(branching['unsteered'], 2)} unsteered (the branching factor): a ratio of "
+        f"{_plain(branching['ratio'], 2)}, where 1 is no change."
     )
     return (
         "<h2>Robustness</h2>"

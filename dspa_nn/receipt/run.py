@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.baselines import INSTRUCTION
-from dspa_nn.checks import check_positive_int
+from dspa_nn.checks import check_positive_int, check_temperature
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import Parts, as_path, write_atomically
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -107,12 +107,13 @@ def evaluate(
 
     Raises:
         EvaluationError: triples in two of the sets or among the map's own, none that fit the
-            context, or files in another layout.
+            context, files in another layout, or a folder with the receipt of another map.
         MapError: a map of another model or SAE.
         FileError: `out` is a file, or cannot be written.
     """
     check_positive_int("max_new_tokens", max_new_tokens, EvaluationError)
-    if not temperature > 0:
+    check_temperature(temperature, EvaluationError)
+    if not temperature:
         raise EvaluationError(
             f"temperature is {temperature!r}; give a number above 0, since greedy answers are "
             "measured in any case"
@@ -120,6 +121,7 @@ def evaluate(
     started = time.perf_counter()
     parts = Parts(out)
     tuned = target(dspa, map, options)
+    _check_same_map(as_path(out) / "receipt.json", tuned)
     inputs = read_inputs(
         dspa, map, triples, dev=dev, dev_share=dev_share, fitted_on=fitted_on,
         paraphrases=paraphrases, multiple_choice=multiple_choice, limit=limit,
@@ -145,6 +147,23 @@ def evaluate(
     )
     write_atomically(folder / "receipt.html", page_of(measured, report, judged))
     return Receipt(report, judged, folder / "receipt.html", folder / "receipt.json")
+
+
+def _check_same_map(path: Path, tuned: DSPAMethod) -> None:
+    """Refuse to write over the receipt of another map, or over something else."""
+    if not path.exists():
+        return
+    try:
+        known: Any = json.loads(path.read_text(encoding="utf-8"))
+        name, before = known["name"], known["map"]["settings"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EvaluationError(
+            f"{path} is no receipt, or a damaged one; remove it, or give another folder"
+        ) from None
+    if before != settings_of(tuned)["sha256"]:
+        raise EvaluationError(
+            f"{path.parent} holds the receipt of another map, {name!r}; give another folder"
+        )
 
 
 def report_of(
@@ -199,6 +218,9 @@ def report_of(
             "loops_change": sampled.interval("loops_change", measured.seed).to_dict(),
             "toward_preferred": {
                 score: interval.to_dict() for score, interval in measured.moved(sampled).items()
+            },
+            "branching_factor": {
+                what: interval.to_dict() for what, interval in measured.branching().items()
             },
         },
         "answers": [

@@ -11,7 +11,12 @@ from dspa_nn.files import Parts
 from dspa_nn.progress import say, show_progress
 from dspa_nn.receipt.figures import Measured, outcome_of, under
 from dspa_nn.receipt.inputs import Inputs
-from dspa_nn.receipt.measure import measure_answers, measure_choices, measure_margins
+from dspa_nn.receipt.measure import (
+    measure_answers,
+    measure_branching,
+    measure_choices,
+    measure_margins,
+)
 from dspa_nn.receipt.methods import Compared
 from dspa_nn.receipt.scores import telling
 from dspa_nn.steering import DSPA
@@ -55,7 +60,7 @@ def measure_all(
         size["margins"] * len(inputs.test)
         + size["rewritten"] * sum(len(one.triples) for one in inputs.rewrites)
         + size["choices"] * len(inputs.items)
-        + write * len(prompts) * (len(methods) + 1 + 2)
+        + write * len(prompts) * (len(methods) + 1 + 2 + 2)
     )
     with show_progress("measuring", total, "tokens' worth", progress) as advance:
 
@@ -68,6 +73,7 @@ def measure_all(
             dspa, parts, prompts, [map], max_new_tokens, each(write),
             temperature=temperature, seed=seed,
         )  # fmt: skip
+        entropies = measure_branching(dspa, parts, prompts, map, max_new_tokens, seed, each(write))
         rewritten = [
             measure_margins(dspa, parts, one.triples, [map], each(size["rewritten"]))[map.name]
             for one in inputs.rewrites
@@ -87,6 +93,7 @@ def measure_all(
         texts={name: one.texts for name, one in said.items()},
         plain=plain.values,
         sampled=outcome_of(map.name, inputs, {}, sampled[map.name], sampled["unsteered"]),
+        entropies=entropies,
         choices=choices,
         under=[
             under(one, figures, outcomes[0], seed)

@@ -12,9 +12,10 @@ import pytest
 
 from dspa_nn import PreferenceTriple
 from dspa_nn.errors import DSPAWarning, EvaluationError, FileError, MapError, SteeringError
-from dspa_nn.evaluation import bootstrap, margins
+from dspa_nn.evaluation import bootstrap, branching_factor, margins
 from dspa_nn.receipt import SCHEMA, VERSION, evaluate, measure
 from dspa_nn.receipt.methods import target
+from dspa_nn.receipt.rewrites import read_paraphrases
 from tests import eval_zoo
 from tests.conftest import REPOSITORY
 
@@ -95,6 +96,23 @@ def test_figures_are_those_of_the_measures(receipt, fitted):
     )
 
 
+def test_the_branching_factor_is_in_the_json_and_on_the_page(receipt, fitted):
+    dspa = eval_zoo.dspa()
+    prompts = [dspa.render(one.prompt) for one in triples()[12:32]]
+    methods = {"unsteered": None, "the map": target(dspa, fitted)}
+    own = {
+        name: branching_factor(dspa, prompts, method, max_new_tokens=3, batch_size=32)
+        for name, method in methods.items()
+    }
+    found = receipt.report["sampled"]["branching_factor"]
+    for name, one in own.items():
+        assert found[name] == pytest.approx(one.factor.to_dict(), rel=1e-6)
+    ratio = own["the map"].ratio(own["unsteered"])
+    assert found["ratio"] == pytest.approx(ratio.to_dict(), rel=1e-6)
+    words = Page(receipt.page.read_text()).words
+    assert f"a ratio of {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}], where 1 is" in words
+
+
 def test_every_verdict_says_its_figures_and_whether_it_holds(receipt):
     claims = [(one.claim, one.against) for one in receipt.verdicts]
     for name in NAMES[1:]:
@@ -158,7 +176,7 @@ def test_what_is_done_is_not_done_again(tmp_path, fitted, files, receipt, monkey
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    for name in ("margins", "answer", "choose"):
+    for name in ("margins", "answer", "choose", "branching_factor"):
         monkeypatch.setattr(measure, name, fail)
     again = made(tmp_path, fitted, files)
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == parts
@@ -213,6 +231,8 @@ def test_a_damaged_part_is_measured_again(tmp_path, fitted):
         ({"triples": triples()[12:14], "dev": None, "dev_share": 0.1}, "a share of 0.1 of 2 "
          "triples leaves 2 to report on and 0 to match controls on; give more triples, another "
          "share, or --dev"),
+        ({"temperature": 1e-320}, "temperature is 1e-320; expected 0, which takes the likeliest "
+         "token, or a number of at least 1e-06."),
         ({"temperature": 0.0}, "temperature is 0.0; give a number above 0, since greedy answers "
          "are measured in any case"),
         ({"triples": [PreferenceTriple("sun " * 4000, "sun", "hail")]}, "all 1 held-out triples "
@@ -256,10 +276,52 @@ def test_without_development_triples_a_share_is_drawn_and_said(tmp_path, fitted)
 
 @pytest.mark.slow
 def test_another_map_is_another_part(tmp_path, fitted):
-    made(tmp_path, fitted, triples=triples()[12:16])
+    first = made(tmp_path, fitted, triples=triples()[12:16])
     count = len(list((tmp_path / "parts").iterdir()))
+    first.json.rename(tmp_path / "first.json")
     made(tmp_path, fitted + 0.5 * fitted, triples=triples()[12:16], options={"alpha": 0.4})
     assert len(list((tmp_path / "parts").iterdir())) > count
+
+
+def test_the_receipt_of_another_map_is_not_written_over(tmp_path, fitted, receipt):
+    written = tmp_path / "receipt.json"
+    shutil.copy(receipt.json, written)
+    with pytest.raises(EvaluationError) as caught:
+        made(tmp_path, -1.0 * fitted)
+    assert str(caught.value) == (
+        f"{tmp_path} holds the receipt of another map, 'a map'; give another folder"
+    )
+    assert written.read_bytes() == receipt.json.read_bytes()
+    for content in ("nonsense", "[]", "{}"):
+        written.write_text(content)
+        with pytest.raises(EvaluationError, match=r"receipt\.json is no receipt, or a damaged one"):
+            made(tmp_path, fitted)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("nonsense", "words.jsonl, line 1 is no JSON; give one paraphrase a line"),
+        ('{"prompt": "a?"}', "words.jsonl, line 1 has prompt; prompt and paraphrase were expected"),
+        ('{"prompt": "a?", "paraphrase": "b?"}', "words.jsonl has 1 paraphrases and none is of one "
+         "of the 1 held-out prompts; give each with its prompt as it stands in the triples"),
+    ],
+)  # fmt: skip
+def test_bad_paraphrases_get_one_sentence(tmp_path, line, sentence):
+    asked = [PreferenceTriple("x?", "yes", "no")]
+    (tmp_path / "words.jsonl").write_text(line + "\n")
+    with pytest.raises(EvaluationError) as caught:
+        read_paraphrases(tmp_path / "words.jsonl", asked)
+    assert str(caught.value) == sentence
+    with pytest.raises(EvaluationError, match=r"none\.jsonl cannot be read"):
+        read_paraphrases(tmp_path / "none.jsonl", asked)
+
+
+def test_a_paraphrase_may_hold_other_ends_of_lines(tmp_path):
+    row = {"prompt": "x\u2028y?", "paraphrase": "z\x85?"}
+    (tmp_path / "words.jsonl").write_text(json.dumps(row, ensure_ascii=False))
+    found = read_paraphrases(tmp_path / "words.jsonl", [PreferenceTriple("x\u2028y?", "a", "b")])
+    assert found.triples[0].prompt == "z\x85?"
 
 
 def test_the_page_on_it_lists_the_reports_keys(receipt):
