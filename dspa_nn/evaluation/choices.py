@@ -68,7 +68,8 @@ def load_choices(path: str | os.PathLike[str], limit: int | None = None) -> list
     """
     file = as_path(path)
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # At line feeds alone: other ends of lines may stand inside JSON's strings.
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise EvaluationError(

@@ -133,9 +133,8 @@ class Pass:
         )
         moved = self.nothing_moved()
         if after.shape != before.shape:
-            return (
-                moved  # it shows the model other tokens, such as an instruction before the prompt
-            )
+            # It shows the model other tokens, such as an instruction before the prompt.
+            return moved
         norm, stream = norms(after - before), norms(before)
         share = torch.where(moved.steered & (stream > 0), norm / stream, 0.0)
         return Moved(moved.edits, share, moved.steered, {})

@@ -1,6 +1,5 @@
 """Preference accuracy: for how many triples is the chosen response the likelier one?"""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,14 +117,13 @@ def preference_of(
         (0.5, 1.0, 0.75)
     """
     values = right(margin)
-    mean: Callable[[Any], Interval] = lambda of: bootstrap(of, seed=seed)  # noqa: E731
     return Preference(
         values=values,
         accuracy=share_of(values, seed),
         at_equal_length=at_equal_length(values, chosen, rejected, seed=seed),
         alike=share_of(values[alike(chosen, rejected)], seed),
         longer=share_of(right(np.asarray(chosen) - np.asarray(rejected)), seed),
-        margin=mean(margin),
+        margin=bootstrap(margin, seed=seed),
         margin_at_equal_length=at_equal_length(margin, chosen, rejected, seed=seed),
     )
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import DSPAError
+from dspa_nn.evaluation.answers import distinct
 
 
 def repetition(ids: Int64[Tensor, " tokens"], n: int = 4) -> float:
@@ -20,9 +21,7 @@ def repetition(ids: Int64[Tensor, " tokens"], n: int = 4) -> float:
         DSPAError: n below 1.
     """
     check_positive_int("n", n, DSPAError)
-    tokens = [int(token) for token in ids]
-    grams = list(zip(*(tokens[start:] for start in range(n)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else float("nan")
+    return 1 - distinct(ids, n)
 
 
 def loop(ids: Int64[Tensor, " tokens"], times: int = 3, least: int = 8) -> int:

@@ -91,6 +91,15 @@ WARNING = frozenset(
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 
 
+def plain(text: str) -> str:
+    """The text in small letters with straight apostrophes.
+
+    >>> plain("It’s")
+    "it's"
+    """
+    return text.lower().replace("\u2019", "'")
+
+
 def warmth(text: str) -> float:
     """Return how warm `text` is: warm marks less formal marks, per word; higher is warmer.
 
@@ -108,11 +117,10 @@ def warmth(text: str) -> float:
     Source: docs/method.md 10 (arXiv 2603.21461), axis friendly/professional; lists and weights
     ours.
     """
-    plain = text.lower().replace("\u2019", "'")
-    words = _WORD.findall(plain)
+    words = _WORD.findall(plain(text))
     if not words:
         return 0.0
-    return (len(re.findall(r"!+", plain)) + sum(map(_mark, words))) / len(words)
+    return (len(re.findall(r"!+", text)) + sum(map(_mark, words))) / len(words)
 
 
 def gladness(text: str) -> float:
@@ -144,7 +152,7 @@ def encouragement(text: str) -> float:
 
 
 def _balance(text: str, more: frozenset[str], less: frozenset[str]) -> float:
-    words = _WORD.findall(text.lower().replace("\u2019", "'"))
+    words = _WORD.findall(plain(text))
     balance = sum(word in more for word in words) - sum(word in less for word in words)
     return float((balance > 0) - (balance < 0))
 

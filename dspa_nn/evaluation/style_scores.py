@@ -4,9 +4,10 @@ Lists and weights are our own, tuned on the pairs of `assets/style_pairs.jsonl` 
 pairs kept apart were written when the lists were finished. How well these are ranked is in `AXES`.
 """
 
+import math
 import re
 
-from dspa_nn.evaluation.style import warmth
+from dspa_nn.evaluation.style import plain, warmth
 
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
@@ -18,15 +19,6 @@ def words_of(text: str) -> list[str]:
     ["it's", 'a', 'well-known', 'fact']
     """
     return _WORD.findall(plain(text))
-
-
-def plain(text: str) -> str:
-    """The text in small letters with straight apostrophes.
-
-    >>> plain("It’s")
-    "it's"
-    """
-    return text.lower().replace("\u2019", "'")
 
 
 def phrases(lines: str) -> re.Pattern[str]:
@@ -212,8 +204,6 @@ def concise(text: str) -> float:
     >>> concise("Yes.") > concise("Yes, that is what I think.")
     True
     """
-    import math
-
     return -math.log(max(len(words_of(text)), 1))
 
 

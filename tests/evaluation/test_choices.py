@@ -53,6 +53,9 @@ def test_both_layouts_and_all_ways_to_name_the_answer_are_read(tmp_path):
     assert [item.answer for item in load_choices(file)] == [1] * 5
     assert {item.prompt for item in load_choices(file)} == {"Question: a?\nAnswer:"}
     assert len(load_choices(file, limit=2)) == 2
+    odd = {"question": "a\u2028b\x85c?", "choices": ["x", "y"], "answer": 0}
+    file.write_text(json.dumps(odd, ensure_ascii=False) + "\r\n")
+    assert load_choices(file)[0].question == "a\u2028b\x85c?"
 
 
 @pytest.mark.parametrize(
