@@ -38,7 +38,7 @@ demo: $(INSTALLED)demo
 # Ray starts processes of its own, so its test runs after the parallel ones.
 RAY := tests/recipes/test_ray.py tests/recipes/test_ray_serve.py
 
-test: $(INSTALLED)demo,test,train,ray
+test: $(INSTALLED)demo,test,train,ray,serve-ray
 	$(PYTEST) $(PARALLEL) -m "not gpu and not ndif" $(RAY:%=--ignore %)
 	$(PYTEST) $(RAY)
 	$(BIN)/python -m tests.ndif.server prepare

@@ -1,6 +1,6 @@
 """Put `dspa serve` on Ray Serve: several replicas behind one address, each with its own model.
 
-    pip install 'dspa-nn[serve]' 'ray[serve]'
+    pip install 'dspa-nn[serve-ray]'
     python recipes/serve_on_ray.py --map warm=maps/warm --replicas 2
 
 The address is that of `dspa serve`, and so is the API: http://127.0.0.1:8000/v1. Ray hands each

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 # What `ray[serve]` brings and `ray[data]` does not.
 needs_serve = pytest.mark.skipif(
     not all(find_spec(name) for name in ("ray", "grpc", "aiohttp_cors", "prometheus_client")),
-    reason="Ray Serve is not installed: pip install 'ray[serve]'",
+    reason="Ray Serve is not installed: pip install -e '.[serve-ray]'",
 )
 
 
