@@ -175,7 +175,11 @@ def _read_json(path: Path, name: str, version: int) -> dict[str, Any]:
         )
     checksum = about.pop("checksum", None)
     is_hash = re.fullmatch("[0-9a-f]{64}", str(about.get("sha256")))
-    if checksum != sha256_of_json(about) or not is_hash:
+    try:
+        changed = checksum != sha256_of_json(about)
+    except ValueError:  # NaN or infinity, which Python reads and no file of ours holds
+        changed = True
+    if changed or not is_hash:
         raise FileError(damaged)
     return about
 

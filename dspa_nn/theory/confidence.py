@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.imports import late
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -14,8 +14,8 @@ from dspa_nn.theory.bounds import DELTA, concentration_radius
 from dspa_nn.theory.sample import Sample
 
 Confidence: TypeAlias = Literal["bound", "discoveries"]
-# A mean of fewer triples has no standard error worth the name.
-FEWEST_OPEN = 5
+# A mean of fewer triples has no standard error worth the name; that of one has none at all.
+FEWEST_OPEN, LEAST_OPEN = 5, 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,16 @@ def studentised(sample: Sample, fewest: int = FEWEST_OPEN) -> Studentised:
 
     Tested are entries in which some triple of the row differs: of the others nothing is known. An
     entry in which all triples differ alike has no standard error, and p = 1.
+
+    Raises:
+        MapError: `fewest` is no whole number of at least 2.
     """
+    check_positive_int("fewest", fewest, MapError)
+    if fewest < LEAST_OPEN:
+        raise MapError(
+            f"fewest is {fewest}; expected at least {LEAST_OPEN}, since the mean of one triple has "
+            "no standard error."
+        )
     opened = sample.opened
     rows = np.flatnonzero(opened >= fewest)
     gates: Any = sample.gates[:, rows].T.tocsr()

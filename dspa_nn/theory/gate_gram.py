@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from dspa_nn.errors import MapError
 from dspa_nn.shapes import SparseTable
 from dspa_nn.theory.sample import Sample
 
@@ -34,7 +35,17 @@ def gram_on(gates: SparseTable, active: Int64[np.ndarray, " s"]) -> Float64[np.n
     >>> gram_on(csr_array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), np.array([0, 1]))
     array([[1. , 0.5],
            [0.5, 0.5]])
+
+    Raises:
+        MapError: a gate that there is none of.
     """
+    d_in = gates.shape[1]
+    outside = active[(active < 0) | (active >= d_in)]
+    if len(outside):
+        raise MapError(
+            f"gate {outside[0]} is in the set, and there are gates 0 to {d_in - 1}; give numbers "
+            "of input latents."
+        )
     some = gates[:, active].toarray()
     return some.T @ some / gates.shape[0]
 
@@ -71,7 +82,15 @@ def conditioning(matrix: Float64[np.ndarray, "s s"]) -> Conditioning:
     True
     >>> conditioning(np.diag([0.5, 0.25])).number
     2.0
+
+    Raises:
+        MapError: a matrix that is not square, or not finite.
     """
+    if matrix.ndim != 2 or len(matrix) != matrix.shape[1] or not np.isfinite(matrix).all():
+        raise MapError(
+            f"a matrix of shape {matrix.shape} came, where M_S of one set of gates was expected, "
+            "square and finite; gram_on(gates, active) makes one."
+        )
     values = np.linalg.eigvalsh(matrix) if len(matrix) else np.zeros(0)
     largest = float(values.max(initial=0.0))
     real = values[values > _NEGLIGIBLE * largest] if largest > 0 else values[:0]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from dspa_nn.errors import MapError
 from dspa_nn.graph.select import select
 
 
@@ -13,8 +14,18 @@ def ablation_gain(beta: Float64[Tensor, " d_out"], latents: Iterable[int]) -> fl
 
     >>> ablation_gain(torch.tensor([0.5, -0.25, -1.0], dtype=torch.float64), [1, 2])
     1.25
+
+    Raises:
+        MapError: a latent that beta does not have.
     """
-    return -float(sum(float(beta[latent]) for latent in latents))
+    chosen = list(latents)
+    outside = [latent for latent in chosen if not 0 <= latent < len(beta)]
+    if outside:
+        raise MapError(
+            f"latent {outside[0]} came, and beta is of the latents 0 to {len(beta) - 1}; give "
+            "numbers of output latents."
+        )
+    return -float(sum(float(beta[latent]) for latent in chosen))
 
 
 def best_ablation(beta: Float64[Tensor, " d_out"], k: int) -> Int64[Tensor, " k"]:

@@ -84,6 +84,15 @@ def test_cut_short(tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_json_does_not_know_is_a_change(tmp_path: Path, number: str) -> None:
+    write_pair(tmp_path, "map", ARRAYS, ABOUT | {"threshold": 0.25}, version=1)
+    path = tmp_path / "map.json"
+    path.write_text(path.read_text().replace("0.25", number))
+    with pytest.raises(FileError, match=r"was cut short or changed since it was saved; save or"):
+        read_pair(tmp_path, "map", version=1)
+
+
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"holds no map\.json, expected a folder that save"):
         read_pair(tmp_path, "map", version=1)

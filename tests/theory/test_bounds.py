@@ -102,6 +102,11 @@ def test_what_confidence_refuses() -> None:
     tested = studentised(sample_of(counts, percentile=50))
     with pytest.raises(MapError, match=r"false discovery rate is 2.0"):
         confident_map(tested, whole, "discoveries", 2.0)
+    for fewest in (0, 1.5, True):
+        with pytest.raises(MapError, match=f"fewest is {fewest}; expected a whole number"):
+            studentised(bounded(30, 0), fewest=fewest)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(MapError, match=r"fewest is 1; expected at least 2, since the mean of one"):
+        studentised(bounded(30, 0), fewest=1)
     with pytest.raises(MapError, match=r"the map is .* use the map of these counts"):
         confident_map(studentised(bounded(30, 0)), whole)
 

@@ -44,3 +44,18 @@ def test_what_a_sample_refuses() -> None:
         sample_of(counts, percentile=101)
     with pytest.raises(CountsError, match="none of 0 triples"):
         sample_of(counts.from_rows([], d_in=3, d_out=4))
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.zeros((2, 3)), np.array([[1.0, np.nan], [np.nan, 1.0]])], ids=["2x3", "NaN"]
+)
+def test_conditioning_is_of_a_square_and_finite_matrix(matrix: np.ndarray) -> None:
+    with pytest.raises(MapError, match=r"a matrix of shape \(2, .\) came, where M_S of one set"):
+        conditioning(matrix)
+
+
+@pytest.mark.parametrize("gate", [-1, 10_000])
+def test_gates_that_there_are_none_of(gate: int) -> None:
+    sample = sample_of(eval_zoo.counts(20), percentile=50)
+    with pytest.raises(MapError, match=f"gate {gate} is in the set, and there are gates 0 to "):
+        gram_on(sample.gates, np.array([0, gate]))

@@ -121,6 +121,12 @@ def test_scores_plan_in_the_maps_place() -> None:
     assert torch.allclose(white.scores, whitening(plain.scores))
 
 
+@pytest.mark.parametrize("latent", [-1, 3])
+def test_a_gain_is_of_latents_that_there_are(latent: int) -> None:
+    with pytest.raises(MapError, match=f"latent {latent} came, and beta is of the latents 0 to 2"):
+        ablation_gain(torch.zeros(3, dtype=torch.float64), [0, latent])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=7), st.integers(1, 7))
 def test_no_set_of_k_gains_more_than_the_k_lowest(values: list[float], k: int) -> None:
