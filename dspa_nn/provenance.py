@@ -51,6 +51,18 @@ def contradiction(
     return None if differing is None else Contradiction(*differing)
 
 
+def origin_in_words(provenance: Mapping[str, Any]) -> str:
+    """Model and layers, as the `repr` of maps and counts says them; "" where they are not known.
+
+    >>> origin_in_words({"model_id": "gpt2", "input_layer": 3, "output_layer": 9})
+    ' of gpt2, layers 3 -> 9'
+    """
+    layers = (provenance.get("input_layer"), provenance.get("output_layer"))
+    model = f" of {provenance['model_id']}" if provenance.get("model_id") else ""
+    where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
+    return f"{model}{where}"
+
+
 def unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys on which two provenances differ at all, ascending; `MAYBE_UNKNOWN` ones where known.
 

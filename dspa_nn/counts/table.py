@@ -25,15 +25,15 @@ from dspa_nn.graph.settings import PROMPT_TOKENS
 from dspa_nn.imports import late
 from dspa_nn.maps import (
     ConditionalDifferenceMap,
+    FitGate,
     FitOptions,
-    Gate,
     PromptDependence,
     PromptTokens,
     dependence_of,
     differences,
     fit_map,
 )
-from dspa_nn.provenance import OF_COUNTS, contradiction, together
+from dspa_nn.provenance import OF_COUNTS, contradiction, origin_in_words, together
 from dspa_nn.shapes import SparseTable
 from dspa_nn.shown import as_html, shown, table_html
 
@@ -54,9 +54,9 @@ class ActivationCounts(PublishedCounts):
     `content`, `markup` [n, d_in] and `chosen`, `rejected` [n, d_out] are scipy's sparse rows of
     int32; `content_length`, `markup_length`, `chosen_length`, `rejected_length` int64 [n] the
     tokens counted, a leading BOS in none of them (docs/method.md 5). Rows are kept sorted by
-    `index`, the
-    triple's place in its source, so the table does not depend on who counted which row when.
-    `provenance` says what was counted with what; `skipped` why triples are not here, and how many.
+    `index`, the triple's place in its source, so the table does not depend on who counted which
+    row when. `provenance` says what was counted with what; `skipped` why triples are not here, and
+    how many.
     Raises `CountsError` where the arrays contradict each other.
     """
 
@@ -149,14 +149,11 @@ class ActivationCounts(PublishedCounts):
         return len(self.index)
 
     def __repr__(self) -> str:
-        known = self.provenance
-        layers = (known.get("input_layer"), known.get("output_layer"))
-        where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
-        model = f" of {known['model_id']}" if known.get("model_id") else ""
+        origin = origin_in_words(self.provenance)
         skipped = ", ".join(f"{n} {why}" for why, n in sorted(self.skipped.items()))
         tokens = [int(getattr(self, name).sum()) for name in LENGTHS]
         return (
-            f"ActivationCounts: {len(self):,} triples{model}{where}, latents {self.d_in:,} -> "
+            f"ActivationCounts: {len(self):,} triples{origin}, latents {self.d_in:,} -> "
             f"{self.d_out:,}, {self.nbytes / 1e6:.1f} MB\n"
             f"  tokens: prompts {tokens[0]:,} content and {tokens[1]:,} markup, "
             f"chosen {tokens[2]:,}, rejected {tokens[3]:,}; skipped: {skipped or 'none'}"
@@ -323,12 +320,14 @@ class ActivationCounts(PublishedCounts):
         Args:
             options: those of `FitOptions`. None means the value of the preset that was counted
                 with, else the paper's: percentile 90, k_diff 16, prompt_tokens "content".
-                `gate`: "active" (by default) or "literal"; `sparsify`: "paper" (by
-                default), "rows" or "none"; `max_entries`: a budget of entries. Triples in
-                whose prompt no token counts are skipped and counted, or refused if `strict`.
+                `gate`: "active" (by default), "literal", or an extension that weighs the prompts'
+                latents (docs/howto/extend.md); `sparsify`: "paper" (by default), "rows" or "none";
+                `max_entries`: a budget of entries. Triples in whose prompt no token counts are
+                skipped and counted, or refused if `strict`.
 
         Raises:
             MapError: an option that there is none of, or one out of range.
+            ExtensionError: a gate that is no extension, or whose weights cannot be used.
             CountsError: no triple is left, or the table is that of a `LayerSweep`.
         """
         if isinstance(self.provenance.get("input_layer"), list):
@@ -342,7 +341,7 @@ class ActivationCounts(PublishedCounts):
         self,
         *,
         percentile: float | int | None = None,
-        gate: Gate = "active",
+        gate: FitGate = "active",
         prompt_tokens: PromptTokens | None = None,
     ) -> PromptDependence:
         """How much of the preference is the same for every prompt (docs/method.md 3.5).

@@ -194,10 +194,9 @@ def _map(about: Mapping[str, Any]) -> Facts:
         return facts | _given(terms[0]["provenance"], _ORIGIN)
     options = about["options"]
     facts |= {name: value for name, value in options.items() if value is not None}
-    defaults = about.get("defaults")
-    return facts | ({"steers with": defaults} if defaults else {}) | _given(
-        about["provenance"], _ORIGIN
-    )  # fmt: skip
+    origin, defaults = about["provenance"], about.get("defaults")
+    facts |= _given(origin, {"fitted_gate": "fitted with the gate"})
+    return facts | ({"steers with": defaults} if defaults else {}) | _given(origin, _ORIGIN)
 
 
 def _counts(about: Mapping[str, Any]) -> Facts:

@@ -2,19 +2,22 @@
 
 from dspa_nn.maps.constant import one_row, unconditional
 from dspa_nn.maps.dependence import PromptDependence
-from dspa_nn.maps.fit import FittableCounts, dependence_of, fit_map
-from dspa_nn.maps.fit import checked as check_fit
+from dspa_nn.maps.fit import fit_map
+from dspa_nn.maps.fittable import FittableCounts
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.map_sum import MapSum
 from dspa_nn.maps.options import (
     FIT_OPTIONS,
+    FitGate,
     FitOptions,
     Gate,
     MapGate,
     PromptTokens,
     Sparsification,
+    check_fit,
 )
+from dspa_nn.maps.prompt_gates import dependence_of, gates_of
 from dspa_nn.maps.rows import Entries, Entry, MapRows
 from dspa_nn.maps.sparsify import sparsify_map
 from dspa_nn.maps.sums import DifferenceSums
@@ -25,6 +28,7 @@ __all__ = [
     "DifferenceSums",
     "Entries",
     "Entry",
+    "FitGate",
     "FitOptions",
     "FittableCounts",
     "Gate",
@@ -40,6 +44,7 @@ __all__ = [
     "differences",
     "fit_map",
     "gate_mean",
+    "gates_of",
     "one_row",
     "open_gates",
     "sparsify_map",

@@ -26,10 +26,12 @@ from dspa_nn.maps.options import (
     MapGate,
     PromptTokens,
     Sparsification,
+    gate_name,
 )
 from dspa_nn.maps.published import PublishedMap
 from dspa_nn.maps.queries import ScoringRows, as_tensor
 from dspa_nn.maps.rows import Array, compressed
+from dspa_nn.provenance import origin_in_words
 from dspa_nn.shipping import Reduced, Shipped, reduce_map
 
 SCHEMA_VERSION = 1
@@ -260,11 +262,7 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped, PublishedMap):
         >>> ConditionalDifferenceMap.from_dense([[0.5]], provenance=known).origin_in_words()
         ' of gpt2, layers 3 -> 9'
         """
-        known = self.provenance
-        layers = (known.get("input_layer"), known.get("output_layer"))
-        model = f" of {known['model_id']}" if known.get("model_id") else ""
-        where = f", layers {layers[0]} -> {layers[1]}" if None not in layers else ""
-        return f"{model}{where}"
+        return origin_in_words(self.provenance)
 
     def plot(self, n: int = 20, axes: Any = None) -> Any:
         """Draw the entries between the n strongest input and output latents, with matplotlib.
@@ -286,13 +284,14 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped, PublishedMap):
         d_in, d_out = self.shape
         nnz = len(self.values)
         of = f"{self.n_triples} triples" if self.n_triples is not None else "no known triples"
+        gate = gate_name(self.provenance, self.gate)
         budget = "" if self.max_entries is None else f", at most {self.max_entries:,} entries"
         return (
             f"ConditionalDifferenceMap: {d_in:,} x {d_out:,}, {len(self.rows):,} rows, "
             f"{nnz:,} entries ({100 * nnz / max(1, d_in * d_out):.3g} %) in "
             f"{len(self.columns_used()):,} columns\n"
             f"  fitted from {of}{self.origin_in_words()}\n"
-            f"  percentile {self.percentile}, gate {self.gate!r}, prompt tokens "
+            f"  percentile {self.percentile}, gate {gate!r}, prompt tokens "
             f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
             f"(|value| >= {self.threshold:.3g}{budget})"
             + told(self.provenance.get("prompt_dependence"))

@@ -16,7 +16,7 @@ from dspa_nn.maps.algebra import Latents, added, alike, check_summable, in_commo
 from dspa_nn.maps.files import contents_of_sum, keywords
 from dspa_nn.maps.map import SCHEMA_VERSION_OF_SUMS, ConditionalDifferenceMap
 from dspa_nn.maps.operators import as_number
-from dspa_nn.maps.options import FITTED_WITH
+from dspa_nn.maps.options import FITTED_WITH, gate_name
 from dspa_nn.maps.queries import PromptCounts
 from dspa_nn.maps.rows import Array, MapRows
 from dspa_nn.shapes import OutputLatents, PromptWeights, Scores
@@ -198,10 +198,10 @@ class MapSum(ConditionalDifferenceMap):
         ]
         for coefficient, map in self.terms:
             triples = "unknown" if map.n_triples is None else f"{map.n_triples:,}"
-            rule = map.defaults.get("prompt_rule")
+            gate, rule = gate_name(map.provenance, map.gate), map.defaults.get("prompt_rule")
             lines.append(
                 f"  {coefficient:+g} x {triples} triples, {len(map.values):,} entries, percentile "
-                f"{map.percentile}, gate {map.gate!r}" + (f", {rule!r}" if rule else "")
+                f"{map.percentile}, gate {gate!r}" + (f", {rule!r}" if rule else "")
             )
         names = {name for _, map in self.terms for name in map.defaults}
         differing = sorted(names - set(self.defaults) - set(VOTING_SETTINGS))

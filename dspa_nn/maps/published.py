@@ -36,6 +36,8 @@ class PublishedMap(OnHub):
                 f"{coefficient:g} x a map of {one.n_triples} triples" for coefficient, one in terms
             ]
         settings |= {name: value for name, value in map.fitted.items() if value is not None}
+        if "fitted_gate" in map.provenance:
+            settings["fitted with the gate"] = map.provenance["fitted_gate"]
         settings["entries"] = len(map.values)
         settings |= {f"steers with {name}": value for name, value in map.defaults.items()}
         layers = [map.provenance.get(name) for name in ("input_layer", "output_layer")]

@@ -53,6 +53,8 @@ class DifferenceSums:
     [(array([1, 0]), array([[-0.125],
            [ 0.125]], dtype=float32))]
 
+    `gates` [n, d_in] are 1.0 where a gate is open, or any weights in their place.
+
     Item `block` is the row numbers [b] and these rows, float32 [b, d_out]. Only rows with a gate
     that opened come, those of fewest open gates first. `drho(start, stop)` gives the differences of
     these triples as sparse rows [stop - start, d_out]; it is called again for each block where
@@ -76,6 +78,7 @@ class DifferenceSums:
         self.n, self.drho, self.d_out = gates.shape[0], drho, d_out
         self.gates: SparseTable = gates.tocsc().T
         self.always = always
+        self.weighed = bool((gates.data != 1).any())
         opened = np.where(always, self.n, np.diff(self.gates.indptr))
         order = np.argsort(opened, kind="stable")
         self.rows = order[opened[order] > 0]
@@ -157,7 +160,9 @@ class DifferenceSums:
                     )
                     deque(pool.map(add, columns), maxlen=0)
                 opened = by_triple[:, start : start + _PIECE].tocsr()
-                add = partial(_add_sparse, total[:, self.n_dense :], opened, drho.sparse)
+                add = partial(
+                    _add_sparse, total[:, self.n_dense :], opened, drho.sparse, self.weighed
+                )
                 deque(pool.map(add, rows), maxlen=0)
             deque(pool.map(partial(self._divide, total, means), rows), maxlen=0)
         return means
@@ -202,14 +207,22 @@ def _with_carry(gates: SparseTable) -> Iterator[tuple[int, SparseTable]]:
 
 
 def _add_sparse(
-    total: Float64[np.ndarray, "b n_sparse"], gates: SparseTable, drho: SparseTable, top: int
+    total: Float64[np.ndarray, "b n_sparse"],
+    gates: SparseTable,
+    drho: SparseTable,
+    weighed: bool,
+    top: int,
 ) -> None:
     """Add the differences of a few triples to a few rows of the other columns, one by one."""
     for row in range(top, min(top + _ROWS, len(total))):
-        triples = gates.indices[gates.indptr[row] : gates.indptr[row + 1]]
+        entries = slice(gates.indptr[row], gates.indptr[row + 1])
+        triples = gates.indices[entries]
         if len(triples):
             differing = drho[triples]
+            values = differing.data
+            if weighed:
+                values = values * np.repeat(gates.data[entries], np.diff(differing.indptr))
             # On a CPU, index_add_ of one dimension adds in the order of its index.
             _from_numpy(total[row]).index_add_(
-                0, _from_numpy(differing.indices), _from_numpy(differing.data)
+                0, _from_numpy(differing.indices), _from_numpy(values)
             )

@@ -169,6 +169,7 @@ class DSPA(ModelAndSAEs):
 
         Raises:
             MapError: options out of range, or a keyword that is none of these.
+            ExtensionError: a gate that is no extension, or whose weights cannot be used.
             CountsError: no triple is left, or what `count` refuses.
         """
         return fit_triples(self, triples, options)

@@ -6,17 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dspa_nn.errors import CountsError
+from dspa_nn.checks import check_choice
+from dspa_nn.errors import MapError
+from dspa_nn.graph.settings import GATES
 from dspa_nn.imports import late
-from dspa_nn.maps import (
-    FittableCounts,
-    Gate,
-    PromptTokens,
-    check_fit,
-    densities,
-    open_gates,
-    thresholds,
-)
+from dspa_nn.maps import FittableCounts, Gate, PromptTokens, gates_of
 from dspa_nn.shapes import SparseTable
 
 
@@ -78,21 +72,11 @@ def sample_of(
         MapError: an option out of range.
         CountsError: no triple is left.
     """
-    preset: dict[str, Any] = counts.provenance.get("defaults") or {}
-    asked = {"percentile": percentile, "prompt_tokens": prompt_tokens}
-    given = {name: preset.get(name) if value is None else value for name, value in asked.items()}
-    chosen, _, gate, _, _, tokens = check_fit({**given, "gate": gate})
-    table, lengths = counts.prompt(tokens)
-    kept = np.flatnonzero(lengths > 0)
-    if not len(kept):
-        raise CountsError(
-            f"none of {len(counts)} triples has a prompt in which a token counts "
-            f"(prompt_tokens={tokens!r}); count some triples."
-        )
-    rho = densities(table[kept], lengths[kept])
-    tau, cut = thresholds(rho, chosen)
-    gates, always = open_gates(rho, cut, gate)
-    return Sample(_with_always(gates, always), counts.differences(kept), tau, gate, tokens)
+    check_choice("gate", gate, GATES, MapError)  # the theory is of open gates, not of weights
+    found = gates_of(counts, percentile=percentile, gate=gate, prompt_tokens=prompt_tokens)
+    gates = _with_always(found.gates, found.always)
+    drho = counts.differences(found.kept)
+    return Sample(gates, drho, found.tau, gate, found.prompt_tokens)
 
 
 def _with_always(gates: SparseTable, always: np.ndarray) -> SparseTable:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dspa_nn.errors import CountsError, MapError
+from dspa_nn.extensions import soft_gate
 from dspa_nn.theory import conditioning, gram, gram_on, prompt_conditioning, sample_of
 from tests import eval_zoo
 
@@ -42,7 +43,10 @@ def test_what_a_sample_refuses() -> None:
     counts = eval_zoo.counts(20)
     with pytest.raises(MapError, match="percentile"):
         sample_of(counts, percentile=101)
-    with pytest.raises(CountsError, match="none of 0 triples"):
+    weighed: Any = soft_gate
+    with pytest.raises(MapError, match=r"gate is <gate soft_gate.*; expected one of 'active'"):
+        sample_of(counts, gate=weighed)
+    with pytest.raises(CountsError, match=r"no triple to fit from \(0 counted, "):
         sample_of(counts.from_rows([], d_in=3, d_out=4))
 
 
