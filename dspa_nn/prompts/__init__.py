@@ -1,5 +1,6 @@
 """From a prompt to exactly the token ids that the model sees."""
 
+from dspa_nn.prompts.dates import asks_for_date, rendered_on
 from dspa_nn.prompts.formats import FORMATS, HUMAN_ASSISTANT, in_format
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.padding import batches_by_length, padded
@@ -8,12 +9,7 @@ from dspa_nn.prompts.recognition import content_of, recognised
 from dspa_nn.prompts.rendered import Rendered, is_batch
 from dspa_nn.prompts.rendering import Renderable, markup_of, render, warn_of_markup
 from dspa_nn.prompts.rewritten import as_written
-from dspa_nn.prompts.templates import (
-    PLAIN_TEMPLATE,
-    asks_for_date,
-    chat_template,
-    rendered_on,
-)
+from dspa_nn.prompts.templates import PLAIN_TEMPLATE, chat_template
 from dspa_nn.prompts.truncation import (
     SKIPPED,
     TRUNCATED,

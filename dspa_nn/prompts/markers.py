@@ -12,16 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from dspa_nn.errors import TripleError
+from dspa_nn.prompts.dates import asks_for_date, rendering_date
 from dspa_nn.prompts.formats import written_as_text
 from dspa_nn.prompts.markup import markup_in
-from dspa_nn.prompts.templates import (
-    Ending,
-    asks_for_date,
-    chat_template,
-    render_text,
-    rendering_date,
-    unused_word,
-)
+from dspa_nn.prompts.templates import Ending, chat_template, render_text, unused_word
 from dspa_nn.triples import Message
 
 _T = TypeVar("_T")

@@ -1,17 +1,14 @@
 """Markup in texts: special tokens, and the chat template's own turns, written out in a text.
 
-A tokenizer parses `<|im_end|>` in a user's text as the token that ends a turn. Text that was
-rendered once and is rendered again so holds every turn's markup twice, and a response that ends in
-an end-of-turn token has that token counted. Nothing is taken away: it is said.
+A tokenizer parses `<|im_end|>` in a user's text as the token that ends a turn. So text that was
+rendered once and is rendered again holds every turn's markup twice, and a response that ends in an
+end-of-turn token has that token counted. Nothing is removed from the text: a warning names it.
 """
 
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 from weakref import WeakKeyDictionary
-
-from dspa_nn.errors import TripleError
-from dspa_nn.imports import untyped
 
 # Markup that a template writes as plain text, as those of Llama 2 and Zephyr do.
 _WRITTEN_OUT = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[/?[A-Z_]{3,}\]|<</?[A-Z]+>>")
@@ -63,30 +60,6 @@ def _compiled(tokenizer: Any, template: str) -> re.Pattern[str]:
     names |= set(_WRITTEN_OUT.findall(template))
     wanted = sorted((name for name in names if name.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, wanted)) or "(?!)")
-
-
-def check_chats(tokenizer: Any) -> None:
-    """Refuse to render messages for a tokenizer that writes chats by code and has no template.
-
-    Mistral's own class does. A plain template would be another text than the model was trained on.
-
-    Raises:
-        TripleError: naming the class.
-    """
-    if getattr(tokenizer, "chat_template", None):
-        return
-    base: Any = untyped("transformers").PreTrainedTokenizerBase
-    writes: Callable[..., Any] | None = getattr(
-        type(cast(object, tokenizer)), "apply_chat_template", None
-    )
-    if writes in (None, base.apply_chat_template):
-        return
-    raise TripleError(
-        f"messages came for a {type(tokenizer).__name__}, which writes chats by code, so that "
-        "content cannot be told from markup in them: load the model's tokenizer.json with "
-        "transformers.PreTrainedTokenizerFast.from_pretrained(...) and its chat template, or give "
-        "the prompt as a string"
-    )
 
 
 def named(names: Iterable[str], most: int = 5) -> str:

@@ -17,15 +17,8 @@ from dspa_nn.progress import warn
 from dspa_nn.prompts.formats import written_as_text
 from dspa_nn.prompts.markup import markup_in, named
 from dspa_nn.prompts.rendered import Rendered
-from dspa_nn.prompts.templates import (
-    ANSWERED,
-    CONTINUED,
-    Ending,
-    chat_template,
-    content_spans,
-    overlaps,
-    piecewise,
-)
+from dspa_nn.prompts.spans import content_spans, overlaps, piecewise
+from dspa_nn.prompts.templates import ANSWERED, CONTINUED, Ending, chat_template
 from dspa_nn.triples import Message, Prompt, as_messages, check_text
 
 Renderable: TypeAlias = Prompt | Rendered
@@ -48,7 +41,7 @@ def render(
     A string is tokenised once with the default special tokens. A message list goes through the
     chat template up to and including the generation header (`enable_thinking=False` where the
     template knows it), tokenised once, with no special tokens but those that the template writes;
-    without a template, through `templates.PLAIN_TEMPLATE`, tokenised as a string is. The response
+    without a template, through `prompts.PLAIN_TEMPLATE`, tokenised as a string is. The response
     is its own text's tokens, with no BOS and no EOS, joined to the prompt's ids. A prompt token is
     content if it overlaps a content's characters by at least one: a token across the border counts
     (docs/method.md 5).
@@ -74,9 +67,9 @@ def render(
                 "the assistant's with some text; give chat messages that do, or leave it out"
             )
         rendered = render_messages(tokenizer, messages, CONTINUED)
-        prompt = rendered if response is None else _join(tokenizer, rendered, response)
-        response = None
-    rendered = render_quietly(tokenizer, prompt, response)
+        rendered = rendered if response is None else _join(tokenizer, rendered, response)
+    else:
+        rendered = render_quietly(tokenizer, prompt, response)
     warn_of_markup(tokenizer, prompt, response)
     return rendered
 

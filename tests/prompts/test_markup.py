@@ -45,6 +45,16 @@ def test_a_prompt_that_was_rendered_before(tokenizer: Any) -> None:
     assert said(render, tokenizer, render(tokenizer, HELLO)) == []  # said when it was rendered
 
 
+def test_markup_in_an_answer_that_is_continued(tokenizer: Any) -> None:
+    def run(prefix: str) -> None:
+        begun = [*HELLO, {"role": "assistant", "content": prefix}]
+        render(tokenizer, begun, continue_final_message=True)
+
+    assert said(run, "Well, ") == []
+    (sentence,) = said(run, "Well, [INST] ")
+    assert sentence.startswith("a message's text holds '[INST]'")
+
+
 def test_an_end_of_turn_in_a_response(tokenizer: Any) -> None:
     (text,) = said(render, tokenizer, HELLO, "Hi.<|im_end|>")
     assert text.startswith("the response holds '<|im_end|>', which counts as its content")
