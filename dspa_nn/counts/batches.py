@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dspa_nn.counts.tokenize import TokenisedTriple
 from dspa_nn.errors import CountsError
-from dspa_nn.prompts import Rendered
+from dspa_nn.prompts import Rendered, padded
 
 # Padded tokens to a pass, cached ones included: fills two cores, and fits a laptop's memory.
 TOKEN_BUDGET = 4096
@@ -146,15 +146,9 @@ def to_tensors(
         return _whole_texts(batch, token_budget, positions)
     n = len(batch)
     prompts = [triple.prompt for triple in batch]
-    mask = _padded_left([torch.ones_like(prompt.prompt_ids) for prompt in prompts], 0)
-    targets = [
-        torch.where(prompt.counted("all"), torch.where(prompt.content, 2 * row, 2 * row + 1), -1)
-        for row, prompt in enumerate(prompts)
-    ]
-    inputs = {
-        "input_ids": _padded_left([prompt.prompt_ids for prompt in prompts], 0),
-        "attention_mask": mask,
-    }
+    targets = _prompt_targets(prompts)
+    inputs = padded([prompt.prompt_ids for prompt in prompts], "left")
+    mask = inputs["attention_mask"]
     if positions:
         inputs["position_ids"] = _padded_left(
             [torch.arange(prompt.prompt_length) for prompt in prompts], 0
@@ -177,13 +171,9 @@ def _whole_texts(
 ) -> BatchTensors:
     """A batch in which each response runs behind its prompt, without a cache."""
     n = len(batch)
-    targets = [
-        torch.where(
-            triple.prompt.counted("all"), torch.where(triple.prompt.content, 2 * k, 2 * k + 1), -1
-        )
-        for k, triple in enumerate(batch)
-    ]
-    inputs = _from_the_first([triple.prompt.prompt_ids for triple in batch], positions)
+    prompts = [triple.prompt for triple in batch]
+    targets = _prompt_targets(prompts)
+    inputs = _from_the_first([prompt.prompt_ids for prompt in prompts], positions)
     ends = [triple.chosen for triple in batch] + [triple.rejected for triple in batch]
     passes: list[PassTensors] = []
     for rows in plan_passes(batch, token_budget):
@@ -207,12 +197,17 @@ def _whole_texts(
     }
 
 
+def _prompt_targets(prompts: Sequence[Rendered]) -> list[Tensor]:
+    """For each token of each prompt the row of the prompts' table that counts it, or -1."""
+    return [
+        torch.where(prompt.counted("all"), torch.where(prompt.content, 2 * row, 2 * row + 1), -1)
+        for row, prompt in enumerate(prompts)
+    ]
+
+
 def _from_the_first(rows: list[Tensor], positions: bool) -> dict[str, Tensor]:
     """Keywords of the model for whole texts, padded on the right."""
-    inputs = {
-        "input_ids": _padded_right(rows, 0),
-        "attention_mask": _padded_right([torch.ones_like(ids) for ids in rows], 0),
-    }
+    inputs = padded(rows, "right")
     if positions:
         longest = inputs["input_ids"].shape[1]
         inputs["position_ids"] = torch.arange(longest).repeat(len(rows), 1)
@@ -234,16 +229,14 @@ def _response_pass(
     positions: bool,
 ) -> PassTensors:
     responses = [ends[row].response_ids for row in rows]
-    mask = _padded_right([torch.ones_like(ids) for ids in responses], 0)
+    inputs = padded(responses, "right")
     triples = torch.tensor(rows) % len(prompt_mask)
-    inputs = {
-        "input_ids": _padded_right(responses, 0),
-        "attention_mask": torch.cat([prompt_mask[triples], mask], 1),
-    }
+    inputs["attention_mask"] = torch.cat([prompt_mask[triples], inputs["attention_mask"]], 1)
     if positions:
         first = torch.tensor([[ends[row].prompt_length] for row in rows])
         # Padding stays within the context that the model has positions for.
         last = torch.tensor([[len(ends[row].ids) - 1] for row in rows])
-        inputs["position_ids"] = torch.minimum(first + torch.arange(mask.shape[1]), last)
+        longest = inputs["input_ids"].shape[1]
+        inputs["position_ids"] = torch.minimum(first + torch.arange(longest), last)
     target = [torch.full_like(ids, row) for ids, row in zip(responses, rows, strict=True)]
     return {"triples": triples, "inputs": inputs, "target": _padded_right(target, -1)}

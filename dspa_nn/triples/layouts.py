@@ -18,6 +18,7 @@ EQUAL = "chosen equals rejected"
 DIVERGED = "prompts of chosen and rejected differ"
 EMPTY = "empty last turn"
 
+_KEYS: tuple[str, ...] = ("prompt", "chosen", "rejected")
 _TURN = re.compile(r"(?:^\s*|\n\n)(Human|Assistant):")
 _OPENING = re.compile(r"\s*Human:")
 _LAST = "\n\nAssistant:"
@@ -42,7 +43,6 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
         TripleError: a row of no known layout, or with an empty or wrongly typed field.
         Skipped: chosen equals rejected; what precedes the responses differs; a last turn is empty.
     """
-    kind = type(row).__name__
     if isinstance(row, PreferenceTriple):
         prompt, chosen, rejected = row.prompt, row.chosen, row.rejected
     elif isinstance(row, (tuple, list)) and len(cast(Sequence[Any], row)) == 3:
@@ -52,7 +52,7 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
         prompt, chosen, rejected = _read_fields(cast(Mapping[str, Any], row))
     else:
         raise TripleError(
-            f"a row of type {kind} came, where a dict, a (prompt, chosen, rejected) "
+            f"a row of type {type(row).__name__} came, where a dict, a (prompt, chosen, rejected) "
             "tuple or a PreferenceTriple was expected: convert it first"
         )
     if chat and isinstance(prompt, str):
@@ -61,9 +61,6 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
     if triple.chosen == triple.rejected:
         raise Skipped(EQUAL)
     return triple
-
-
-_KEYS: tuple[str, ...] = ("prompt", "chosen", "rejected")
 
 
 def _read_fields(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
@@ -84,9 +81,7 @@ def _read_fields(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
         return _read_lists(row, prompt, chosen, rejected)
     if kinds != {str}:
         raise _unknown(row, "and 'chosen' and 'rejected' are neither two strings nor two lists")
-    dialogues = [
-        bool(re.match(r"\s*Human:", text)) and _LAST in text for text in (chosen, rejected)
-    ]
+    dialogues = [bool(_OPENING.match(text)) and _LAST in text for text in (chosen, rejected)]
     if prompt is None and all(dialogues):
         return _read_dialogues(chosen, rejected)
     if prompt is None:

@@ -22,13 +22,14 @@ def shared(
     do not count. Chosen and rejected exchanged make another triple.
     """
     known = list(other)
-    whole, prompts = {_key(triple) for triple in known}, {_asked(one.prompt) for one in known}
-    same = [index for index, triple in enumerate(one) if _key(triple) in whole]
-    alike = [
-        index
-        for index, triple in enumerate(one)
-        if _asked(triple.prompt) in prompts and index not in set(same)
-    ]
+    whole, prompts = {_key(triple) for triple in known}, {_asked(each.prompt) for each in known}
+    same: list[int] = []
+    alike: list[int] = []
+    for index, triple in enumerate(one):
+        if _key(triple) in whole:
+            same.append(index)
+        elif _asked(triple.prompt) in prompts:
+            alike.append(index)
     return same, alike
 
 
