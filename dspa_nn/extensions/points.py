@@ -29,13 +29,11 @@ class Point(NamedTuple):
         takes: what a rule may ask for, by name, and the annotation that describes it.
         returns: the annotation of what it returns, or of each of several.
         also: an annotation of what it may return besides, or None.
-        does: what is decided there, in a few words.
     """
 
     takes: Mapping[str, Any]
     returns: tuple[Any, ...]
     also: Any
-    does: str
 
 
 _COUNTED: dict[str, Any] = {
@@ -66,7 +64,6 @@ POINTS: dict[str, Point] = {
         },
         returns=(Float64[Tensor, "batch d_in"],),
         also=None,
-        does="weighs the prompt's latents",
     ),
     "score": Point(
         takes={
@@ -79,7 +76,6 @@ POINTS: dict[str, Point] = {
         },
         returns=(Float64[Tensor, "batch d_out"],),
         also=None,
-        does="scores output latents by these weights",
     ),
     "select": Point(
         takes={
@@ -92,7 +88,6 @@ POINTS: dict[str, Point] = {
         },
         returns=(Int64[Tensor, "batch k_augment"], Int64[Tensor, "batch k_ablate"]),
         also=None,
-        does="plans latents by their scores",
     ),
     "edit": Point(
         takes={
@@ -105,7 +100,6 @@ POINTS: dict[str, Point] = {
         },
         returns=(_LATENTS,),
         also=_STREAM,
-        does="moves the planned latents",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What can be told of an extension from its code alone: types, state, and what cannot travel."""
+"""How an extension is written: a function or a small class, and the types of its arguments."""
 
 import inspect
 import types
@@ -16,7 +16,8 @@ from dspa_nn.graph.refusals import did_you_mean
 INSTALLED = (
     "builtins", "torch", "math", "typing", "collections", "operator", "enum", "numpy",
 )  # fmt: skip
-_CONSTANTS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device)
+# What a class may hold as its own, and a function read from outside: it cannot change.
+CONSTANTS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device)
 
 
 class Written(NamedTuple):
@@ -104,7 +105,7 @@ def _methods_of(kind: type[Any]) -> dict[str, Any]:
                 if name == "__call__" or not name.startswith("__"):
                     found[name] = unwrapped(value)
             elif isinstance(value, (staticmethod, property)) or (
-                isinstance(value, _CONSTANTS) and not name.startswith("__")
+                isinstance(value, CONSTANTS) and not name.startswith("__")
             ):
                 found[name] = value
     return found

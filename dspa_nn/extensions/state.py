@@ -8,12 +8,9 @@ import types
 from collections.abc import Iterator
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
-from dspa_nn.extensions.source import INSTALLED, Written, mistake, unwrapped
-
-_CONSTANTS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device)
+from dspa_nn.extensions.source import CONSTANTS, INSTALLED, Written, mistake, unwrapped
 
 
 def check_travels(written_: Written) -> None:
@@ -173,7 +170,7 @@ def _home(value: Any) -> str:
 def _is_constant(value: Any) -> bool:
     if isinstance(value, (tuple, frozenset)):
         return all(map(_is_constant, cast(Any, value)))
-    return isinstance(value, _CONSTANTS)
+    return isinstance(value, CONSTANTS)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

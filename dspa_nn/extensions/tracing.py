@@ -1,13 +1,11 @@
 """A call run again, line by line, to learn which line of an extension is at fault."""
 
-import copy
 import sys
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
+from dspa_nn.extensions.changes import copy_of, version_of
 from dspa_nn.extensions.source import Written
 
 
@@ -52,20 +50,3 @@ def traced(subject: Written, given: Mapping[str, Any], state: Any = None) -> Tra
     finally:
         sys.settrace(before)
     return Traced(lines[-1] if lines else None, changed)
-
-
-def copy_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The same arguments, in tensors of their own."""
-    return {
-        name: value.clone() if isinstance(value, Tensor) else copy.copy(value)
-        for name, value in given.items()
-    }
-
-
-def version_of(value: Any) -> int:
-    """How often a tensor was written to; 0 of anything else.
-
-    >>> version_of(torch.zeros(2).add_(1))
-    1
-    """
-    return value._version if isinstance(value, Tensor) else 0

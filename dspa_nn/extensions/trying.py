@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dspa_nn.errors import ExtensionError
+from dspa_nn.extensions.changes import copy_of, same, snapshot, version_of, written_to
 from dspa_nn.extensions.points import (
     Axes,
     Point,
@@ -21,7 +22,7 @@ from dspa_nn.extensions.points import (
 )  # fmt: skip
 from dspa_nn.extensions.samples import sample_of_class, samples
 from dspa_nn.extensions.source import Written, mistake, place
-from dspa_nn.extensions.tracing import copy_of, traced, version_of
+from dspa_nn.extensions.tracing import traced
 from dspa_nn.imports import late, untyped
 
 
@@ -35,7 +36,7 @@ def try_on_samples(subject: Written, point: Point, wants: list[str]) -> None:
         held: dict[str, Any] = {}
         if subject.owner is not None:
             state = _object_for(subject, sample.axes)
-            held = copy_of(cast(dict[str, Any], vars(state)))
+            held = snapshot(vars(state))
         given = {name: sample.given[name] for name in wants}
         result = check_call(subject, point, given, dict(sample.axes), state, sample.words)
         if state is not None:
@@ -67,15 +68,9 @@ def _object_for(subject: Written, axes: Axes) -> Any:
 
 
 def _check_held(subject: Written, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Refuse an object that a call has changed."""
+    """Refuse an object that a call has changed; `before` is of `snapshot`."""
     for name, value in after.items():
-        old = before.get(name)
-        same = not _written_to(value, old)
-        if isinstance(value, (list, dict, set)):
-            same = isinstance(old, (list, dict, set)) and len(cast(Any, value)) == len(
-                cast(Any, old)
-            )
-        if not same:
+        if name not in before or not same(value, before[name]):
             raise mistake(
                 subject,
                 f"changed what it holds as self.{name}, and calls may come in any order and "
@@ -123,7 +118,7 @@ def check_call(
         changed = [
             name
             for name, value in given.items()
-            if version_of(value) != versions[name] or _written_to(value, values[name])
+            if version_of(value) != versions[name] or written_to(value, values[name])
         ]
         if changed:
             line = traced(subject, given, state).changed.get(changed[0])
@@ -142,15 +137,6 @@ def check_call(
                 traced(subject, given, state).returned,
             )
     return result
-
-
-def _written_to(value: Any, before: Any) -> bool:
-    """Whether a tensor holds other values than before: numpy's view of it counts no writes."""
-    if not (isinstance(value, Tensor) and isinstance(before, Tensor)):
-        return False
-    if value.shape != before.shape:
-        return True
-    return bool(((value != before) & ~((value != value) & (before != before))).any())
 
 
 def _axes_in_force() -> AbstractContextManager[None]:

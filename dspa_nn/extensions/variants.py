@@ -45,7 +45,7 @@ def clamped_augment(
         >>> clamped_augment(one, torch.tensor([[[2.0]]]), torch.ones(1, 1, 1), 3.0)
         tensor([[[2.]]])
 
-    Turning down is the paper's, whose edit caps nothing upwards (docs/method.md 4.4).
+    Turning down is the paper's, whose edit caps nothing upwards (docs/method.md 4.3).
     """
     changed = latents + signs * (alpha * strongest).to(latents.dtype)
     return torch.where(latents > 0, torch.minimum(changed.clamp(min=0), strongest), latents)
@@ -82,7 +82,7 @@ def norm_preserving(
 
 @declared("score", name="demixed")
 class Demixed:
-    """Scores with what co-active gates share divided out: A_S^T M_S^-1 w_S (docs/method.md 8).
+    """Scores with what co-active gates share divided out: A_S^T M_S^-1 w_S (docs/method.md 9).
 
     Example:
         >>> opened = Demixed(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), ridge=0.0)

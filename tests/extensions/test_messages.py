@@ -437,6 +437,25 @@ def test_an_object_that_a_call_changes() -> None:
             self.by[0] = 3.0
             return scores * self.by
 
+    class Counting:
+        def __init__(self) -> None:
+            self.calls = {"so far": [0]}
+
+        def __call__(self, scores: Scores) -> Scores:
+            self.calls["so far"][0] += 1
+            return scores
+
+    class Holding:
+        def __init__(self) -> None:
+            self.rows, self.named = [torch.ones(2), (1, {"a", "b"})], {"by": 2.0}
+
+        def __call__(self, scores: Scores) -> Scores:
+            return scores * self.named["by"] * self.rows[0].sum()
+
+    assert extension("score", name="holding")(Holding) is Holding
+    assert "changed what it holds as self.calls, and calls may come in any" in refused(
+        lambda: extension("score", name="counting")(Counting)
+    )
     assert "changed what it holds as self.seen, and calls may come in any" in refused(
         lambda: extension("score", name="listing")(Listing)
     )
