@@ -1,17 +1,9 @@
 """What fitting and training cost, in FLOPs."""
 
 from dspa_nn.costs.fit import H100_PEAK, UTILISATION, FitFlops, FitPlan, fit_flops, speed_up
-from dspa_nn.costs.flops import (
-    ForwardFlops,
-    add_lora,
-    build,
-    count_backward,
-    count_forward,
-    encode_flops,
-    forward_flops,
-)
+from dspa_nn.costs.flops import ForwardFlops, build, count_forward, encode_flops, forward_flops
 from dspa_nn.costs.needs import PresetNeeds, needs_table, preset_needs
-from dspa_nn.costs.passes import Pass, Trained, pass_flops
+from dspa_nn.costs.passes import Pass, Trained, add_lora, count_backward, pass_flops
 from dspa_nn.costs.steps import (
     dpo_step,
     rahf_first_step,

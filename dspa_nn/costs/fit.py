@@ -3,15 +3,14 @@
 Counted, not estimated: see `dspa_nn.costs.flops` for what a FLOP is here.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from dspa_nn.costs.flops import encode_flops, forward_flops, text_config
+from dspa_nn.costs.lengths import Lengths, checked_lengths
 from dspa_nn.errors import DSPAError
 
 FitPlan = Literal["once", "pairs", "plain"]
-Lengths = Iterable[Sequence[int]]
 
 # Dense bfloat16 peak of an H100 SXM, and the share of it that sizing assumes (not measured here).
 H100_PEAK = 989e12
@@ -144,9 +143,7 @@ def fit_flops(
         )
     blocks = depth if plan == "plain" else output_layer + 1
     forward = forward_flops(config, blocks=blocks)
-    passes = [_passes(triple, plan) for triple in lengths]
-    if not passes:
-        raise DSPAError("no lengths came, and at least one triple is needed")
+    passes = [_passes(triple, plan) for triple in checked_lengths(lengths)]
     every = [forward for of_triple in passes for forward in of_triple.forwards]
     tokens = sum(new for new, _ in every)
     d_model = text_config(config).hidden_size
@@ -177,21 +174,6 @@ def speed_up(config: Any, lengths: Lengths, **options: Any) -> float:
     return plain.total / once.total
 
 
-def checked(triple: Sequence[int]) -> tuple[int, int, int]:
-    """Return (prompt, chosen, rejected), or refuse them.
-
-    Raises:
-        DSPAError: not three lengths, or an empty response.
-    """
-    if len(triple) != 3 or triple[0] < 0 or min(triple[1:]) < 1:
-        raise DSPAError(
-            f"the lengths {tuple(triple)} came for a triple; expected tokens of the prompt, of the "
-            "chosen and of the rejected response, such as (1000, 1000, 1000), no response empty"
-        )
-    prompt, chosen, rejected = (int(length) for length in triple)
-    return prompt, chosen, rejected
-
-
 @dataclass(frozen=True)
 class _Passes:
     """The forwards of one triple, each (new tokens, cached tokens), and what is encoded."""
@@ -201,8 +183,8 @@ class _Passes:
     forwards: list[tuple[int, int]]
 
 
-def _passes(triple: Sequence[int], plan: str) -> _Passes:
-    prompt, chosen, rejected = checked(triple)
+def _passes(triple: tuple[int, int, int], plan: str) -> _Passes:
+    prompt, chosen, rejected = triple
     forwards = {
         "once": [(prompt, 0), (chosen, prompt), (rejected, prompt)],
         "pairs": [(prompt + chosen, 0), (prompt + rejected, 0)],

@@ -1,4 +1,4 @@
-"""FLOPs of a forward or a backward, as torch counts them on models without weights.
+"""FLOPs of a forward, as torch counts them on models without weights.
 
 What is counted is every matrix product, a multiply-add as two operations: torch's convention.
 Attention runs as plain matrix products (transformers' "eager"), because torch's counter sees
@@ -14,16 +14,12 @@ from functools import lru_cache
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.graph.encode import Encoder
 
 # Tokens of the forwards that the coefficients are read off; any two lengths give the same ones.
 PROBE = 32
-LORA_RANK = 8
-# Query and value projections, then those that hold the keys' too.
-_ADAPTED = ("q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
 
 
 @dataclass(frozen=True)
@@ -83,9 +79,7 @@ def _coefficients(kind: type, serialized: str, blocks: int) -> ForwardFlops:
     n, window = PROBE, getattr(config, "sliding_window", None)
     model = build(config, blocks=blocks)
     once, twice = (count_forward(model, tokens) for tokens in (n, 2 * n))
-    # once = n a + n n b and twice = 2 n a + 4 n n b.
-    per_pair = (twice - 2 * once) // (2 * n * n)
-    per_token = (once - n * n * per_pair) // n
+    per_token, per_pair = coefficients(once, twice, n)
     past = n if window is None else window + n
     far = count_forward(model, n, past=past)
     missing = n * per_token + n * (past + n) * per_pair - far
@@ -101,6 +95,16 @@ def _coefficients(kind: type, serialized: str, blocks: int) -> ForwardFlops:
             "torch.utils.flop_counter on real inputs"
         )
     return cost
+
+
+def coefficients(once: int, twice: int, n: int) -> tuple[int, int]:
+    """Return (a, b) of a count `a n + b n^2`, from the counts of n tokens and of 2 n.
+
+    >>> coefficients(5 * 10 + 3 * 10**2, 5 * 20 + 3 * 20**2, 10)
+    (5, 3)
+    """
+    b = (twice - 2 * once) // (2 * n * n)
+    return (once - n * n * b) // n, b
 
 
 def text_config(config: Any) -> Any:
@@ -198,80 +202,3 @@ def encode_flops(d_model: int, width: int) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         cast(Any, encoder).encode(torch.empty(1, d_model, device="meta"))
     return counter.get_total_flops()
-
-
-def count_backward(model: Any, tokens: int) -> int:
-    """FLOPs of the backward pass alone over one sequence of `tokens`, as torch counts.
-
-    Example:
-        >>> count_backward(build(model.config, lm_head=True), 64)
-        12894208
-
-    What gradient checkpointing computes again is in it, where the model has that switched on.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    ids = torch.zeros(1, tokens, dtype=torch.int64, device=model.device)
-    positions = torch.arange(tokens, device=ids.device)[None]
-    with torch.enable_grad():
-        out = model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            position_ids=positions,
-            use_cache=False,
-        )
-        with FlopCounterMode(display=False) as counter:
-            out[0].sum().backward()
-    model.zero_grad(set_to_none=True)
-    return counter.get_total_flops()
-
-
-def add_lora(model: Any, rank: int = LORA_RANK, *, every: bool = False) -> None:
-    """Freeze a model and put a low-rank term beside its query and value projections.
-
-    Example:
-        >>> add_lora(build(model.config, blocks=2))
-
-    Where queries, keys and values share one projection, the term lies beside that.
-
-    Args:
-        model: with or without weights. rank: of the term.
-        every: beside every linear layer of the decoder blocks instead.
-
-    Raises:
-        DSPAError: no projection of a name that is known here.
-    """
-    model.requires_grad_(False)
-
-    def put_beside(projection: Any) -> None:
-        weight = projection.weight
-        # GPT-2's class keeps its weight the other way round than torch's linear layer.
-        columns, rows = weight.shape[::-1] if isinstance(projection, nn.Linear) else weight.shape
-        down, up = (
-            nn.Parameter(torch.empty(shape, device=weight.device))
-            for shape in ((columns, rank), (rank, rows))
-        )
-        projection.lora = nn.ParameterList([down, up])
-
-        def add(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            return out + given[0] @ down @ up
-
-        projection.register_forward_hook(add)
-
-    adapted = [
-        module
-        for name, module in model.named_modules()
-        if (name.endswith(_ADAPTED) if not every else _linear_in_a_block(name, module))
-    ]
-    if not adapted:
-        raise DSPAError(
-            f"{type(model).__name__} has no projection named {', '.join(_ADAPTED)}, so there is "
-            "nothing to put LoRA beside: count its training with torch.utils.flop_counter"
-        )
-    for module in adapted:
-        put_beside(module)
-
-
-def _linear_in_a_block(name: str, module: object) -> bool:
-    # Decoder blocks are numbered; the LM head and the embeddings are not.
-    return isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split("."))

@@ -10,11 +10,12 @@ from functools import cache
 from typing import Any
 
 from dspa_nn.costs.flops import build
+from dspa_nn.counts import TOKEN_BUDGET
 from dspa_nn.models import PRESETS, get_preset
 from dspa_nn.ndif import predicted
 
-# Padded tokens of one pass of `DSPA.count`, of which an SAE holds three arrays as wide as it is.
-_PASS, _ARRAYS = 4096, 3
+# Arrays as wide as an SAE is, which it holds of each padded token of a pass of `DSPA.count`.
+_ARRAYS = 3
 # Output latents that the paper's map of Gemma-2-9B can edit.
 _COLUMNS = 159
 
@@ -92,7 +93,7 @@ def preset_needs(name: str) -> PresetNeeds:
         weights=2 * parameters,
         saes=4 * width * (both + preset.d_out),
         cache=2 * 2 * config.num_hidden_layers * heads,
-        working=_ARRAYS * 4 * _PASS * max(preset.d_in, preset.d_out),
+        working=_ARRAYS * 4 * TOKEN_BUDGET * max(preset.d_in, preset.d_out),
         download=2 * parameters + 2 * 4 * width * both,
         sent=sent,
         sent_narrow=narrow,

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dspa_nn.costs.flops import text_config
-from dspa_nn.costs.passes import Trained, pass_flops
-from dspa_nn.costs.training import TrainingFlops
+from dspa_nn.costs.passes import LORA_RANK, Trained, pass_flops
+from dspa_nn.costs.training import TrainingFlops, check_last_target
 from dspa_nn.errors import DSPAError
-
-RANK = 8
 
 
 def sft_step(config: Any, rows: int, tokens: int, *, checkpointing: bool = False) -> TrainingFlops:
@@ -47,7 +45,7 @@ def rahf_first_step(
 
 
 def rahf_second_step(
-    config: Any, rows: int, lengths: Sequence[int], *, last_target: int, rank: int = RANK
+    config: Any, rows: int, lengths: Sequence[int], *, last_target: int, rank: int = LORA_RANK
 ) -> TrainingFlops:
     """Count one step of RAHF-SCIT's step 2, up to the last block whose hidden state is regressed.
 
@@ -67,12 +65,7 @@ def rahf_second_step(
         DSPAError: no rows or tokens, a block that the model lacks, or a model that cannot be
             counted without data.
     """
-    depth = text_config(config).num_hidden_layers
-    if not 0 <= last_target < depth:
-        raise DSPAError(
-            f"last_target {last_target} came, and the model has layers 0 to {depth - 1}; give the "
-            "last block whose hidden state RAHF regresses"
-        )
+    check_last_target(last_target, text_config(config).num_hidden_layers)
     for tokens in lengths:
         _check(rows, tokens)
     frozen = pass_flops(config, Trained(last_target + 1, lm_head=False))
@@ -88,7 +81,7 @@ def dpo_step(
     rows: int,
     tokens: int,
     *,
-    rank: int | None = RANK,
+    rank: int | None = LORA_RANK,
     scored: int | None = None,
     checkpointing: bool = False,
 ) -> TrainingFlops:

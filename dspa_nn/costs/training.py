@@ -1,15 +1,15 @@
 """FLOPs of what DSPA is compared with, DPO and RAHF-SCIT: counted, and by the paper's account.
 
-The account (arXiv 2603.21461) multiplies parameters by tokens. The counts run
-forward and backward on models without weights, as in `dspa_nn.costs.fit`.
+The account (arXiv 2603.21461) multiplies parameters by tokens. The counts run forward and backward
+on models without weights, as in `dspa_nn.costs.fit`.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dspa_nn.costs.fit import Lengths, checked
-from dspa_nn.costs.flops import LORA_RANK, text_config
-from dspa_nn.costs.passes import Pass, Trained, pass_flops
+from dspa_nn.costs.flops import text_config
+from dspa_nn.costs.lengths import Lengths, checked_lengths
+from dspa_nn.costs.passes import LORA_RANK, Pass, Trained, pass_flops
 from dspa_nn.errors import DSPAError
 
 # The paper's settings of RAHF-SCIT: tokens of a step-1 sequence, rows and tokens of a step-2
@@ -107,7 +107,7 @@ def dpo_flops(config: Any, lengths: Lengths) -> TrainingFlops:
         DSPAError: no triples, or a model that cannot be counted without data.
     """
     step = _training(config, lora=False, blocks=None)
-    triples = _checked(lengths)
+    triples = checked_lengths(lengths)
     ends = [prompt + end for prompt, *both in triples for end in both]
     forward = sum(map(step.forward, ends))
     # The frozen reference model's forward is that of the trained one.
@@ -139,12 +139,8 @@ def rahf_flops(
     """
     depth = text_config(config).num_hidden_layers
     target = depth // 2 if last_target is None else last_target
-    if not 0 <= target < depth:
-        raise DSPAError(
-            f"last_target {target} came, and the model has layers 0 to {depth - 1}; give the last "
-            "block whose hidden state RAHF regresses"
-        )
-    triples = _checked(lengths)
+    check_last_target(target, depth)
+    triples = checked_lengths(lengths)
     ends = [prompt + end for prompt, *both in triples for end in both]
 
     full = _training(config, lora=False, blocks=None)
@@ -172,11 +168,19 @@ def rahf_flops(
     return instructed, distilled
 
 
-def _checked(lengths: Lengths) -> list[tuple[int, int, int]]:
-    triples = [checked(triple) for triple in lengths]
-    if not triples:
-        raise DSPAError("no lengths came, and at least one triple is needed")
-    return triples
+def check_last_target(target: int, depth: int) -> None:
+    """Refuse a block that a model of this depth lacks.
+
+    >>> check_last_target(11, depth=12)
+
+    Raises:
+        DSPAError: naming the block and those that there are.
+    """
+    if not 0 <= target < depth:
+        raise DSPAError(
+            f"last_target {target} came, and the model has layers 0 to {depth - 1}; give the last "
+            "block whose hidden state RAHF regresses"
+        )
 
 
 def _training(config: Any, *, lora: bool, blocks: int | None) -> Pass:

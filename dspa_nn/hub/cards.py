@@ -19,8 +19,8 @@ _NO_RECEIPT = "what came as the receipt is not what dspa evaluate writes; give i
 _TEMPLATE = Path(__file__).with_name("card.md")
 _HOLDS = {True: "yes", False: "no", None: "open"}
 
-# What of a provenance a reader wants to see, and how it is called.
-_ORIGIN = {
+# What of a provenance a reader of a card wants to see, and what it is called there.
+ORIGIN = {
     "model_id": "model",
     "model_revision": "revision",
     "adapters": "adapters",
@@ -116,7 +116,7 @@ def card_of(facts: CardFacts, repo_id: str, said: CardOptions) -> Any:
         use=facts.use.format(repo_id=repo_id),
         origin=[
             (label, _cell(about[key]))
-            for key, label in _ORIGIN.items()
+            for key, label in ORIGIN.items()
             if about.get(key) is not None
         ],
         settings=[(label, _cell(value)) for label, value in facts.settings.items()],

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from dspa_nn.errors import FileError
 from dspa_nn.files import as_path, read_pair
+from dspa_nn.hub.cards import ORIGIN
 from dspa_nn.hub.sharing import download
 
 Facts = dict[str, Any]
@@ -127,10 +128,7 @@ def _file(path: Path, where: str, local: bool) -> Found:
         return Found("table of latents in words", where, facts | _given(about, {"about": "about"}))
     if schema.startswith("dspa_nn."):
         return Found(schema.removeprefix("dspa_nn."), where, {"format": _format(about)})
-    raise FileError(
-        f"{where} is no file of dspa-nn that can be told from its content; give a folder that "
-        "save(...) wrote, or one of its files"
-    )
+    raise _unknown(where)
 
 
 def _told(tell: "_Tell | None", about: Mapping[str, Any], where: str) -> Facts:
@@ -167,7 +165,11 @@ def _triples(where: str, rows: list[Any]) -> Found:
     named = [cast("dict[str, Any]", row) for row in rows if isinstance(row, dict)]
     if named and len(named) == len(rows) and all({"chosen", "rejected"} <= {*row} for row in named):
         return Found("preference triples", where, {"triples": len(rows), "fields": [*named[0]]})
-    raise FileError(
+    raise _unknown(where)
+
+
+def _unknown(where: str) -> FileError:
+    return FileError(
         f"{where} is no file of dspa-nn that can be told from its content; give a folder that "
         "save(...) wrote, or one of its files"
     )
@@ -177,12 +179,9 @@ def _given(about: Mapping[str, Any], names: Mapping[str, str]) -> Facts:
     return {label: about[key] for key, label in names.items() if about.get(key) is not None}
 
 
-_ORIGIN = {
-    "model_id": "model", "model_revision": "revision", "input_layer": "input layer",
-    "output_layer": "output layer", "input_sae": "input SAE", "output_sae": "output SAE",
-    "dtype": "dtype", "prompts": "prompts", "data_sha256": "triples, SHA-256",
-    "package_version": "dspa-nn",
-}  # fmt: skip
+# What is told of a provenance: what a card tells, without adapters and most hashes.
+_NOT_TOLD = ("adapters", "input_sae_sha256", "output_sae_sha256", "template_sha256")
+_ORIGIN = {key: label for key, label in ORIGIN.items() if key not in _NOT_TOLD}
 
 
 def _map(about: Mapping[str, Any]) -> Facts:

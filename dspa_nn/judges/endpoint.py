@@ -37,7 +37,7 @@ class Endpoint:
             asks for.
 
     Raises:
-        JudgeError: `url` is no http(s) URL, or no model is named.
+        JudgeError: `url` is no http(s) URL, no model is named, or `retries` is below 0.
     """
 
     url: str
@@ -62,6 +62,8 @@ class Endpoint:
             )
         if not self.model:
             raise JudgeError("no judge model is named; give the name that the endpoint knows it by")
+        if self.retries < 0:
+            raise JudgeError(f"retries is {self.retries}; expected a whole number of at least 0.")
 
     def ask(
         self, messages: Sequence[Message], *, temperature: float = 0.0, max_tokens: int = 2048

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dspa_nn.checks import check_positive_int
+from dspa_nn.errors import JudgeError
 from dspa_nn.files import sha256_of_json
 from dspa_nn.judges.cache import ReplyCache
 from dspa_nn.judges.endpoint import Endpoint, Message
@@ -58,11 +60,15 @@ class Judge:
         endpoint: who is asked.
         cache: where replies are kept; None keeps none.
         attempts: how often one question is put until a reply is accepted.
+
+    Raises:
+        JudgeError: `attempts` is no whole number of at least 1.
     """
 
     def __init__(
         self, endpoint: Endpoint, cache: ReplyCache | None = None, *, attempts: int = 3
     ) -> None:
+        check_positive_int("attempts", attempts, JudgeError)
         self.endpoint = endpoint
         self.cache = cache
         self.attempts = attempts

@@ -158,6 +158,15 @@ def test_a_reply_that_is_not_accepted_is_asked_for_again(tmp_path: Path) -> None
     assert len(stub.requests) == 3
 
 
+@pytest.mark.parametrize("attempts", [0, 1.5])
+def test_a_question_is_put_at_least_once(attempts: Any) -> None:
+    endpoint = Endpoint("http://127.0.0.1:9/v1", "stub")
+    with pytest.raises(JudgeError, match=f"attempts is {attempts}; expected a whole number of at"):
+        Judge(endpoint, attempts=attempts)
+    with pytest.raises(JudgeError, match="retries is -1; expected a whole number of at least 0"):
+        Endpoint("http://127.0.0.1:9/v1", "stub", retries=-1)
+
+
 def test_half_a_surrogate_pair_can_be_asked_about() -> None:
     with judge_stub(first_then_well()) as stub:
         Judge(Endpoint(stub.url, "stub")).ask([{"role": "user", "content": "bad \ud800 text"}])
