@@ -278,7 +278,7 @@ def compared(folder: Path, n: int, repeats: int) -> list[dict[str, Any]]:
     by_row = columns.T.tocsr()
     made = partial(DifferenceSums, columns, always[:512], lambda a, b: drho[a:b], counts.d_out)
     blocks = made()
-    with mock.patch("dspa_nn.maps.sums._DENSE_ABOVE_ONE_IN", n + 1):
+    with mock.patch("dspa_nn.maps.difference_sums._DENSE_ABOVE_ONE_IN", n + 1):
         dense = made()
 
     ways = {

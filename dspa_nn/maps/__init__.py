@@ -2,6 +2,7 @@
 
 from dspa_nn.maps.constant import one_row, unconditional
 from dspa_nn.maps.dependence import PromptDependence
+from dspa_nn.maps.difference_sums import DifferenceSums
 from dspa_nn.maps.fit import fit_map
 from dspa_nn.maps.fittable import FittableCounts
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
@@ -20,7 +21,6 @@ from dspa_nn.maps.options import (
 from dspa_nn.maps.prompt_gates import dependence_of, gates_of
 from dspa_nn.maps.rows import Entries, Entry, MapRows
 from dspa_nn.maps.sparsify import sparsify_map
-from dspa_nn.maps.sums import DifferenceSums
 
 __all__ = [
     "FIT_OPTIONS",

@@ -1,10 +1,12 @@
 """Maps that score every prompt alike, so that what knows no condition is used as maps are."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from dspa_nn.errors import MapError
 from dspa_nn.graph.settings import ALWAYS
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.options import PromptTokens
@@ -45,10 +47,15 @@ def unconditional(
 
 
 def one_row(scores: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Output latents in ascending order, and their scores.
+    """Output latents in ascending order, and their scores; `MapError` where they are no numbers.
 
     >>> one_row({5: 0.5, 2: -1.0})
     (array([2, 5]), array([-1. ,  0.5]))
     """
+    for latent in scores:
+        if isinstance(latent, bool) or not isinstance(latent, Integral):
+            raise MapError(
+                f"a score came for {latent!r}; expected latents by number, as {{3: -0.5}}."
+            )
     latents = np.array(sorted(scores), dtype=np.int64)
     return latents, np.array([scores[latent] for latent in latents.tolist()], dtype=np.float64)

@@ -6,12 +6,12 @@ from typing import Any, Unpack
 from dspa_nn.checks import check_type
 from dspa_nn.errors import MapError
 from dspa_nn.maps.dependence import PromptDependence
+from dspa_nn.maps.difference_sums import DifferenceSums
 from dspa_nn.maps.fittable import FittableCounts
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.options import FitOptions, check_fit
 from dspa_nn.maps.prompt_gates import PromptGates, with_preset
 from dspa_nn.maps.sparsify import sparsify_map
-from dspa_nn.maps.sums import DifferenceSums
 from dspa_nn.progress import warn
 from dspa_nn.shapes import SparseTable
 

@@ -15,7 +15,6 @@ from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.portable import PortableMap, PortableSum
 from dspa_nn.graph.settings import ALWAYS, GATES, PROMPT_TOKENS
-from dspa_nn.maps.algebra import Latents, restricted
 from dspa_nn.maps.dependence import told
 from dspa_nn.maps.files import contents, keywords
 from dspa_nn.maps.notebook import map_html, plot_map
@@ -30,6 +29,7 @@ from dspa_nn.maps.options import (
 )
 from dspa_nn.maps.published import PublishedMap
 from dspa_nn.maps.queries import ScoringRows, as_tensor
+from dspa_nn.maps.restriction import Latents, restricted
 from dspa_nn.maps.rows import Array, compressed
 from dspa_nn.provenance import origin_in_words
 from dspa_nn.shipping import Reduced, Shipped, reduce_map

@@ -12,12 +12,13 @@ from dspa_nn.files import write_pair
 from dspa_nn.graph.origin import OF_MAPS
 from dspa_nn.graph.portable import PortableSum
 from dspa_nn.graph.settings import VOTING_SETTINGS
-from dspa_nn.maps.algebra import Latents, added, alike, check_summable, in_common
+from dspa_nn.maps.adding import added, alike, check_summable, in_common
 from dspa_nn.maps.files import contents_of_sum, keywords
 from dspa_nn.maps.map import SCHEMA_VERSION_OF_SUMS, ConditionalDifferenceMap
 from dspa_nn.maps.operators import as_number
 from dspa_nn.maps.options import FITTED_WITH, gate_name
 from dspa_nn.maps.queries import PromptCounts
+from dspa_nn.maps.restriction import Latents
 from dspa_nn.maps.rows import Array, MapRows
 from dspa_nn.shapes import OutputLatents, PromptWeights, Scores
 from dspa_nn.shipping import Reduced, reduce_sum, sorted_latents

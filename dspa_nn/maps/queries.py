@@ -126,8 +126,9 @@ def check_counts(counts: PromptCounts, d_in: int) -> Tensor:
             f"prompt_counts has shape {tuple(table.shape)}; expected [.., {d_in}], one count for "
             "each input latent."
         )
-    if bool((table < 0).any()):
-        raise MapError("prompt_counts holds a negative number; expected counts of tokens.")
+    if not bool((table >= 0).all()):
+        found = "a negative number" if bool((table < 0).any()) else "NaN"
+        raise MapError(f"prompt_counts holds {found}; expected counts of tokens.")
     return table
 
 
@@ -144,7 +145,7 @@ def check_lengths(lengths: Array | None, counts: Tensor, rule: str) -> Tensor:
             f"prompt_lengths has shape {tuple(table.shape)}; expected "
             f"{tuple(counts.shape[:-1])}, one length for each prompt."
         )
-    if bool((counts > table[..., None]).any()):
+    if not bool((counts <= table[..., None]).all()):
         raise MapError(
             "prompt_counts holds a count above its prompt's length; count both over the same "
             "tokens."

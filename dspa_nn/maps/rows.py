@@ -148,7 +148,14 @@ class MapRows:
 
         >>> MapRows([7], [0, 2], [0, 3], [0.5, -0.25], (8, 4)).column(3)[7]
         tensor(-0.2500, dtype=torch.float64)
+
+        Raises `MapError` for a latent that the SAE does not have.
         """
+        if not 0 <= latent < self.shape[1]:
+            raise MapError(
+                f"latent {latent} was asked for; expected output latents from 0 to "
+                f"{self.shape[1] - 1}."
+            )
         found = torch.zeros(self.shape[0], dtype=torch.float64)
         here = self.columns == latent
         found[self.row_of_each()[here]] = self.values[here].double()

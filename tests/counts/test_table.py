@@ -102,7 +102,7 @@ def test_fit_is_the_naive_one(
 def test_differences_too_large_to_hold_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = random_counts(1, 8)
     held = counts.fit(k_diff=2, percentile=50)
-    monkeypatch.setattr("dspa_nn.maps.sums._KEPT_BYTES", 0)
+    monkeypatch.setattr("dspa_nn.maps.difference_sums._KEPT_BYTES", 0)
     again = counts.fit(k_diff=2, percentile=50)
     assert len(held.values)
     assert torch.equal(held.to_dense(), again.to_dense())

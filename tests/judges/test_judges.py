@@ -158,6 +158,7 @@ def test_a_reply_that_is_not_accepted_is_asked_for_again(tmp_path: Path) -> None
     assert len(stub.requests) == 3
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("attempts", [0, 1.5])
 def test_a_question_is_put_at_least_once(attempts: Any) -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "stub")

@@ -45,3 +45,10 @@ def test_a_map_of_several_rows_has_gates() -> None:
     with pytest.raises(MapError, match="contradict each other"):
         unconditional({7: 1.0}, (3, 4))
     assert unconditional({}, (3, 4)).score([1, 0, 0]).tolist() == [0.0] * 4
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("latent", [1.5, "1", True])
+def test_scores_are_of_latents_by_number(latent: Any) -> None:
+    with pytest.raises(MapError, match=f"a score came for {latent!r}; expected latents by number"):
+        unconditional({latent: -0.5}, (3, 4))

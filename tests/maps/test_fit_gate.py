@@ -13,7 +13,7 @@ from dspa_nn import ConditionalDifferenceMap, ExtensionError, extension
 from dspa_nn.errors import MapError
 from dspa_nn.extensions import Extension, soft_gate
 from dspa_nn.hub import identify
-from dspa_nn.maps import prompt_gates, sums
+from dspa_nn.maps import difference_sums, prompt_gates
 from tests.count_zoo import random_counts
 
 Weights = Float64[Tensor, "batch d_in"]
@@ -61,7 +61,7 @@ def test_the_gates_written_by_a_user_fit_the_same_map(percentile: int, sparsify:
 def test_entries_are_the_mean_of_weighed_differences(
     monkeypatch: pytest.MonkeyPatch, dense: int, tokens: Any
 ) -> None:
-    monkeypatch.setattr(sums, "_DENSE_ABOVE_ONE_IN", dense)
+    monkeypatch.setattr(difference_sums, "_DENSE_ABOVE_ONE_IN", dense)
     monkeypatch.setattr(prompt_gates, "_PIECE", 20)  # a few prompts at a time
     counts = random_counts(5, 11)
     preset = {"defaults": {"k_prompt": 3}}
@@ -104,6 +104,7 @@ def test_a_map_remembers_the_gate_by_name(tmp_path: Path) -> None:
     assert "fitted_gate" not in counts.fit(percentile=50).provenance
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("dependence", [False, True])
 def test_gates_that_a_fit_refuses(dependence: bool) -> None:
     counts = random_counts(0, 12)

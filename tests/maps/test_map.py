@@ -98,6 +98,9 @@ def test_scores_are_the_sum_in_float64_over_ascending_rows(seed: int, rule: str,
     [
         (lambda A: A.score([1, 2, 3]), r"has shape \(3,\); expected \[\.\., 4\], one count for"),
         (lambda A: A.score([1, 2, 3, -1]), "prompt_counts holds a negative number; expected"),
+        (lambda A: A.score([1, 2, 3, float("nan")]), "prompt_counts holds NaN; expected counts of"),
+        (lambda A: A.column(3), "latent 3 was asked for; expected output latents from 0 to 2"),
+        (lambda A: A.column(-1), "latent -1 was asked for; expected output latents from 0 to 2"),
         (lambda A: A.score([1, 2, 3, 4], k_prompt=0), "k_prompt is 0; expected a whole number"),
         (
             lambda A: A.score([1, 2, 3, 4], prompt_rule="all"),

@@ -96,6 +96,7 @@ def test_a_confident_map_is_a_part_of_the_map() -> None:
     assert not len(confident_map(tested, whole, "bound").values)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_confidence_refuses() -> None:
     counts = eval_zoo.counts(20)
     whole = counts.fit(percentile=50)

@@ -39,6 +39,7 @@ def test_more_gates_than_triples_are_singular() -> None:
     assert conditioning(np.diag([2.0, 0.5])).number == 4
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_a_sample_refuses() -> None:
     counts = eval_zoo.counts(20)
     with pytest.raises(MapError, match="percentile"):
@@ -50,6 +51,7 @@ def test_what_a_sample_refuses() -> None:
         sample_of(counts.from_rows([], d_in=3, d_out=4))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "matrix", [np.zeros((2, 3)), np.array([[1.0, np.nan], [np.nan, 1.0]])], ids=["2x3", "NaN"]
 )

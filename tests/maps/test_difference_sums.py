@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from dspa_nn.maps import DifferenceSums, gates, sums
+from dspa_nn.maps import DifferenceSums, difference_sums, gates
 
 csr_array: Any = sparse.csr_array  # scipy declares no types
 
@@ -33,7 +33,7 @@ def test_blocks_of_any_size_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -
         (10_000, 9, 9, 9, 9, 10, 10_000),
     ):
         for name, size in zip(names, sizes, strict=True):
-            monkeypatch.setattr(sums, name, size)
+            monkeypatch.setattr(difference_sums, name, size)
         blocks = DifferenceSums(opened, always, lambda a, b: drho[a:b], 5)
         found = [blocks[at] for at in range(len(blocks))]
         numbers = np.concatenate([rows for rows, _ in found])
@@ -51,7 +51,7 @@ def test_blocks_of_any_size_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -
 def test_iterating_over_the_blocks_ends_and_gives_each_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sums, "_BLOCK_ENTRIES", 10)
+    monkeypatch.setattr(difference_sums, "_BLOCK_ENTRIES", 10)
     drho = csr_array(np.arange(1.0, 16).reshape(3, 5))
     blocks = DifferenceSums(
         csr_array(np.ones((3, 6))), np.zeros(6, bool), lambda a, b: drho[a:b], 5
