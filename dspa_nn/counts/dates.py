@@ -1,10 +1,12 @@
 """The day that chat templates write: kept with a run, so that a later day resumes the same text."""
 
 import json
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from dspa_nn.errors import CountsError
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.prompts import asks_for_date, chat_template
 
@@ -31,15 +33,29 @@ def kept_date(*folders: str | Path | None) -> str | None:
 
     >>> kept_date("counts-run", None) is None
     True
+
+    Shards that cannot be read hold no day; `merge_shards` says what is wrong with them.
+
+    Raises:
+        CountsError: a checkpoint whose note of the day was changed or cut short.
     """
     for folder in folders:
         if folder is None:
             continue
         path = as_path(folder)
         if (path / _NAME).is_file():
-            return json.loads((path / _NAME).read_text())["rendered_on"]
+            return _noted(path / _NAME)
         for saved in sorted(path.glob("shard-*/counts.json")):
-            kept = json.loads(saved.read_text()).get("provenance", {}).get("rendered_on")
-            if kept is not None:
-                return str(kept)
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                return str(json.loads(saved.read_text())["provenance"]["rendered_on"])
     return None
+
+
+def _noted(path: Path) -> str:
+    try:
+        return date.fromisoformat(json.loads(path.read_text())["rendered_on"]).isoformat()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CountsError(
+            f"{path} does not hold the day that the run was begun ({type(error).__name__}); write "
+            'it there, as {"rendered_on": "2026-01-31"}, or give an empty folder'
+        ) from None

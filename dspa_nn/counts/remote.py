@@ -70,7 +70,7 @@ class RemoteRunner:
         path = None if self.checkpoint is None else self.checkpoint / "jobs.json"
         if path is None or not path.exists():
             return []
-        for key, job_id in json.loads(path.read_text()).items():
+        for key, job_id in _noted(path).items():
             number = int(key)
             if job_id is None:
                 warn(
@@ -178,8 +178,24 @@ class RemoteRunner:
         return table_of(pieces, self.counter, self.provenance)
 
 
+def _noted(path: Path) -> dict[str, str | None]:
+    """The ids of jobs under way, by chunk; none where the note cannot be read."""
+    try:
+        noted: Any = json.loads(path.read_text())
+        return {str(int(key)): job_id for key, job_id in noted.items()}
+    except (OSError, ValueError, AttributeError):
+        warn(
+            f"{path} cannot be read, so chunks that an earlier run had under way are submitted "
+            "again; if their jobs do finish, their results are not used"
+        )
+        return {}
+
+
 def submit(model: Any, counter: Counter, chunk: list[BatchTensors]) -> Any:
-    """Send one chunk as one job; return nnsight's backend, which asks after it when called."""
+    """Send one chunk as one job; return nnsight's backend, which asks after it when called.
+
+    The body travels as it stands here, which is why `passes.run_traces` is not called in it.
+    """
     from nnsight import register
 
     register(TRAVELS)

@@ -78,11 +78,15 @@ def take_demo_rows(rows: Sequence[DemoRow], split: str, most: int | None = None)
     ['good', 'bad']
 
     Raises:
-        DSPAError: the split is empty.
+        DSPAError: no row is of the split, or `most` leaves none.
     """
     taken = [row for row in rows if row.split == split][:most]
     if not taken:
-        raise DSPAError(f"the demo's triples hold none for {split!r}; write the file again")
+        there = ", ".join(sorted({row.split for row in rows})) or "none"
+        raise DSPAError(
+            f"none of {len(rows)} demo rows was taken for the split {split!r}; give one of the "
+            f"splits that they are of ({there}), and take at least one row"
+        )
     return taken
 
 

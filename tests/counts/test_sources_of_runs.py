@@ -8,6 +8,8 @@ import pytest
 
 from dspa_nn import DSPA, CountsError, FileError, MapError, PreferenceTriple, TripleError
 from dspa_nn.counts import CountRun, dates, kept_date, merge_shards
+from dspa_nn.counts.remote import RemoteRunner
+from dspa_nn.errors import DSPAWarning
 from dspa_nn.prompts import rendered_on
 from tests import chat_zoo, steer_zoo, tiny
 
@@ -78,6 +80,27 @@ def test_a_run_goes_on_the_next_day_with_the_text_it_began_with(
     assert len(merge_shards(tmp_path / "shards")) == len(source)
     with pytest.raises(CountsError, match="another batch_plan, data_sha256, rendered_on"):
         CountRun(dspa, source).keep(tmp_path / "shards", shards=2, shard=1)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rendered_on": "today"}', '{"rendered_on": null}'])
+def test_a_day_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    shard = tmp_path / "shard-00000-of-00002"
+    shard.mkdir()
+    (shard / "counts.json").write_text(text)
+    assert kept_date(tmp_path) is None  # merging says what is wrong with the shard
+    (tmp_path / "rendered.json").write_text(text)
+    with pytest.raises(CountsError, match=r"rendered\.json does not hold the day that the run was"):
+        kept_date(tmp_path)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("text", ["{", "[1]", '{"one": "id"}'])
+def test_jobs_that_cannot_be_read_are_submitted_again(tmp_path: Path, text: str) -> None:
+    (tmp_path / "jobs.json").write_text(text)
+    nothing: Any = None
+    runner = RemoteRunner(nothing, nothing, [], {}, tmp_path, nothing)
+    with pytest.warns(DSPAWarning, match=r"jobs\.json cannot be read, so chunks that an earlier"):
+        assert runner.resume([0]) == []
 
 
 def test_other_templates_leave_no_date(tmp_path: Path) -> None:

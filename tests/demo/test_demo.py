@@ -144,7 +144,10 @@ def test_an_empty_split_is_refused_in_one_sentence():
     rows = [replace(row, split="fit") for row in eval_zoo.rows(6)]
     with pytest.raises(DSPAError) as caught:
         take_demo_rows(rows, "dev")
-    assert str(caught.value) == ("the demo's triples hold none for 'dev'; write the file again")
+    assert str(caught.value) == (
+        "none of 6 demo rows was taken for the split 'dev'; give one of the splits that they are "
+        "of (fit), and take at least one row"
+    )
 
 
 def test_a_set_is_found_by_its_name():

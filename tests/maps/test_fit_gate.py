@@ -39,7 +39,8 @@ class Doubled:
 @extension("gate", name="densest by hand")
 def by_k(densities: Weights, k_prompt: int, gate_mean: Float64[Tensor, " d_in"]) -> Weights:
     """The k_prompt densest latents, less what is open anyway."""
-    kept = densities >= densities.sort(-1, descending=True).values[:, k_prompt - 1 : k_prompt]
+    last = min(k_prompt, densities.shape[1])
+    kept = densities >= densities.sort(-1, descending=True).values[:, last - 1 : last]
     return kept.double() - gate_mean
 
 
