@@ -135,8 +135,17 @@ def co_activation(
         spread: c norm(Sigma), in the spectral norm.
         own: c norm(Sigma beta_i), where it is known.
 
+    Raises:
+        MapError: norms that are not one for each gate.
+
     Source: docs/method.md 9.
     """
+    for name, norms in (("templates", templates), ("own", own)):
+        if norms is not None and norms.shape != (gates.shape[1],):
+            raise MapError(
+                f"{name} has shape {norms.shape}; expected ({gates.shape[1]},), one norm for each "
+                "gate."
+            )
     opened = np.bincount(gates.indices, minlength=gates.shape[1]).astype(np.float64)
     n_open = np.maximum(opened, 1)
     # For each prompt what its open gates add up to; for each gate the mean of that, less its own.

@@ -43,11 +43,17 @@ def demix(
             where M_S is badly conditioned is mostly noise.
 
     Raises:
-        MapError: a ridge below 0.
+        MapError: a ridge below 0, or arrays of sets of different sizes.
 
     Source: docs/method.md 9 (paper: proposed, not tested).
     """
     _check_ridge(ridge)
+    size = len(gates)
+    if len(entries) != size or gram.shape != (size, size):
+        raise MapError(
+            f"entries of shape {tuple(entries.shape)}, a Gram matrix of shape {tuple(gram.shape)} "
+            f"and {size} gates came; expected [s, d_out], [s, s] and [s] of one set of gates."
+        )
     return einsum(entries, _solved(gram, gates, ridge), "s d_out, s -> d_out")
 
 

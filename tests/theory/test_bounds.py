@@ -112,6 +112,14 @@ def test_what_confidence_refuses() -> None:
         confident_map(studentised(bounded(30, 0)), whole)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["templates", "own"])
+def test_norms_are_one_for_each_gate(name: str) -> None:
+    norms: Any = {"templates": np.ones(12), "own": None} | {name: np.ones(11)}
+    with pytest.raises(MapError, match=rf"{name} has shape \(11,\); expected \(12,\), one norm"):
+        co_activation(bounded(5, 0).gates, norms["templates"], own=norms["own"])
+
+
 def test_weak_co_activation_holds() -> None:
     world = make_world(d_in=12, d_out=16, group=3, seed=1)
     sample = world.draw(50_000, seed=5, noise=0.0)

@@ -63,6 +63,14 @@ def test_what_demixing_refuses() -> None:
         Demixer(sample, k_prompt=0)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_demixing_is_of_one_set_of_gates() -> None:
+    ones = torch.ones(2, 2, dtype=torch.float64)
+    for arrays in ((ones, ones, ones[0, :1]), (ones[:1], ones, ones[0]), (ones, ones[:1], ones[0])):
+        with pytest.raises(MapError, match=r"gates came; expected \[s, d_out\], \[s, s\] and"):
+            demix(*arrays)
+
+
 def test_a_singular_gram_matrix_is_taken_with_the_pseudo_inverse() -> None:
     ones = torch.ones(2, 2, dtype=torch.float64)
     found = demix(ones, ones, torch.ones(2, dtype=torch.float64), ridge=0.0)
