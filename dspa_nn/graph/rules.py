@@ -98,7 +98,9 @@ def carried(name: str, methods: dict[str, Any], held: dict[str, Any]) -> Any:
     return item
 
 
-def weights_of(rule: Rule, arrays: dict, counts: Tensor, lengths: Tensor, k_prompt: int) -> Tensor:
+def weights_of(
+    rule: Rule, arrays: dict[str, Any], counts: Tensor, lengths: Tensor, k_prompt: int
+) -> Tensor:
     """What a gate makes of prompts: weights float64 [rows, d_in].
 
     counts: int32 [rows, d_in], counted tokens on which a latent is active; lengths: int64 [rows].

@@ -48,7 +48,8 @@ class PromptGates:
         tokens: PromptTokens,
         strict: bool = False,
     ) -> None:
-        self.counts, self.prompt_tokens = counts, tokens
+        self.counts = counts
+        self.prompt_tokens: PromptTokens = tokens
         table, lengths = counts.prompt(tokens)
         self.kept = np.flatnonzero(lengths > 0)
         without = len(counts) - len(self.kept)

@@ -43,6 +43,7 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
         TripleError: a row of no known layout, or with an empty or wrongly typed field.
         Skipped: chosen equals rejected; what precedes the responses differs; a last turn is empty.
     """
+    kind = type(row).__name__
     if isinstance(row, PreferenceTriple):
         prompt, chosen, rejected = row.prompt, row.chosen, row.rejected
     elif isinstance(row, (tuple, list)) and len(cast(Sequence[Any], row)) == 3:
@@ -52,7 +53,7 @@ def read_row(row: Any, chat: bool) -> PreferenceTriple:
         prompt, chosen, rejected = _read_fields(cast(Mapping[str, Any], row))
     else:
         raise TripleError(
-            f"a row of type {type(row).__name__} came, where a dict, a (prompt, chosen, rejected) "
+            f"a row of type {kind} came, where a dict, a (prompt, chosen, rejected) "
             "tuple or a PreferenceTriple was expected: convert it first"
         )
     if chat and isinstance(prompt, str):
