@@ -53,6 +53,7 @@ def test_a_long_value_is_shortened() -> None:
     assert len(str(refused.value)) < 200
 
 
+@pytest.mark.slow
 def test_plain_classes_do_not_load_beartype() -> None:
     code = (
         "import sys, dspa_nn.checks as c; c.check_type('a', 1, int | None, c.DSPAError)\n"

@@ -119,6 +119,7 @@ print(json.dumps([seconds, sorted(sys.modules)]))
 """
 
 
+@pytest.mark.slow
 def test_rule_8_importing_loads_nothing_heavy_and_is_quick() -> None:
     seconds, loaded = json.loads(run_python(LIGHT))
     heavy = [name for name in loaded if name.split(".")[0] in HEAVY]

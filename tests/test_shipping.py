@@ -99,6 +99,7 @@ def test_a_dspa_without_weights_is_not_pickled(monkeypatch: pytest.MonkeyPatch) 
         pickle.dumps(dspa)
 
 
+@pytest.mark.slow
 def test_a_subclass_is_sent_as_its_parent_is(lab: Lab) -> None:
     from nnsight.intervention.serialization import dumps, loads
 

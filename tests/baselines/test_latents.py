@@ -140,6 +140,7 @@ print(sorted(type(one).__name__ for one in sent))
 """
 
 
+@pytest.mark.slow
 def test_methods_travel_without_the_toolkit(lab: Lab, tmp_path: Path) -> None:
     family = lab.hf.config._name_or_path.removeprefix("tiny-")
     vector = fit_caa(lab.dspa, zoo.taken(family, lab.bos))

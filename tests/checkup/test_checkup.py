@@ -117,6 +117,7 @@ def test_an_older_python_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not findings.well
 
 
+@pytest.mark.slow
 def test_a_model_and_saes_in_the_hubs_cache_are_found(cache: Path) -> None:
     preset = get_preset(LARGE)
     findings = Findings()

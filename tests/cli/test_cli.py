@@ -48,6 +48,7 @@ def dspa(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_preset")
 def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None:
     fitted = dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)

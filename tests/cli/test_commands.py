@@ -69,6 +69,7 @@ def test_help_takes_under_half_a_second_and_loads_no_model_library() -> None:
     assert float(seconds) < 0.5  # of the processor, the interpreter's start included
 
 
+@pytest.mark.slow
 def test_shells_are_told_what_there_is() -> None:
     def completed(line: str) -> list[str]:
         words = line.split(" ")
@@ -208,6 +209,7 @@ def saes(tmp_path: Path) -> tuple[object, ...]:
     return ("--model", "tiny/llama", *saes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::dspa_nn.errors.DSPAWarning")
 def test_remote_runs_are_sent_and_say_the_same(
     simulated: list[str], saes: tuple[object, ...], tmp_path: Path

@@ -41,6 +41,7 @@ def test_measured_made_shown_and_steered_with(folder: Path, tmp_path: Path) -> N
     assert "Plan from" in steered.output
 
 
+@pytest.mark.slow
 def test_the_causal_check_is_printed_and_kept(folder: Path, tmp_path: Path) -> None:
     checked = dspa(
         "audit", folder / "map", "--causal", folder / "test.jsonl", "--max-new-tokens", 3,

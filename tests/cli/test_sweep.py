@@ -44,6 +44,7 @@ def sweep(folder: Path, *arguments: object) -> Result:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pairs_are_ranked_and_steered_and_the_counts_kept(folder: Path, tmp_path: Path) -> None:
     kept = ("--out", tmp_path / "counts", "--checkpoint", tmp_path / "run")
     told = sweep(folder, "--held-out", 4, *kept)

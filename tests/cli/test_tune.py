@@ -36,6 +36,7 @@ def tune(folder: Path, *arguments: object) -> Result:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_layers_are_searched_and_the_commands_told(folder: Path, tmp_path: Path) -> None:
     run = ("--input-sae", f"0={folder / 'sae-0'}", "--out", tmp_path, "--mode", "ablate")
     told = tune(folder, *run)

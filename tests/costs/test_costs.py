@@ -169,6 +169,7 @@ def test_lora_costs_no_gradients_of_frozen_weights():
     assert count_backward(model, n) == activations + of_lora
 
 
+@pytest.mark.slow
 def test_rahf_cuts_its_sequences_and_ends_at_its_last_target():
     config = config_of("llama")
     long = rahf_flops(config, [(5000, 5000, 5000)], last_target=1)

@@ -68,6 +68,7 @@ def test_the_next_equal_fit_reads_what_the_first_one_counted(
     assert not capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_counts_depend_on_is_counted_anew(lab: Lab, passes: list[int]) -> None:
     fit(lab)
     other = steer_zoo.lab("llama", "add", "standard")
@@ -242,6 +243,7 @@ def test_a_folder_that_cannot_be_made(
         assert fit(lab).n_triples == 12
 
 
+@pytest.mark.slow
 def test_two_processes_count_once(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     # Another process holds the entry, and counts into it before it lets go.
     fit(lab)

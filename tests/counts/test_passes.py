@@ -85,6 +85,7 @@ def jobs_of(lab: Lab) -> list[TokenisedTriple]:
     return prepare(lab.triples, lab.tok, 512, "truncate")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 3, 40])
 def test_shards_merge_to_the_whole_byte_for_byte_in_any_order(
     lab: Lab, tmp_path: Path, shards: int

@@ -45,6 +45,7 @@ def own(demo):
     return demo[1]["sets"]["register"]
 
 
+@pytest.mark.slow
 def test_every_figure_is_in_the_report(demo, own):
     folder, report, _ = demo
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report))

@@ -18,6 +18,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {name: importlib.import_module(name) for name in ("sentences", "tables")}
 
 
+@pytest.mark.slow
 def test_every_class_of_error_has_its_sentences(hooks: dict[str, Any]) -> None:
     found = hooks["sentences"].sentences()
     assert set(found) == set(hooks["sentences"].error_classes())
@@ -31,6 +32,7 @@ def test_every_class_of_error_has_its_sentences(hooks: dict[str, Any]) -> None:
     assert "there is no preset …; the presets are …" in presets
 
 
+@pytest.mark.slow
 def test_the_reference_links_every_class_to_its_sentences(hooks: dict[str, Any]) -> None:
     page = (DOCS / "api" / "errors.md").read_text()
     listed = hooks["sentences"].errors_page()

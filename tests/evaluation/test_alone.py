@@ -65,6 +65,7 @@ def test_an_ablated_latent_is_gone_and_no_other_moved() -> None:
     assert np.all(alone.edits <= 1)
 
 
+@pytest.mark.slow
 def test_changes_are_scored_by_prompt_and_kept(
     prompts: list[Any], said: Any, tmp_path: Path
 ) -> None:

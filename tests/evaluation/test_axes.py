@@ -58,6 +58,7 @@ def test_an_unknown_axis_is_refused_in_one_sentence():
         read_style_pairs("concise", "test")
 
 
+@pytest.mark.slow
 def test_what_the_axes_say_was_written_by_the_recipe(monkeypatch):
     import importlib
     import json

@@ -162,6 +162,7 @@ for act in (
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     save(tmp_path)
     before = contents(tmp_path)
@@ -231,6 +232,7 @@ def temporaries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_the_next_save_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
     save(tmp_path)
     (tmp_path / ".map.json.notes").write_text("kept")

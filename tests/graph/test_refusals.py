@@ -61,6 +61,7 @@ for call in (
 """
 
 
+@pytest.mark.slow
 def test_a_refusal_is_raised_where_the_toolkit_is_not_installed(tmp_path: Path) -> None:
     lab = steer_zoo.lab("llama", "add")
     map = dspa_nn.ConditionalDifferenceMap.from_dense(lab.map.to_dense())

@@ -99,6 +99,7 @@ def lists_of_settings(path: Path) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_names_of_settings_are_listed_in_the_table_alone() -> None:
     # The demo's report is a file with a format of its own.
     reports = PACKAGE / "demo" / "report.py"

@@ -50,6 +50,7 @@ def lab() -> Lab:
     return steer_zoo.lab("llama", "add")
 
 
+@pytest.mark.slow
 def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path) -> None:
     prompt = lab.dspa.render("sun moon red")
     plan = lab.dspa.plan(lab.map, prompt, **SETTINGS)

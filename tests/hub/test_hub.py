@@ -73,6 +73,7 @@ def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield stand_in
 
 
+@pytest.mark.slow
 def test_a_map_comes_back_as_it_went_and_the_token_is_written_nowhere(
     there: Hub, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_map_comes_back_as_it_went_and_the_token_is_written_nowhere(
     assert TOKEN not in told.out + told.err + repr(map) + repr(back)
 
 
+@pytest.mark.slow
 def test_a_private_sum_and_counts_come_back(there: Hub) -> None:
     both = a_map() + 0.5 * a_map(0.75)
     both.push_to_hub("me/sum", private=True, token=TOKEN)

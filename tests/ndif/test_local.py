@@ -194,6 +194,7 @@ def test_a_map_of_another_model_is_refused_before_sending(pair: tuple[Any, Any])
         dspa.payload(other)
 
 
+@pytest.mark.slow
 def test_what_is_sent_opens_where_the_toolkit_is_not(pair: tuple[Any, Any], tmp_path: Path) -> None:
     dspa, map = pair
     prompt = dspa.render("sun moon red")
@@ -279,6 +280,7 @@ def test_a_narrower_payload_is_cast_on_both_sides(pair: tuple[Any, Any]) -> None
     assert latents.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_a_job_file_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nnsight import CONFIG
 

@@ -62,6 +62,7 @@ def receipt(tmp_path_factory, fitted, files):
     return made(tmp_path_factory.mktemp("receipt"), fitted, files)
 
 
+@pytest.mark.slow
 def test_the_json_holds_every_figure(receipt):
     report = json.loads(receipt.json.read_text())
     assert (report["schema"], report["version"]) == (SCHEMA, VERSION) == ("dspa_nn.receipt", 1)
@@ -168,6 +169,7 @@ def test_the_page_stands_alone_and_says_what_the_json_says(receipt):
     assert "<b>" not in text  # what stands in prompts and answers is no markup
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(tmp_path, fitted, files, receipt, monkeypatch):
     first = receipt
     shutil.copytree(receipt.page.parent / "parts", tmp_path / "parts")

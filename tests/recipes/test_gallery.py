@@ -131,6 +131,7 @@ def test_a_failing_block_says_on_which_line(session: Callable[..., Any]) -> None
     assert page.failed
 
 
+@pytest.mark.slow
 def test_a_block_that_takes_too_long_is_stopped(session: Callable[..., Any]) -> None:
     page = session(1.0)
     assert page.run("import time; time.sleep(60)")["error"].endswith("longer than 1 seconds")

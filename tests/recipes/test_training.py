@@ -44,6 +44,7 @@ def same_batch(number: int = 4) -> list[Any]:
     return eval_zoo.triples(number)
 
 
+@pytest.mark.slow
 def test_dpo_falls_on_a_fixed_batch_and_is_an_adapter(recipes: Any, tmp_path: Path) -> None:
     settings = recipes["train_dpo"].Settings(lr=5e-3, dropout=0.0)
     losses = recipes["train_dpo"].train(
@@ -59,6 +60,7 @@ def test_dpo_falls_on_a_fixed_batch_and_is_an_adapter(recipes: Any, tmp_path: Pa
     assert run["settings"]["beta"] == 0.1
 
 
+@pytest.mark.slow
 def test_all_weights_can_be_trained_too(recipes: Any, tmp_path: Path) -> None:
     settings = recipes["train_dpo"].Settings(lr=1e-3, full=True)
     losses = recipes["train_dpo"].train(
@@ -152,6 +154,7 @@ def test_sft_texts_are_the_papers_format(recipes: Any) -> None:
     )
 
 
+@pytest.mark.slow
 def test_step_1_falls_and_its_loss_is_the_formula(recipes: Any, tmp_path: Path) -> None:
     rahf, texts = recipes["rahf"], recipes["texts"]
     own, tokenizer = model()
@@ -194,6 +197,7 @@ def test_step_1_falls_and_its_loss_is_the_formula(recipes: Any, tmp_path: Path) 
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_step_2_falls_and_its_targets_are_the_formula(recipes: Any, tmp_path: Path) -> None:
     rahf, texts = recipes["rahf"], recipes["texts"]
     triples, layers = same_batch(3), [1, 2]

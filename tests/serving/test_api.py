@@ -250,6 +250,7 @@ def test_a_failure_in_a_stream_is_an_event(
     assert raised.value.type == "server_error"
 
 
+@pytest.mark.slow
 def test_many_clients_at_once(url: str, engine: Engine) -> None:
     bodies = serve_zoo.requests(12, engine.names, seed=5)
 

@@ -1,5 +1,6 @@
 """Sampling by rows: each row's temperature, top_p and seed, whatever its batch mates are."""
 
+import pytest
 import torch
 
 from dspa_nn.serving import Sampling
@@ -15,6 +16,7 @@ def test_a_temperature_of_0_takes_the_likeliest() -> None:
     assert Sampling().scores(logits) is logits
 
 
+@pytest.mark.slow
 def test_the_distribution_is_the_softmax() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
     counts = torch.bincount(torch.tensor(drawn(Sampling(0.7, seed=0), logits, 20_000)), minlength=4)

@@ -212,6 +212,7 @@ def test_a_layer_that_is_run_by_itself_is_refused(lab: Lab) -> None:
 # -- threads ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_four_threads_steer_as_one_does(lab: Lab) -> None:
     prompts = lab.prompts(8) * 5
 

@@ -36,6 +36,7 @@ def found(tmp_path_factory):
     return tuned(tmp_path_factory.mktemp("tuning"))
 
 
+@pytest.mark.slow
 def test_trials_are_what_the_measures_say(found):
     trial = found.region.best
     method = Subject(eval_zoo.dspa(), FIT, DEV, "", progress=False).method(trial.choice)
@@ -77,6 +78,7 @@ def test_a_run_that_was_cut_off_asks_for_the_same(tmp_path, found, monkeypatch):
     assert tuned(tmp_path).report["settings"] == found.report["settings"]
 
 
+@pytest.mark.slow
 def test_a_study_of_something_else_is_refused(tmp_path, found):
     tuned(tmp_path, trials=1)
     with pytest.raises(EvaluationError, match="holds a study of other triples, another model or"):
@@ -105,6 +107,7 @@ def test_the_report_and_its_page_name_the_same_keys(found):
     assert f"--alpha {found.region.best.choice.alpha}" in steer
 
 
+@pytest.mark.slow
 def test_layers_are_searched_and_counted_once(tmp_path, monkeypatch):
     sweep = eval_zoo.sweep()
     first = tuned(tmp_path, built=sweep, trials=3)
@@ -113,6 +116,7 @@ def test_layers_are_searched_and_counted_once(tmp_path, monkeypatch):
     assert tuned(tmp_path, built=sweep, trials=3).report["trials"] == first.report["trials"]
 
 
+@pytest.mark.slow
 def test_answers_that_lose_their_fluency_are_passed_over(tmp_path, monkeypatch):
     """The best setting fails, and the gentlest of those that are as good as the next one."""
     logs = iter([0.0, 5.0, 0.1, 4.0, 0.2])  # log perplexities: unsteered first
