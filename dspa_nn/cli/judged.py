@@ -10,6 +10,7 @@ from dspa_nn.cli.maps import read_map
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import write_atomically
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
+from dspa_nn.maps import identity_of
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
 Name = Annotated[str, typer.Option(help="The steered model's name in the results.")]
@@ -75,8 +76,6 @@ def check_answers(out: Path, name: str, method: DSPAMethod | None, made: dict[st
     Raises:
         EvaluationError: the first difference, and what to do.
     """
-    from dspa_nn.receipt import identity_of
-
     known = {"map": None, "settings": None, **made}
     if method is not None:
         known |= {"map": identity_of(method.map), "settings": dict(method.options)}

@@ -6,6 +6,7 @@ from dspa_nn.maps.difference_sums import DifferenceSums
 from dspa_nn.maps.fit import fit_map
 from dspa_nn.maps.fittable import FittableCounts
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
+from dspa_nn.maps.identity import identity_of
 from dspa_nn.maps.map import ConditionalDifferenceMap
 from dspa_nn.maps.map_sum import MapSum
 from dspa_nn.maps.options import (
@@ -45,6 +46,7 @@ __all__ = [
     "fit_map",
     "gate_mean",
     "gates_of",
+    "identity_of",
     "one_row",
     "open_gates",
     "sparsify_map",

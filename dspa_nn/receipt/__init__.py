@@ -8,7 +8,6 @@ from dspa_nn.receipt.claims import (
     parts_of,
 )
 from dspa_nn.receipt.markup import STYLE, Row, intervals, table
-from dspa_nn.receipt.methods import identity_of
 from dspa_nn.receipt.run import SCHEMA, VERSION, Receipt, evaluate
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "Verdict",
     "evaluate",
     "fluency_claim",
-    "identity_of",
     "intervals",
     "margin_claim",
     "parts_of",

@@ -15,7 +15,7 @@ from dspa_nn.files import Parts, sha256_of_json
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.rules import KINDS
 from dspa_nn.graph.settings import APPLY_SETTINGS
-from dspa_nn.maps import ConditionalDifferenceMap, MapSum
+from dspa_nn.maps import ConditionalDifferenceMap, identity_of
 from dspa_nn.receipt.inputs import Inputs
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringMethod, SteeringOptions, fill
 from dspa_nn.triples import PreferenceTriple, Triples
@@ -62,21 +62,6 @@ def target(
     kept: Any = {name: value for name, value in (options or {}).items() if name not in given}
     filled: Any = {**fill(given, map.defaults, dspa.defaults), **kept}
     return DSPAMethod(MAP, dspa, map, filled)
-
-
-def identity_of(map: ConditionalDifferenceMap) -> Any:
-    """What tells one map from another: a hash of its arrays, of a sum one for each map.
-
-    Example:
-        >>> identity_of(map) == identity_of(map + map)
-        False
-    """
-    if isinstance(map, MapSum):
-        return [[coefficient, identity_of(one)] for coefficient, one in map.terms]
-    digest = hashlib.sha256()
-    for array in (map.rows, map.indptr, map.columns, map.values, map.tau, map.gate_mean):
-        digest.update(b"-" if array is None else array.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def data_hash(triples: list[PreferenceTriple]) -> str:
