@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from dspa_nn.ndif.messages import how_to_reach, is_loopback, readable_key
 from dspa_nn.ndif.payload import payload_of
 from dspa_nn.shipping import ShippableDSPA
 
@@ -67,7 +68,6 @@ def doctor(
     host, key = CONFIG.API.HOST, CONFIG.API.APIKEY
     patience = httpx.Timeout(10, read=60) if timeout is None else httpx.Timeout(timeout)
     diagnosis = Diagnosis()
-    local = "127.0.0.1" in host or "localhost" in host
     diagnosis.add("host", True, f"{host} (NDIF_HOST)")
     headers = {"ndif-api-key": key} if key else {}
 
@@ -80,8 +80,8 @@ def doctor(
         ask("/ping")
         diagnosis.add("reachable", True, "answers")
     except (httpx.HTTPError, ValueError) as error:
-        helps = "try `make ndif`" if local else "check the network, and NDIF_HOST"
-        diagnosis.add("reachable", False, f"no answer ({type(error).__name__}); {helps}")
+        said = f"no answer ({type(error).__name__}); {how_to_reach(host)}"
+        diagnosis.add("reachable", False, said)
         return diagnosis
     try:
         email: str | None = ask("/whoami").get("email")
@@ -90,7 +90,7 @@ def doctor(
     words = (
         "not set" if not key else f"set, of {email}" if email else "set, not known to the server"
     )
-    diagnosis.add("key", bool(email) or local, words)
+    diagnosis.add("key", bool(email) or is_loopback(host), words)
     _models(diagnosis, ask, dspa)
     _versions(diagnosis, ask)
     if dspa is not None and map is not None:
@@ -101,8 +101,6 @@ def doctor(
 
 def _models(diagnosis: Diagnosis, ask: Callable[[str], Any], dspa: Any) -> None:
     import httpx
-
-    from dspa_nn.ndif.messages import readable_key
 
     try:
         deployments: dict[str, dict[str, Any]] = ask("/status").get("deployments", {})

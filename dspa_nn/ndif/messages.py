@@ -1,7 +1,10 @@
 """What went wrong on the way to NDIF or there, as one sentence with what to do."""
 
+import ipaddress
+import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from dspa_nn import errors
 from dspa_nn.errors import DSPAError, NDIFError
@@ -23,7 +26,7 @@ def explain(error: BaseException, host: str, api_key: str, model_key: str) -> DS
     """Return the error that a user sees in the place of one of nnsight's, httpx' or websocket's.
 
     >>> print(explain(ConnectionRefusedError("refused"), "http://127.0.0.1:9", "", "a/b"))
-    no NDIF server answers at http://127.0.0.1:9 (refused); set NDIF_HOST to one that does, ...
+    no NDIF server answers at http://127.0.0.1:9 (refused); set NDIF_HOST to a server that ...
     """
     if isinstance(error, DSPAError):
         return error
@@ -40,12 +43,8 @@ def explain(error: BaseException, host: str, api_key: str, model_key: str) -> DS
         if "Closed" in name or "lost" in text:
             return _lost(host)
         return _unreachable(host, text)
-    if isinstance(error, (ConnectionError, TimeoutError)) or module.startswith(
-        ("httpx", "httpcore")
-    ):
+    if isinstance(error, OSError) or module.startswith(("httpx", "httpcore")):
         return _unreachable(host, text or name)
-    if isinstance(error, OSError):
-        return _unreachable(host, text)
     if name in ("PicklingError", "TypeError", "AttributeError") and "pickle" in text.lower():
         return NDIFError(
             f"something that the block uses cannot be sent to the server ({text}); keep files, "
@@ -67,9 +66,35 @@ def _passing(text: str) -> NDIFError:
 
 def _unreachable(host: str, text: str) -> NDIFError:
     return _passing(
-        f"no NDIF server answers at {host} ({_one_line(text)}); set NDIF_HOST to one that does, or "
-        "start one on this machine with `make ndif`"
+        f"no NDIF server answers at {host} ({_one_line(text)}); {how_to_reach(host)}"
     )
+
+
+def how_to_reach(host: str) -> str:
+    """What to do where no server answers: only on this machine can one be started.
+
+    >>> how_to_reach("https://api.ndif.us")
+    'check the network, or set NDIF_HOST to a server that answers'
+    """
+    if is_loopback(host):
+        return (
+            "set NDIF_HOST to a server that answers, or start one on this machine with `make ndif` "
+            "in a checkout of dspa-nn"
+        )
+    return "check the network, or set NDIF_HOST to a server that answers"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own.
+
+    >>> is_loopback("http://127.0.0.1:8001"), is_loopback("https://localhost.example.org")
+    (True, False)
+    """
+    try:
+        name = urlsplit(host if "//" in host else f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:  # a name, not a number; or no address at all
+        return False
 
 
 def _lost(host: str) -> NDIFError:
@@ -173,8 +198,6 @@ def readable_key(model_key: str) -> str:
     >>> readable_key('TransformersModel:{"repo_id": "a/b", "task": "text-generation"}')
     'a/b (text-generation, revision main)'
     """
-    import json
-
     try:
         key = json.loads(model_key.partition(":")[2])
     except ValueError:

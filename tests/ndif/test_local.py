@@ -144,6 +144,28 @@ def test_no_server_is_one_sentence() -> None:
     assert error.passing
 
 
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("http://127.0.0.1:9", True),
+        ("http://localhost:8001", True),
+        ("http://[::1]:8001", True),
+        ("127.0.0.1:8001", True),
+        ("https://api.ndif.us", False),
+        ("https://localhost.example.org", False),
+        ("http://10.0.0.7:8001", False),
+        ("http://[::1", False),
+        ("", False),
+    ],
+)
+def test_a_server_is_started_on_this_machine_alone(host: str, here: bool) -> None:
+    """`make ndif` starts a server on loopback, and is no remedy for a server elsewhere."""
+    error = explain(ConnectionRefusedError(111, "refused"), host, "", MODEL)
+    assert ("make ndif" in str(error)) is here
+    assert "NDIF_HOST" in str(error)
+    assert ("check the network" in str(error)) is not here
+
+
 @pytest.fixture(scope="module")
 def pair() -> tuple[Any, Any]:
     """A `DSPA` of a tiny model, and a map of it."""
