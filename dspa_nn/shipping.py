@@ -162,6 +162,7 @@ class Shipment:
 
     Attributes:
         dspas, maps, plans: the objects, in the order in which pickling came by them.
+        extensions: a user's gates, scores, selections and edits, which may hold tensors.
         columns: output latents whose decoder rows are sent, ascending; None sends every row.
         looking: only looking through, nothing is sent yet.
     """
@@ -170,6 +171,7 @@ class Shipment:
         self.dspas: list[ShippableDSPA] = []
         self.maps: list[ShippableMap] = []
         self.plans: list[ShippablePlan] = []
+        self.extensions: list[object] = []
         self.columns: Tensor | None = None
         self.looking = True
 
@@ -216,7 +218,7 @@ def shipping(shipment: Shipment) -> Generator[Shipment]:
 
 def reduce_dspa(dspa: ShippableDSPA) -> Reduced:
     """Reduce a `DSPA` to a `graph.stand_ins.PortableDSPA`."""
-    shipment = _noted(dspa, "dspas")
+    shipment = noted(dspa, "dspas")
     parts = vars(dspa.portable(None if shipment is None else shipment.columns))
     # The server has devices of its own, and puts them beside its model.
     parts["encoders"] = tuple(encoder.on("cpu") for encoder in parts["encoders"])
@@ -230,21 +232,18 @@ def reduce_dspa(dspa: ShippableDSPA) -> Reduced:
 
 def reduce_map(map: ShippableMap) -> Reduced:
     """Reduce a map to itself where the toolkit is installed, elsewhere to a `PortableMap`."""
-    _noted(map, "maps")
+    noted(map, "maps")
     return _either(map, map.portable())
 
 
 def reduce_sum(total: ShippableMap, state: dict[str, Any]) -> Reduced:
-    """Reduce a sum of maps likewise; each of them is noted when its own turn comes.
-
-    state: its attributes, the maps among them.
-    """
+    """Reduce a sum of maps likewise; state: its attributes. Each map is noted in its own turn."""
     return _either(total, total.portable(), state)
 
 
 def reduce_plan(plan: ShippablePlan) -> Reduced:
     """Reduce a `Plan` to itself where the toolkit is installed, elsewhere to its tensors."""
-    _noted(plan, "plans")
+    noted(plan, "plans")
     return _either(plan, plan.made)
 
 
@@ -290,8 +289,8 @@ def _either(item: object, portable: object, state: dict[str, Any] | None = None)
     return registered(arrive), (home, state or dict(vars(item)), type(portable), vars(portable))
 
 
-def _noted(item: object, kind: str) -> Shipment | None:
-    """The shipment under way, in which `item` is noted while the block is looked through."""
+def noted(item: object, kind: str) -> Shipment | None:
+    """The shipment under way; while it is looked through, `item` goes on its list named `kind`."""
     shipment = _current.shipment
     if shipment is not None and shipment.looking:
         known = getattr(shipment, kind)

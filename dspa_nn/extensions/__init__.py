@@ -2,7 +2,7 @@
 
 from dspa_nn.extensions.points import POINTS, Kind
 from dspa_nn.extensions.register import Extension, declared, extension
-from dspa_nn.extensions.resolving import check, debug, names, rule_of
+from dspa_nn.extensions.resolving import check, debug, extension_of, names, rule_of
 from dspa_nn.extensions.variants import (
     Demixed,
     clamped_augment,
@@ -20,6 +20,7 @@ __all__ = [
     "debug",
     "declared",
     "extension",
+    "extension_of",
     "names",
     "norm_preserving",
     "rule_of",

@@ -61,9 +61,37 @@ def rule_of(kind: str, value: Any) -> Rule | None:
     """
     if value is None:
         return None
+    if isinstance(value, str) and value in BUILT_IN[kind]:
+        return BUILT_IN[kind][value]
+    value, known = _found(kind, value)
+    written = known.written
+    if written.owner is None:
+        rule = value.rule
+    else:
+        rule = Rule(kind, written.name, written.call, known.wants, value)
+    return _watched(rule, written) if any(_debugging) or os.environ.get("DSPA_DEBUG") else rule
+
+
+def extension_of(kind: str, value: Any) -> Any:
+    """The extension that a value stands for at a point: itself, by its name, or made of its class.
+
+    Example:
+        >>> extension_of("gate", "soft_gate").name, extension_of("gate", "density") is None
+        ('soft_gate', True)
+
+    None for the paper's rules, and where no value was given.
+
+    Raises:
+        ExtensionError: what is no extension, or one of another point.
+    """
+    if value is None or (isinstance(value, str) and value in BUILT_IN[kind]):
+        return None
+    return _found(kind, value)[0]
+
+
+def _found(kind: str, value: Any) -> tuple[Any, Known]:
+    """An extension, given itself, by its name or as its class, and what is registered of it."""
     if isinstance(value, str):
-        if value in BUILT_IN[kind]:
-            return BUILT_IN[kind][value]
         if (kind, value) not in known_names:
             near = did_you_mean(value, names(kind))  # pyright: ignore[reportArgumentType]
             raise ExtensionError(
@@ -84,13 +112,7 @@ def rule_of(kind: str, value: Any) -> Rule | None:
             f"{kind}= is {written.name}, which is registered as a {written.kind}; give it as "
             f"{written.kind}="
         )
-    if written.owner is None:
-        rule = value.rule
-    else:
-        if isinstance(value, type):
-            value = _made(value)
-        rule = Rule(kind, written.name, written.call, known.wants, value)
-    return _watched(rule, written) if any(_debugging) or os.environ.get("DSPA_DEBUG") else rule
+    return (_made(value) if isinstance(value, type) else value), known
 
 
 @contextlib.contextmanager

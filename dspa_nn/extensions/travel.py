@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from dspa_nn.extensions.source import INSTALLED, Written, unwrapped
 from dspa_nn.graph.rules import Rule, carried
-from dspa_nn.shipping import Reduced, registered
+from dspa_nn.shipping import Reduced, noted, registered
 
 
 def reduced(rule: Rule, written: Written) -> Reduced:
@@ -17,6 +17,7 @@ def reduced(rule: Rule, written: Written) -> Reduced:
     known: dict[int, types.FunctionType] = {}
     state: Any = None
     if written.owner is not None:
+        noted(cast(Any, rule).state, "extensions")
         held = cast(dict[str, Any], cast(Any, rule).state.__dict__)
         methods = {name: _bare_method(one, known) for name, one in written.methods.items()}
         call = methods["__call__"]

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from dspa_nn.errors import FileError, NDIFError
 from dspa_nn.files import as_path, write_atomically
+from dspa_nn.ndif.adapter import backend_of
+from dspa_nn.ndif.backend import Backend
 
 
 class Job:
@@ -28,8 +30,6 @@ class Job:
     """
 
     def __init__(self, job_id: str, host: str | None = None) -> None:
-        from dspa_nn.ndif.backend import Backend
-
         self._backend = Backend("", host=host, blocking=False, job_id=job_id)
         self._backend.quiet()
         self.job_id, self.host = job_id, self._backend.host
@@ -48,8 +48,6 @@ class Job:
         Raises:
             NDIFError: the block was not submitted that way.
         """
-        from dspa_nn.ndif.adapter import backend_of
-
         backend = backend_of(tracer)
         if getattr(backend, "job_id", None) is None:
             raise NDIFError(

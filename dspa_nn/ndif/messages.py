@@ -65,9 +65,7 @@ def _passing(text: str) -> NDIFError:
 
 
 def _unreachable(host: str, text: str) -> NDIFError:
-    return _passing(
-        f"no NDIF server answers at {host} ({_one_line(text)}); {how_to_reach(host)}"
-    )
+    return _passing(f"no NDIF server answers at {host} ({_one_line(text)}); {how_to_reach(host)}")
 
 
 def how_to_reach(host: str) -> str:

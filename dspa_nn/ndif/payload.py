@@ -5,9 +5,13 @@ from typing import Any, cast
 
 import torch
 
+from dspa_nn.checks import check_names
 from dspa_nn.errors import MapError, SteeringError
+from dspa_nn.extensions import extension_of
 from dspa_nn.graph import origin as origins_of_maps
 from dspa_nn.graph import portable
+from dspa_nn.graph.rules import KINDS
+from dspa_nn.ndif.adapter import pickled, walk
 from dspa_nn.ndif.sizes import (
     LEVEL,
     MAX_REQUEST_BYTES,
@@ -51,7 +55,7 @@ def too_large(load: Shipment, size: int, limit: int) -> str:
     words = f"the request would be {size:,} bytes, and the server takes {limit:,}; nothing was sent"
     if less:
         words += "; less, before compression, is " + ", ".join(map(str, less))
-    if not any(way.nbytes <= limit for way in less):
+    if load.dspas and not any(way.nbytes <= limit for way in less):
         d_model = max(dspa.output_sae.d_model for dspa in load.dspas)
         words += (
             f"; none of that is sure to fit, as SAEs of up to {limit // (2 * d_model + 4):,} "
@@ -60,7 +64,7 @@ def too_large(load: Shipment, size: int, limit: int) -> str:
     return words
 
 
-def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
+def payload_of(dspa: ShippableDSPA, map: object = None, **rules: object) -> Payload:
     """Count what `apply(map)` sends in one request; without a map, what a counting job sends.
 
     >>> payload_of(dspa, map).parts[2].name
@@ -69,17 +73,28 @@ def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
     Args:
         dspa: the model and its SAEs.
         map: a map, or plans (one, or one per row).
+        rules: the extensions that `apply` will be given, as gate=, score=, select= and edit=.
 
     Raises:
         MapError: it is neither, or a map of another model or SAE.
+        SteeringError: a keyword that is none of these, or an extension without a map.
+        ExtensionError: what is no extension, or one of another point.
     """
+    check_names("payload", rules, KINDS, SteeringError, f"a map, {', '.join(KINDS)}")
+    chosen = {kind: extension_of(kind, value) for kind, value in rules.items()}
+    chosen = {kind: one for kind, one in chosen.items() if one is not None}
+    if chosen and map is None:
+        raise SteeringError(
+            f"payload was given {', '.join(chosen)} without a map, and a counting job sends no "
+            "extension; give the map that apply will be given, too"
+        )
     load = Shipment()
-    load.dspas = [dspa]
+    load.dspas, load.extensions = [dspa], list(chosen.values())
     if map is not None:
         load.plans, load.maps = plans_and_maps(map)
         check_fits(load)
     load.decide()
-    sent: object = (dspa, map)
+    sent: object = (dspa, map, *load.extensions)
     if map is None:
         load.columns = torch.zeros(0, dtype=torch.int64)
         sent = registered((dspa.input_sae.encoder, dspa.output_sae.encoder))
@@ -87,8 +102,6 @@ def payload_of(dspa: ShippableDSPA, map: object = None) -> Payload:
     measured = compressed = None
     if sum(part.nbytes for part in lines) <= MAX_REQUEST_BYTES:
         import zstandard
-
-        from dspa_nn.ndif.adapter import pickled
 
         with shipping(load):
             blob = pickled(sent)
@@ -139,8 +152,6 @@ def look_through(value: object) -> Shipment:
     >>> look_through({"nested": [dspa, map]}).columns.dtype
     torch.int64
     """
-    from dspa_nn.ndif.adapter import walk
-
     with shipping(Shipment()) as shipment:
         walk(value)
     shipment.decide()

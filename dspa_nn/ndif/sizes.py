@@ -1,8 +1,8 @@
-"""How many bytes a remote run sends, from tensors or from shapes, and what would be less."""
+"""How many bytes a request to NDIF holds, part by part, and what could be sent in its place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ PLAN_FIRST = "plan = dspa.plan(map, prompt, remote=True), then dspa.apply(plan)"
 NARROW = "DSPA(..., payload_dtype='bfloat16'), named inexact"
 # Bytes of each tensor that are compressed to estimate the whole.
 SAMPLE = 1 << 20
+# Bytes of the code that travels, more or less.
+CODE = 30_000
 
 
 class PartKind(StrEnum):
@@ -28,14 +30,20 @@ class PartKind(StrEnum):
     DECODER = "decoder"
     MAP = "map"
     PLAN = "plan"
+    EXTENSION = "extension"
 
 
 # What the number of a part counts.
-_COUNTED = {PartKind.DECODER: "rows", PartKind.MAP: "rows", PartKind.PLAN: "latents"}
+_COUNTED = {
+    PartKind.DECODER: "rows",
+    PartKind.MAP: "rows",
+    PartKind.PLAN: "latents",
+    PartKind.EXTENSION: "tensors",
+}
 
 
 class Part(NamedTuple):
-    """One line of a payload: what it is, its bytes, and how many rows or latents it holds.
+    """One line of a payload: what it is, its bytes, and how many rows, latents or tensors it holds.
 
     >>> Part(PartKind.DECODER, 5120, 40).name
     'decoder, 40 rows'
@@ -126,39 +134,26 @@ class Payload:
     __repr__ = __str__
 
 
+class _Group(NamedTuple):
+    """The tensors of one part, and how many bytes of each are sent: of a decoder, some rows."""
+
+    kind: PartKind
+    tensors: list[tuple[Tensor, int]]
+    number: int | None = None
+
+    @property
+    def part(self) -> Part:
+        return Part(self.kind, sum(nbytes for _, nbytes in self.tensors), self.number)
+
+
 def parts(load: Shipment) -> list[Part]:
     """Return the bytes of what travels, part by part."""
-    lines: list[Part] = []
-    for dspa in load.dspas:
-        if not load.planned:
-            lines.append(Part(PartKind.INPUT_ENCODER, _bytes(_tensors(dspa.input_sae))))
-        lines.append(Part(PartKind.OUTPUT_ENCODER, _bytes(_tensors(dspa.output_sae))))
-        decoder = dspa.output_sae.decoder
-        rows = len(decoder) if load.columns is None else len(load.columns)
-        lines.append(Part(PartKind.DECODER, rows * decoder[:1].nbytes, rows))
-    sent: set[int] = set()  # maps of one source share vectors, which travel once
-    for map in load.maps:
-        arrays = [array for array in _arrays(map) if array.data_ptr() not in sent]
-        sent.update(array.data_ptr() for array in arrays if array.nbytes)
-        lines.append(Part(PartKind.MAP, _bytes(arrays), len(map.rows)))
-    for plan in load.plans:
-        tensors = _values(vars(plan.made))
-        lines += [Part(PartKind.PLAN, _bytes(tensors), len(plan.latents))]
-    return lines
+    return [group.part for group in _groups(load)]
 
 
 def estimated(load: Shipment) -> int:
     """Estimate the bytes of a request as it is sent, from a compressed sample of each tensor."""
-    total = 30_000.0
-    for dspa in load.dspas:
-        saes = [dspa.output_sae] if load.planned else [dspa.input_sae, dspa.output_sae]
-        total += sum(tensor.nbytes * _shrinks(tensor) for sae in saes for tensor in _tensors(sae))
-        decoder = dspa.output_sae.decoder
-        rows = len(decoder) if load.columns is None else len(load.columns)
-        total += rows * decoder[:1].nbytes * _shrinks(decoder)
-    tensors = [tensor for map in load.maps for tensor in _arrays(map)]
-    tensors += [tensor for plan in load.plans for tensor in _values(vars(plan.made))]
-    return int(total + sum(tensor.nbytes * _shrinks(tensor) for tensor in tensors))
+    return _as_sent(_groups(load))
 
 
 def encoders_alone(
@@ -166,11 +161,34 @@ def encoders_alone(
 ) -> tuple[list[Part], int]:
     """The parts of a request that carries encoders alone, and an estimate of its bytes as sent."""
     kinds = ((PartKind.INPUT_ENCODER, inputs), (PartKind.OUTPUT_ENCODER, outputs))
-    lines = [Part(kind, _bytes(_tensors(sae))) for kind, saes in kinds for sae in saes]
-    sent = sum(
-        tensor.nbytes * _shrinks(tensor) for sae in (*inputs, *outputs) for tensor in _tensors(sae)
-    )
-    return lines, int(30_000 + sent)
+    groups = [_Group(kind, _encoder(sae)) for kind, saes in kinds for sae in saes]
+    return [group.part for group in groups], _as_sent(groups)
+
+
+def _groups(load: Shipment) -> Iterator[_Group]:
+    for dspa in load.dspas:
+        if not load.planned:
+            yield _Group(PartKind.INPUT_ENCODER, _encoder(dspa.input_sae))
+        yield _Group(PartKind.OUTPUT_ENCODER, _encoder(dspa.output_sae))
+        decoder = dspa.output_sae.decoder
+        rows = len(decoder) if load.columns is None else len(load.columns)
+        yield _Group(PartKind.DECODER, [(decoder, rows * decoder[:1].nbytes)], rows)
+    sent: set[int] = set()  # maps of one source share vectors, which travel once
+    for map in load.maps:
+        arrays = [array for array in _arrays(map) if array.data_ptr() not in sent]
+        sent.update(array.data_ptr() for array in arrays if array.nbytes)
+        yield _Group(PartKind.MAP, _whole(arrays), len(map.rows))
+    for plan in load.plans:
+        yield _Group(PartKind.PLAN, _whole(_tensors_in(vars(plan.made))), len(plan.latents))
+    for extension in load.extensions:
+        tensors = _tensors_in(vars(extension))
+        if tensors:  # a function alone is code
+            yield _Group(PartKind.EXTENSION, _whole(tensors), len(tensors))
+
+
+def _as_sent(groups: Iterable[_Group]) -> int:
+    sent = [nbytes * _shrinks(tensor) for group in groups for tensor, nbytes in group.tensors]
+    return int(CODE + sum(sent))
 
 
 def _shrinks(tensor: Tensor) -> float:
@@ -182,20 +200,27 @@ def _shrinks(tensor: Tensor) -> float:
     return len(zstandard.ZstdCompressor(level=LEVEL).compress(blob)) / max(1, len(blob))
 
 
-def _tensors(sae: ShippableSAE) -> list[Tensor]:
-    return list(sae.encoder.tensors.values())
+def _encoder(sae: ShippableSAE) -> list[tuple[Tensor, int]]:
+    return _whole(list(sae.encoder.tensors.values()))
 
 
 def _arrays(map: ShippableMap) -> list[Tensor]:
-    return _values(vars(map.portable())["arrays"])
+    return _tensors_in(vars(map.portable())["arrays"])
 
 
-def _values(values: dict[str, Any]) -> list[Tensor]:
-    return [value for value in values.values() if isinstance(value, Tensor)]
+def _whole(tensors: list[Tensor]) -> list[tuple[Tensor, int]]:
+    return [(tensor, tensor.nbytes) for tensor in tensors]
 
 
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+def _tensors_in(value: object) -> list[Tensor]:
+    """The tensors in a value, and in the lists, tuples and dicts that it holds."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(cast(Mapping[Any, Any], value).values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in cast(Sequence[Any], value) for tensor in _tensors_in(item)]
+    return []
 
 
 def ways_of(load: Shipment) -> list[Way]:
@@ -204,7 +229,7 @@ def ways_of(load: Shipment) -> list[Way]:
     for part in parts(load):
         size[part.kind] += part.nbytes
     of_input, of_output = size[PartKind.INPUT_ENCODER], size[PartKind.OUTPUT_ENCODER]
-    second = of_output
+    second = of_output + size[PartKind.EXTENSION]  # at most: an edit alone goes with a plan
     for dspa in load.dspas:
         rows = 2 * (dspa.defaults.get("k_diff") or DEFAULTS["k_diff"])
         second += min(size[PartKind.DECODER], rows * dspa.output_sae.decoder[:1].nbytes)
@@ -216,63 +241,3 @@ def ways_of(load: Shipment) -> list[Way]:
         if load.maps:
             ways.append(Way("planned first, in bfloat16", "both of these", planned // 2))
     return ways
-
-
-def sizes_from_shapes(
-    d_model: int, d_in: int, d_out: int, *, columns: int
-) -> list[tuple[str, int, int]]:
-    """Each request of an `apply` in words, and its bytes in float32 and in bfloat16.
-
-    >>> [name.partition(":")[0] for name, _, _ in sizes_from_shapes(8, 16, 16, columns=4)][1:]
-    ['planned first, request 1', 'planned first, request 2']
-
-    The arguments are those of `from_shapes`.
-    """
-    rows = min(columns, 2 * DEFAULTS["k_diff"])
-    names = (
-        f"both encoders and {columns} decoder rows, in one request",
-        "planned first, request 1: the input encoder",
-        f"planned first, request 2: the output encoder and {rows} decoder rows",
-    )
-    sizes: list[tuple[int, int, int]] = []
-    for itemsize in (4, 2):
-        sent = predicted(d_model, d_in, d_out, columns=columns, itemsize=itemsize)
-        planned = sent[1].nbytes + rows * d_model * itemsize
-        sizes.append((sum(part.nbytes for part in sent), sent[0].nbytes, planned))
-    return list(zip(names, *sizes, strict=True))
-
-
-def from_shapes(d_model: int, d_in: int, d_out: int, *, columns: int) -> str:
-    """Say what an `apply` and a count would send, from shapes alone.
-
-    columns: output latents that the map can edit. The entries of the map come on top.
-
-    >>> print(from_shapes(3584, 16384, 16384, columns=159))
-                   float32              bfloat16
-    both encoders and 159 decoder rows, in one request
-          472,303,616 fits      236,151,808 fits
-    ...
-    """
-    lines = [f"{'float32':>22}{'bfloat16':>22}"]
-    for name, *both in sizes_from_shapes(d_model, d_in, d_out, columns=columns):
-        cells = [f"{size:,} {'fits' if size <= MAX_REQUEST_BYTES else 'over'}" for size in both]
-        lines += [name, "".join(f"{cell:>22}" for cell in cells)]
-    lines += [
-        f"bytes before compression; the server takes {MAX_REQUEST_BYTES:,} after it,",
-        "and a model.session(remote=True) sends them once for all its prompts",
-    ]
-    return "\n".join(lines)
-
-
-def predicted(
-    d_model: int, d_in: int, d_out: int, *, columns: int, itemsize: int = 4, encoders: int = 2
-) -> list[Part]:
-    """The same from shapes alone: weights and two vectors of each encoder, and decoder rows.
-
-    >>> sum(part.nbytes for part in predicted(3584, 16384, 16384, columns=159))
-    472303616
-    """
-    widths = {PartKind.INPUT_ENCODER: d_in, PartKind.OUTPUT_ENCODER: d_out}
-    sent = [Part(kind, width * (d_model + 2) * itemsize) for kind, width in widths.items()]
-    rows = Part(PartKind.DECODER, columns * d_model * itemsize, columns)
-    return [*sent[-encoders:], rows]

@@ -26,7 +26,7 @@ from dspa_nn.prompts import Rendered, content_of, is_batch, render
 from dspa_nn.saes import LoadedSAE, cast, check_sae, layer_device, load_sae, placed, read_device
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.layers import check_layers, first_known
-from dspa_nn.steering.options import PromptOrPrompts
+from dspa_nn.steering.options import PromptOrPrompts, Rules
 from dspa_nn.steering.pickling import Copied
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
@@ -232,7 +232,7 @@ class ModelAndSAEs(Copied, Shipped):
         return steerer
 
     def payload(
-        self, map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None
+        self, map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None, **rules: Rules
     ) -> Payload:
         """Count the bytes that a remote run sends, part by part, before anything is sent.
 
@@ -242,8 +242,9 @@ class ModelAndSAEs(Copied, Shipped):
 
         Args:
             map: what `apply` will be given, a map or plans; without one, what a counting job sends.
+            rules: the extensions that it will be given, by keyword (gate, score, select, edit).
         """
-        return payload_of(self, map)
+        return payload_of(self, map, **rules)
 
     def portable(self, columns: torch.Tensor | None = None) -> PortableDSPA:
         """Return what travels in this object's place: plain tensors and the code of `graph/`.

@@ -14,12 +14,13 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.errors import CountsError, DSPAError, MapError, NDIFError, SteeringError
+from dspa_nn.extensions import Demixed, soft_gate
 from dspa_nn.graph.blocks import without_autocast
 from dspa_nn.graph.record import Record
+from dspa_nn.ndif import predicted
 from dspa_nn.ndif.backend import Backend
 from dspa_nn.ndif.messages import explain
 from dspa_nn.ndif.payload import check_fits, look_through, nbytes_of, too_large
-from dspa_nn.ndif.sizes import predicted
 from dspa_nn.steering import received
 from tests import tiny
 from tests.elsewhere import run_elsewhere
@@ -263,6 +264,42 @@ def test_the_refusal_offers_what_is_less(pair: tuple[Any, Any]) -> None:
         f"{narrow:,} bytes, planned first, in bfloat16 (both of these): {planned // 2:,} bytes"
     )
     assert "none of that is sure to fit, as SAEs of up to 14 latents" in too_large(load, 9999, 1000)
+
+
+def test_a_request_of_tensors_of_ones_own_has_nothing_less_to_offer() -> None:
+    load = look_through({"tensor": torch.zeros(9)})
+    assert too_large(load, 9999, 1000) == (
+        "the request would be 9,999 bytes, and the server takes 1,000; nothing was sent"
+    )
+
+
+def test_the_tensors_of_an_extension_are_counted(pair: tuple[Any, Any]) -> None:
+    dspa, map = pair
+    demixed = Demixed(torch.arange(0, 4001, 4), torch.arange(4000) % dspa.input_sae.width)
+    held = demixed.indptr.nbytes + demixed.latents.nbytes
+    plain, payload = dspa.payload(map), dspa.payload(map, score=demixed, gate="soft_gate")
+    (part,) = payload.parts[len(plain.parts) :]
+    assert (part.name, part.nbytes) == ("extension, 2 tensors", held)
+    assert payload.nbytes == plain.nbytes + held
+    assert payload.measured - plain.measured >= held
+    assert payload.estimate > plain.estimate
+    # Before a block is sent its extensions are found in it, however they are held.
+    found = look_through({"options": [{"score": demixed}, soft_gate], "steer": (dspa, map)})
+    assert found.extensions == [demixed]
+    assert nbytes_of(found) == payload.nbytes
+
+
+def test_a_payload_counts_what_apply_takes(pair: tuple[Any, Any]) -> None:
+    dspa, map = pair
+    # The paper's rules, and functions, bring no tensors.
+    assert len(dspa.payload(map, gate="density", edit=None).parts) == len(dspa.payload(map).parts)
+    assert len(dspa.payload(map, gate=soft_gate).parts) == len(dspa.payload(map).parts)
+    with pytest.raises(SteeringError, match=r"payload takes no gat \(did you mean 'gate'\?\)"):
+        dspa.payload(map, gat=soft_gate)
+    with pytest.raises(SteeringError, match="given gate without a map, and a counting job sends"):
+        dspa.payload(gate=soft_gate)
+    with pytest.raises(dn.ExtensionError, match="which is registered as a gate"):
+        dspa.payload(map, score=soft_gate)
 
 
 def test_a_planned_run_sends_no_input_encoder_and_the_planned_rows(pair: tuple[Any, Any]) -> None:
