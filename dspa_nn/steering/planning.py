@@ -61,8 +61,16 @@ def _read(
 ) -> torch.Tensor:
     """Run the prompts up to the input layer, here or there; int32 [rows, d_in].
 
-    counted: bool [rows, tokens].
+    counted: bool [rows, tokens]. Prompts without any token (an empty string, where the tokenizer
+    puts no BOS in front) are not run: nothing is active on them.
     """
+    written = inputs["attention_mask"].any(-1)
+    if not bool(written.all()):
+        counts = torch.zeros((len(written), encoder.width), dtype=torch.int32)
+        if bool(written.any()):
+            rows = {name: values[written] for name, values in inputs.items()}
+            counts[written] = _read(dspa, encoder, rows, counted[written], remote)
+        return counts
     model, path = dspa.model, f"{dspa.model.path}.{dspa.paths[0]}"
     mask = inputs["attention_mask"]
     passes = [(PromptReader(encoder, path, counted, follow=bool(remote)), inputs)]
@@ -78,12 +86,12 @@ def _read(
     elif len(mask) > 1 and takes_positions(model):
         inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     if not remote:
-        counts: list[torch.Tensor] = []
+        found: list[torch.Tensor] = []
         with evaluating(model), torch.no_grad():
             for reader, rows in passes:
                 with model.trace(rows, use_cache=False):
-                    reader.read(counts)
-        return torch.cat(counts)
+                    reader.read(found)
+        return torch.cat(found)
     register(TRAVELS)
     with model.session(remote=remote):
         read = save([])

@@ -159,3 +159,18 @@ def test_what_is_refused(llama: Lab) -> None:
 def test_planning_an_empty_list_is_refused(llama: Lab) -> None:
     with pytest.raises(dn.SteeringError, match="plan was given an empty list of prompts; pass at"):
         llama.dspa.plan(llama.map, [])
+
+
+@pytest.mark.parametrize("rule", ["density", "gated", "centred"])
+def test_a_prompt_without_any_token_plans_nothing(rule: Any) -> None:
+    """An empty string has no token at all where the tokenizer puts no BOS in front."""
+    lab = steer_zoo.lab("qwen3", "none")
+    settings: dict[str, Any] = {**PLANNED, "prompt_rule": rule}
+    alone = lab.dspa.plan(lab.map, "", **settings)
+    assert (alone.counted_tokens, alone.prompt_latents, alone.latents) == (0, [], [])
+    assert str(alone).endswith("nothing would be steered")
+    long, short = lab.prompts(2)
+    plans = lab.dspa.plan(lab.map, [long, "", short], **settings)
+    wanted = lab.dspa.plan(lab.map, [long, short], **settings)
+    assert [str(own) for own in plans] == [str(wanted[0]), str(alone), str(wanted[1])]
+    assert [len(plan.made.ids) for plan in plans] == [len(long), 0, len(short)]
