@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import numpy as np
 
 from dspa_nn.errors import DSPAError
-from dspa_nn.graph.refusals import did_you_mean
+from dspa_nn.graph.spelling import did_you_mean
 from dspa_nn.imports import late
 
 # Logits over a temperature far below this overflow.

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.adapter import replace_when_pickled
+from dspa_nn.graph.arriving import Returned, arrive
 from dspa_nn.graph.encode import Encoder
 from dspa_nn.graph.portable import PortableMap, PortablePlan, PortableSum
-from dspa_nn.graph.stand_ins import PortableDSPA, PortableMethod, PortablePrompt, Returned, arrive
+from dspa_nn.graph.stand_ins import PortableDSPA, PortableMethod, PortablePrompt
 
 # Classes and functions of this package are shipped as source, for want of it there.
 TRAVELS = "dspa_nn.graph"

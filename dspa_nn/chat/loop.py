@@ -11,7 +11,7 @@ from dspa_nn.chat.screen import Screen
 from dspa_nn.chat.talk import Talk
 from dspa_nn.chat.why import reasons
 from dspa_nn.errors import DSPAError, SteeringError
-from dspa_nn.graph.refusals import did_you_mean
+from dspa_nn.graph.spelling import did_you_mean
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.personas import Persona, known_effects, read_weights
 

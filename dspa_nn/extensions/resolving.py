@@ -18,8 +18,8 @@ from dspa_nn.extensions.register import (
 from dspa_nn.extensions.source import Written, unwrapped
 from dspa_nn.extensions.state import check_travels
 from dspa_nn.extensions.trying import check_call, learnt_axes, try_on_samples
-from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.rules import Rule
+from dspa_nn.graph.spelling import did_you_mean
 
 _debugging: list[bool] = []
 

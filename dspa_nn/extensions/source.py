@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dspa_nn.errors import ExtensionError
 from dspa_nn.extensions.points import Point, axis_names, shaped, written
-from dspa_nn.graph.refusals import did_you_mean
+from dspa_nn.graph.spelling import did_you_mean
 
 # What an NDIF server has, and code that is sent there may use.
 INSTALLED = (

@@ -5,6 +5,7 @@ A wide SAE over a long prompt would need an array of tokens x latents that no de
 array here is larger than `BLOCK` latents.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -56,11 +57,21 @@ def count_active(encoder: Any, hidden: Tensor, target: Tensor, size: int) -> Ten
     counted = target >= 0
     tokens, target = hidden[counted], target[counted].to(encoder.device)
     total = torch.zeros((size, encoder.width), dtype=torch.int32, device=encoder.device)
-    block = max(1, BLOCK // encoder.width)
-    for first in range(0, len(tokens), block):
-        latents, _ = encoder.encode(tokens[first : first + block])
-        total.index_add_(0, target[first : first + block], (latents > 0).to(torch.int32))
+    for block, latents, _ in encoded(encoder, tokens):
+        total.index_add_(0, target[block], (latents > 0).to(torch.int32))
     return total
+
+
+def encoded(encoder: Any, tokens: Tensor) -> Iterator[tuple[slice, Tensor, Any]]:
+    """A block of tokens after the other: which, their latents, and the scale of a decoded change.
+
+    tokens: [tokens, d_model].
+    """
+    size = max(1, BLOCK // encoder.width)
+    for first in range(0, len(tokens), size):
+        block = slice(first, first + size)
+        latents, scale = encoder.encode(tokens[block])
+        yield block, latents, scale
 
 
 def active_pairs(encoder: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,13 +79,11 @@ def active_pairs(encoder: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
     tokens: [tokens, d_model].
     """
-    block = max(1, BLOCK // encoder.width)
     pairs = [torch.zeros((0, 2), dtype=torch.int64, device=encoder.device)]
     with torch.no_grad():
-        for first in range(0, len(tokens), block):
-            latents, _ = encoder.encode(tokens[first : first + block])
+        for block, latents, _ in encoded(encoder, tokens):
             active = torch.nonzero(latents > 0)
-            active[:, 0] += first
+            active[:, 0] += block.start
             pairs.append(active)
     token, latent = torch.cat(pairs).unbind(-1)
     return token, latent
@@ -89,11 +98,9 @@ def planned_latents(encoder, hidden: Tensor, planned: Tensor):
     shape = hidden.shape[:2]
     tokens = hidden.reshape(-1, hidden.shape[-1])
     index = planned if shape[1] == 1 else planned.repeat_interleave(shape[1], 0)
-    block = max(1, BLOCK // encoder.width)
     pieces = []
-    for first in range(0, len(tokens), block):
-        latents, scale = encoder.encode(tokens[first : first + block])
-        chosen = latents.gather(-1, index[first : first + block])
+    for block, latents, scale in encoded(encoder, tokens):
+        chosen = latents.gather(-1, index[block])
         pieces.append((chosen, latents.amax(-1, keepdim=True), scale))
     chosen, strongest, scale = (
         pieces[0] if len(pieces) == 1 else map(joined, zip(*pieces, strict=True))

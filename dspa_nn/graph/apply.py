@@ -148,7 +148,10 @@ def check_prompts(
 
 
 def check_lengths(prompt_length: Tensor, mask: Tensor) -> None:
-    """Refuse prompts that are empty or longer than their rows; both int64 or bool [rows, ...]."""
+    """Refuse prompts that are empty, or longer than their rows.
+
+    prompt_length: int64 [rows]; mask: bool [rows, tokens], the real ones.
+    """
     for row, (length, real) in enumerate(
         zip(prompt_length.tolist(), mask.sum(-1).tolist(), strict=True)
     ):

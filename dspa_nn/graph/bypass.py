@@ -1,15 +1,15 @@
 # pyright: basic
-"""What keeps nnsight's cost off the steps that only `apply` looks at."""
+"""Running modules without nnsight, at the steps in which nobody but `apply` looks at them."""
 
 from dspa_nn.graph.adapter import hands_over, restore, silence, waits_alone
 
 
 class Bypass:
-    """Past nnsight: modules that nobody waits for hand it nothing.
+    """Lets modules that nobody waits for run as they would without nnsight.
 
     Hundreds of modules hand nnsight what goes in and out of them at every step, which costs more
-    than the edit does. Where one worker alone waits for a module, the output layer, all others run
-    as they would without nnsight.
+    than the edit does. Where one worker alone waits for any of them, for the output layer, all the
+    others need hand over nothing.
 
     Args:
         worker: the one that goes on waiting.

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.graph.adapter import call_of, loops_over_steps, running_worker
+from dspa_nn.graph.adapter import call_of, running_worker
+from dspa_nn.graph.loops import loops_over_steps
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 
 UNSUPPORTED = {
@@ -92,7 +93,7 @@ def compiled_parts(module: Any, paths: Any) -> list[Any]:
 
 
 def check_compiled(module: Any, paths: Any) -> None:
-    """Refuse a model whose compiled code may leave out its steered layers: see above."""
+    """Refuse a model of which `compiled_parts` finds any; paths: as there."""
     for part in compiled_parts(module, paths):
         raise refuse(
             SteeringRefusal,
@@ -199,8 +200,8 @@ def check_settings(setting: Any, cache: Any, generating: bool, earlier: Any = No
 
     earlier: an `Earlier`, where it is known what a filled cache holds.
     """
-    known = 0 if earlier is None else earlier.tokens
-    if cache is not None and filled(cache) and cache.get_seq_length() != known:
+    held = 0 if cache is None else tokens_in(cache)
+    if held and (earlier is None or held != earlier.tokens):
         raise refuse(
             SteeringRefusal,
             "the call was given a cache that already holds tokens, so the prompt's latents cannot "
@@ -238,7 +239,7 @@ def note_settings(record: Any, setting: Any) -> None:
     record.beams = (setting("num_beams") or 1) > 1
 
 
-def filled(cache) -> bool:
-    """Whether a key-value cache holds any token."""
+def tokens_in(cache) -> int:
+    """Tokens that a key-value cache holds; of one that does not say, its layers stand for them."""
     length = getattr(cache, "get_seq_length", None)
-    return bool(length()) if length is not None else len(cache) > 0
+    return int(length()) if length is not None else len(cache)

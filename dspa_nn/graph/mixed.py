@@ -13,6 +13,7 @@ from torch import Tensor
 from dspa_nn.graph.record import Record, Steerer
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.rules import choose
+from dspa_nn.graph.select import padded
 from dspa_nn.graph.settings import merged
 from dspa_nn.graph.steer import Steering
 from dspa_nn.graph.votes import parts_of_planned, vote
@@ -49,12 +50,12 @@ class MixedSteering(Steering):
                     if own is steerer
                     for copy in range(times)
                 ]
-                own = planned(steerer, counts[same], record.lengths[same])
-                record.scores[same] = own.scores.to(counts.device)
+                plan = planned(steerer, counts[same], record.lengths[same])
+                record.scores[same] = plan.scores.to(counts.device)
                 for place, row in enumerate(same):
-                    weights[row] = own.weights[place]
-                    raised[row], lowered[row] = own.augment[place], own.ablate[place]
-                    parts[row] = None if own.parts is None else own.parts[place]
+                    weights[row] = plan.weights[place]
+                    raised[row], lowered[row] = plan.augment[place], plan.ablate[place]
+                    parts[row] = None if plan.parts is None else plan.parts[place]
             record.augment, record.ablate = padded(raised), padded(lowered)
             record.weights = weights
             record.parts = parts if any(part is not None for part in parts) else None
@@ -69,12 +70,6 @@ def planned(steerer: Steerer, counts: Tensor, lengths: Tensor) -> Record:
     record.augment, record.ablate = choose(record, steerer.options, steerer.select)
     record.parts = parts_of_planned(parts, record.augment, record.ablate)
     return record
-
-
-def padded(latents: list) -> Tensor:
-    """Latents of each row, int64 [k] with -1 among them, as int64 [rows, k] padded with -1."""
-    chosen = [row[row >= 0].to(latents[0].device) for row in latents]
-    return torch.nn.utils.rnn.pad_sequence(chosen, True, -1)
 
 
 def mixed_steerer(rows: list[Any], idle: dict[str, Any]) -> Steerer:

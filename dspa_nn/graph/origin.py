@@ -1,20 +1,25 @@
 # pyright: basic
-"""Whether a map belongs to this model and these SAEs: docs/method.md 5."""
+"""Whether a map, or a vector, belongs to this model and these SAEs: docs/method.md 5."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from dspa_nn.graph.adapters import NO_ADAPTERS
+from dspa_nn.graph.adapters import NO_ADAPTERS, active_adapters
 from dspa_nn.graph.refusals import MapRefusal, refuse
+from dspa_nn.graph.settings import ALWAYS
 
-# What a map must share with the model and the SAEs that it is used with, in words.
-OF_MAPS = {
+# What must be the same of the model that something was fitted with and the one that it is used
+# with, in words.
+OF_MODELS = {
     "model_id": "model",
     "model_revision": "model revision",
     "adapters": "active adapters:",
     "weights": "weights of the fingerprint",
     "every_weight": "weights (all, in order) of the fingerprint",
     "config": "configuration:",
+}
+# A map must share its layers and SAEs as well.
+OF_MAPS = OF_MODELS | {
     "input_layer": "input layer",
     "output_layer": "output layer",
     "input_sae_sha256": "input SAE with SHA-256",
@@ -32,7 +37,7 @@ def check_map(arrays: dict, widths: tuple[int, int], prompt_rule: str) -> None:
             f"{widths[1]} latents; use the SAEs it was fitted with, or fit a map for these",
         )
     needed = {"gated": ("tau",), "centred": ("tau", "gate_mean")}.get(prompt_rule, ())
-    if arrays["gate"] == "always":
+    if arrays["gate"] == ALWAYS:
         needed = ()
     missing = [name.replace("_", " ") for name in needed if arrays[name] is None]
     if missing:
@@ -100,6 +105,15 @@ def differing_field(one: Any, other: Any) -> tuple[str, str, str] | None:
             if first[name] != second[name]:
                 return name, str(first[name]), str(second[name])
     return None
+
+
+def origin_served(module: Any) -> dict[str, Any]:
+    """What a server knows of the model that it runs: the revision, and the active adapters."""
+    config = getattr(module, "config", None)
+    return {
+        "model_revision": getattr(config, "_commit_hash", None),
+        "adapters": active_adapters(module),
+    }
 
 
 def check_origin(fitted: Mapping[str, Any], here: Mapping[str, Any], words: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dspa_nn.graph.settings import ALWAYS
+
 
 def prompt_weights(
     counts: Tensor, lengths: Any, rule: str, k_prompt: int, tau: Any, gate_mean: Any, gate: str
@@ -22,7 +24,7 @@ def prompt_weights(
     lengths, tau and gate_mean are None where the rule needs none. A row without a counted token
     votes for nothing. With gate "always" latent 0 votes for every other row, whatever the rule.
     """
-    if gate == "always":
+    if gate == ALWAYS:
         return always(counts, lengths)
     if rule == "density":
         return densest(counts, k_prompt)
@@ -113,6 +115,12 @@ def select(scores: Tensor, k_diff: int, mode: str, allowed: Any) -> tuple[Tensor
         _best(scores, k_diff if mode in ("augment", "both") else 0, allowed),
         _best(-scores, k_diff if mode in ("ablate", "both") else 0, allowed),
     )
+
+
+def padded(latents: list) -> Tensor:
+    """Latents of each row, int64 [k] with -1 among them, as int64 [rows, k] padded with -1."""
+    chosen = [row[row >= 0].to(latents[0].device) for row in latents]
+    return torch.nn.utils.rnn.pad_sequence(chosen, True, -1)
 
 
 def with_signs(augment: Tensor, ablate: Tensor):

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from dspa_nn.graph.refusals import SteeringRefusal, did_you_mean, refuse
+from dspa_nn.graph.refusals import SteeringRefusal, refuse
+from dspa_nn.graph.spelling import did_you_mean
 
 MODES = ("ablate", "augment", "both")
 PROMPT_RULES = ("density", "gated", "centred")

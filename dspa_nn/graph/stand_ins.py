@@ -10,11 +10,10 @@ from typing import Any
 from nnsight import save
 from torch import Tensor
 
-from dspa_nn.graph.adapter import look_up
-from dspa_nn.graph.adapters import active_adapters
 from dspa_nn.graph.apply import apply
+from dspa_nn.graph.arriving import Returned
 from dspa_nn.graph.calls import current_call
-from dspa_nn.graph.origin import check_map, check_origin
+from dspa_nn.graph.origin import check_map, check_origin, origin_served
 from dspa_nn.graph.portable import as_portable, origins_of, terms_of
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.refusals import ExtensionRefusal, SteeringRefusal, refuse
@@ -160,13 +159,8 @@ class PortableDSPA:
         given = {name: given.get(name) for name in APPLY_SETTINGS}
         map = as_portable(map)
         module = current_call().module
-        config = getattr(module, "config", None)
-        served = {
-            "model_revision": getattr(config, "_commit_hash", None),
-            "adapters": active_adapters(module),
-        }
         for origin in origins_of(map):
-            check_origin(origin, served, "the server runs")
+            check_origin(origin, origin_served(module), "the server runs")
         self.move(module)
         steerer = self.steerer(map, given, only, never, rules)
         record = apply(steerer, self.paths, rendered_prompts(prompt), prompt_length)
@@ -229,57 +223,3 @@ def rendered_prompts(prompt) -> Any:
             "prompt = dspa.render(messages) before the block and pass that",
         )
     return [(item.prompt_ids, item.content) for item in batch]
-
-
-def arrive(path: str, state: dict[str, Any], stand_in: type[Any], parts: dict[str, Any]) -> Any:
-    """The object itself where its class can be imported, else what stands in for it.
-
-    path: the dotted path of the class; state: the attributes of the object; stand_in, parts: the
-    class that stands in for it, and its arguments.
-    """
-    try:
-        kind = look_up(path)
-    except ImportError:
-        return stand_in(**parts)
-    item = kind.__new__(kind)
-    vars(item).update(state)
-    return item
-
-
-class Returned:
-    """An edit log on its way home: it arrives as an `EditLog`, or as what `home` makes of it."""
-
-    def __init__(self, record, home="dspa_nn.steering.warnings.received"):
-        self.record = record
-        self.home = home
-
-    def __getattr__(self, name):
-        raise AttributeError(f"{name} was read on the server; read the edit log after the block")
-
-    def __reduce__(self):
-        return Named(self.home), (portable(vars(self.record)),)
-
-
-class Named:
-    """A function that is known here by its path alone: pickled, it is looked up on arrival."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __call__(self, *args):
-        """Look the function up, where the toolkit is installed, and call it."""
-        return look_up(self.path)(*args)
-
-    def __reduce__(self):
-        return look_up, (self.path,)
-
-
-def portable(value) -> Any:
-    """The same value with a copy of every tensor on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, dict):
-        return {key: portable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(portable(item) for item in value)
-    return value

@@ -16,7 +16,7 @@ from dspa_nn.graph.edit import add_change
 from dspa_nn.graph.record import Record
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
 from dspa_nn.graph.rules import Decode, choose, moved
-from dspa_nn.graph.select import with_signs
+from dspa_nn.graph.select import padded, with_signs
 from dspa_nn.graph.settings import merged
 from dspa_nn.graph.votes import parts_of_planned, vote
 
@@ -148,8 +148,7 @@ class Steering:
         if len({weights.shape for weights in record.weights}) == 1:
             record.weights = torch.stack(record.weights)
         for name in ("augment", "ablate"):
-            latents = [getattr(plan, name)[getattr(plan, name) >= 0] for plan in plans]
-            latents = torch.nn.utils.rnn.pad_sequence(latents, True, -1).to(device)
+            latents = padded([getattr(plan, name) for plan in plans]).to(device)
             setattr(record, name, latents.repeat_interleave(times, 0))
         if any(plan.parts is not None for plan in plans):
             record.parts = [plan.parts for plan in plans for _ in range(times)]

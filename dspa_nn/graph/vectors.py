@@ -13,25 +13,16 @@ from torch import Tensor
 
 from dspa_nn.graph.active import check_finite
 from dspa_nn.graph.adapter import end_run, value_at
-from dspa_nn.graph.adapters import active_adapters
 from dspa_nn.graph.apply import apply
+from dspa_nn.graph.arriving import Returned
 from dspa_nn.graph.blocks import hidden_states, without_autocast
 from dspa_nn.graph.calls import current_call
 from dspa_nn.graph.edit import add_change
-from dspa_nn.graph.origin import contradicting
+from dspa_nn.graph.origin import OF_MODELS, contradicting, origin_served
 from dspa_nn.graph.refusals import SteeringRefusal, refuse
-from dspa_nn.graph.stand_ins import Returned, rendered_prompts
+from dspa_nn.graph.stand_ins import rendered_prompts
 from dspa_nn.graph.steer import Steering
 
-# What a vector must share with the model that it is used with, in words.
-OF_VECTORS = {
-    "model_id": "model",
-    "model_revision": "model revision",
-    "adapters": "active adapters:",
-    "weights": "weights of the fingerprint",
-    "every_weight": "weights (all, in order) of the fingerprint",
-    "config": "configuration:",
-}
 ARRIVES = "dspa_nn.baselines.log.received"
 
 
@@ -65,7 +56,7 @@ def opens(similarity: Tensor, threshold: float, larger: bool) -> Tensor:
 
 def check_vector(fitted: Any, here: Any, words: str, what: str = "this vector") -> None:
     """Refuse a vector, or what else was made with a model, of another; the sentence names both."""
-    contradiction = contradicting(fitted, here, OF_VECTORS)
+    contradiction = contradicting(fitted, here, OF_MODELS)
     if contradiction is not None:
         name, one, other = contradiction
         raise refuse(
@@ -192,13 +183,7 @@ class PortableVector:
 
     def apply(self, *, prompt=None, prompt_length=None):
         """`VectorMethod.apply`, on the server; the log is read where the toolkit is installed."""
-        module = current_call().module
-        config = getattr(module, "config", None)
-        served = {
-            "model_revision": getattr(config, "_commit_hash", None),
-            "adapters": active_adapters(module),
-        }
-        check_vector(self.origin, served, "the server runs")
+        check_vector(self.origin, origin_served(current_call().module), "the server runs")
         record = apply(self.steerer(), self.paths, rendered_prompts(prompt), prompt_length)
         return save(Returned(record, ARRIVES))
 

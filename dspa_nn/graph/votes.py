@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dspa_nn.graph.rules import ALWAYS, GATES, SCORE, scores_of, weights_of
+from dspa_nn.graph.settings import ALWAYS as ALWAYS_OPEN
 
 
 class Member:
@@ -29,9 +30,7 @@ class Member:
         self.prompt_rule = prompt_rule
         self.k_prompt = k_prompt
         self.coefficient = coefficient
-        self.gate = gate or GATES[prompt_rule]
-        if arrays["gate"] == "always":
-            self.gate = ALWAYS
+        self.gate = ALWAYS if arrays["gate"] == ALWAYS_OPEN else gate or GATES[prompt_rule]
         self.score = SCORE if score is None else score
 
     def vote(self, counts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from typing import Any, Literal, TypedDict, cast
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.files import ASSETS
-from dspa_nn.graph.refusals import did_you_mean
+from dspa_nn.graph.spelling import did_you_mean
 from dspa_nn.imports import untyped
+from dspa_nn.models.embedded import REPO_ID
 
 
 class TunedSettings(TypedDict, total=False):
@@ -118,7 +119,7 @@ def _karvonen(layer: int) -> str:
 
 EMBEDDED = Preset(
     name="smollm2-135m-instruct",
-    model_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+    model_id=REPO_ID,
     input_sae=str(ASSETS / "saes" / "blocks.9.hook_resid_post"),
     output_sae=str(ASSETS / "saes" / "blocks.24.hook_resid_post"),
     input_layer=9,

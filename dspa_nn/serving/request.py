@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dspa_nn.checks import LEAST_TEMPERATURE
 from dspa_nn.errors import ServingError
-from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.settings import PLAN_SETTINGS
+from dspa_nn.graph.spelling import did_you_mean
 
 # Fields of the API that are not supported, and the values with which they ask for nothing; null
 # asks for nothing in each of them.

@@ -8,8 +8,8 @@ import pytest
 
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph import settings
-from dspa_nn.graph.refusals import did_you_mean
 from dspa_nn.graph.settings import SETTINGS, Setting, check_names, check_options, fill
+from dspa_nn.graph.spelling import did_you_mean
 
 PACKAGE = Path(settings.__file__).parent.parent
 SOUND: dict[str, Any] = {

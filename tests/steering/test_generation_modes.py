@@ -193,6 +193,10 @@ def test_a_filled_cache_is_refused(lab: Lab, rows: Any, way: str) -> None:
     with pytest.raises(SteeringError, match=sentence):
         sequences(lab, rows[:1], way, past_key_values=lambda: cache)
     assert cache.get_seq_length() == 4
+    # Keys and values as older versions of transformers gave them: nothing says how many tokens.
+    old = tuple((ids, ids) for _ in range(4))
+    with pytest.raises(SteeringError, match=sentence):
+        sequences(lab, rows[:1], way, past_key_values=lambda: old)
 
 
 def test_beams_need_one_call_for_the_whole_batch(lab: Lab) -> None:
