@@ -1,7 +1,8 @@
 """The one family of errors that the toolkit raises.
 
-Every message is one sentence: what came, what was expected, what to do. docs/errors.md lists them
-class by class, read off the source; docs/troubleshooting.md goes by symptom.
+Every message is one sentence: what came, what was expected, what to do; `first_line` quotes other
+libraries in it. docs/errors.md lists the messages class by class, read off the source, and
+docs/troubleshooting.md goes by symptom.
 """
 
 
@@ -80,6 +81,21 @@ class ServingError(DSPAError, RuntimeError):
         self.status = status
         self.param = param
         self.code = code
+
+
+def first_line(error: BaseException, *, named: bool = False) -> str:
+    """What another library's error says, in one line; named: with its class in front.
+
+    >>> first_line(OSError("no such file.")), first_line(OSError("no such file"), named=True)
+    ('no such file', 'OSError: no such file')
+
+    An error without a message is told by its class.
+    """
+    name, lines = type(error).__name__, str(error).strip().splitlines()
+    if not lines:
+        return name
+    line = lines[0].rstrip(".:")
+    return f"{name}: {line}" if named else line
 
 
 class DSPAWarning(UserWarning):

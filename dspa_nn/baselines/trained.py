@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from dspa_nn.baselines.subject import Subject
-from dspa_nn.errors import FileError, SteeringError
+from dspa_nn.errors import FileError, SteeringError, first_line
 from dspa_nn.files import as_path, on_disk
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.vectors import check_vector
@@ -77,7 +77,7 @@ class AdapterMethod:
         except (RuntimeError, ValueError) as error:
             raise SteeringError(
                 f"the adapter in {folder} does not fit {self.subject.facts.model_id} "
-                f"({str(error).splitlines()[0]}); use the model that it was trained on"
+                f"({first_line(error)}); use the model that it was trained on"
             ) from error
         module.disable_adapters()
 

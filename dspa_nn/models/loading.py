@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, get_args
 
 from dspa_nn.checks import check_choice
-from dspa_nn.errors import DSPAError
+from dspa_nn.errors import DSPAError, first_line
 from dspa_nn.files import without_waiting
 from dspa_nn.imports import untyped
 from dspa_nn.models.embedded import Weights, model_path
@@ -105,16 +105,11 @@ def _in_a_sentence(name: str) -> Generator[None, None, None]:
             yield
     except ImportError as error:
         raise DSPAError(
-            f"the model {name} needs a library that is not installed ({_first_line(error)}): "
+            f"the model {name} needs a library that is not installed ({first_line(error)}): "
             "pip install 'dspa-nn[demo]' brings accelerate and gguf"
         ) from error
     except (OSError, ValueError) as error:  # what transformers raises for the hub, or for a config
         raise DSPAError(
-            f"the model {name} could not be loaded ({_first_line(error)}): check the name and the "
+            f"the model {name} could not be loaded ({first_line(error)}): check the name and the "
             "network, or download the model and name its folder"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__

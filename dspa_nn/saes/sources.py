@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from dspa_nn.errors import SAEError
+from dspa_nn.errors import SAEError, first_line
 from dspa_nn.files import as_path, without_waiting
 from dspa_nn.imports import untyped
 from dspa_nn.saes.dictionary_learning import CONFIG, WEIGHTS, is_checkpoint, read_checkpoint
@@ -91,7 +91,7 @@ def _folder_of(source: object) -> Path | None:
     except OSError as error:
         raise SAEError(
             f"the SAE {str(cast(object, source))[:60]!r} cannot be read as a path "
-            f"({_first_line(error)}): pass a folder, 'release/sae_id' or the SAE itself"
+            f"({first_line(error, named=True)}): pass a folder, 'release/sae_id' or the SAE itself"
         ) from None
     return path if is_folder or not isinstance(source, str) else None
 
@@ -138,15 +138,16 @@ def _from_folder(folder: Path) -> SAELensSAE:
 
 
 def _unreadable(folder: Path, error: Exception) -> SAEError:
+    reason = first_line(error, named=True)
     return SAEError(
-        f"the SAE in {str(folder)!r} cannot be read ({_first_line(error)}): save it again with "
-        "SAELens' save_model or save_inference_model"
+        f"the SAE in {str(folder)!r} cannot be read ({reason}): save it again with SAELens' "
+        "save_model or save_inference_model"
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.:')}" if lines else type(error).__name__
+def _listed_releases() -> dict[str, Any]:
+    """The releases that SAELens lists, by name."""
+    return _saelens("get_pretrained_saes_directory", "sae_lens.loading.pretrained_saes_directory")()
 
 
 def split_release(source: str) -> tuple[str, str]:
@@ -158,8 +159,7 @@ def split_release(source: str) -> tuple[str, str]:
     Raises:
         SAEError: neither a listed release nor "org/name/sae_id", or the release lacks the id.
     """
-    listed = "sae_lens.loading.pretrained_saes_directory"
-    directory: dict[str, Any] = _saelens("get_pretrained_saes_directory", listed)()
+    directory = _listed_releases()
     release, _, sae_id = source.partition("/")
     if release in directory:
         known: dict[str, str] = directory[release].saes_map
@@ -198,8 +198,7 @@ def repository_of(source: str) -> str | None:
     if _folder_of(source) is not None:
         return None
     release, _ = split_release(source)
-    listed = "sae_lens.loading.pretrained_saes_directory"
-    directory: dict[str, Any] = _saelens("get_pretrained_saes_directory", listed)()
+    directory = _listed_releases()
     return str(directory[release].repo_id) if release in directory else release
 
 
@@ -209,10 +208,10 @@ def _from_release(source: str) -> SAELensSAE:
         with without_waiting():
             return _download(release, sae_id)
     except Exception as error:  # the hub's errors are many, and change with its client's version
+        reason, near = first_line(error, named=True), _listed_near(release)
         raise SAEError(
             f"the SAE {sae_id!r} of release {release!r} could not be loaded from the hub "
-            f"({_first_line(error)}): check the name and the network{_listed_near(release)}, or "
-            "download it and pass the folder"
+            f"({reason}): check the name and the network{near}, or download it and pass the folder"
         ) from error
 
 
@@ -220,9 +219,7 @@ def _listed_near(release: str) -> str:
     """A clause with the releases that SAELens lists of a hub id, or of those that are near it."""
     if "/" not in release:
         return ""
-    listed = "sae_lens.loading.pretrained_saes_directory"
-    directory: dict[str, Any] = _saelens("get_pretrained_saes_directory", listed)()
-    repositories = {name: str(entry.repo_id) for name, entry in directory.items()}
+    repositories = {name: str(entry.repo_id) for name, entry in _listed_releases().items()}
     near = difflib.get_close_matches(release, set(repositories.values()), n=1, cutoff=0.8)
     names = [name for name, repository in repositories.items() if repository in near][:3]
     return f" (SAELens lists {near[0]} as {', '.join(names)})" if near else ""

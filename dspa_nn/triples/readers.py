@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.errors import TripleError
+from dspa_nn.errors import TripleError, first_line
 from dspa_nn.imports import untyped
 from dspa_nn.triples.cells import read_text_cell
 
@@ -110,8 +110,3 @@ def _not_json(path: Path, line: int, reason: str) -> TripleError:
         f"{path.name}, line {line}: not JSON ({reason}), where one JSON object on each line was "
         "expected: mend or remove the line"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What a foreign error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

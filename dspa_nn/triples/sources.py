@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsIndex, TypeAlias, cast, overload, runtime_checkable
 
 from dspa_nn.checks import check_type
-from dspa_nn.errors import FileError, TripleError
+from dspa_nn.errors import FileError, TripleError, first_line
 from dspa_nn.files import as_path, without_waiting
 from dspa_nn.imports import untyped
 from dspa_nn.triples.layouts import Skipped, read_row
-from dspa_nn.triples.readers import FILES, LINES, TABLES, first_line, numbered, read_file
+from dspa_nn.triples.readers import FILES, LINES, TABLES, numbered, read_file
 from dspa_nn.triples.triple import PreferenceTriple
 
 
