@@ -34,8 +34,8 @@ def load_sae(source: object, *, device: torch.device | str | None = None) -> Loa
 
     Every type that SAELens ships is handled as SAELens runs it at inference, or refused by name:
     temporal SAEs, transcoders, and SAEs of attention or MLP hooks are. `register_sae_type` adds a
-    type of your own. Training objects (BatchTopK,
-    Matryoshka) go through SAELens' own conversion for saving. See docs/method.md 4, 5 and 11.
+    type of your own. SAEs as they are trained (BatchTopK, Matryoshka) go through SAELens' own
+    conversion for saving. See docs/method.md 4, 5 and 11.
 
     Args:
         source: a SAELens SAE (for inference or training), a folder that SAELens saved, or
@@ -51,7 +51,7 @@ def load_sae(source: object, *, device: torch.device | str | None = None) -> Loa
     sae_id, cfg, state = open_source(source)
     metadata = cfg.metadata
     hook_name = metadata.hook_name or metadata.hf_hook_name
-    _check_hook(cfg, hook_name, sae_id)
+    _check_config(cfg, hook_name, sae_id)
     layer = residual_layer(hook_name, sae_id)
     _check_numbers(state, sae_id)
     encoder, raw_decoder = _encoder(cfg, state, sae_id, device)
@@ -69,7 +69,8 @@ def load_sae(source: object, *, device: torch.device | str | None = None) -> Loa
     )
 
 
-def _check_hook(cfg: SAEConfig, hook_name: str | None, sae_id: str) -> None:
+def _check_config(cfg: SAEConfig, hook_name: str | None, sae_id: str) -> None:
+    """Refuse an SAE of no residual stream; warn of a normalisation that is ignored."""
     if cfg.reshape_activations != "none" or cfg.metadata.hook_head_index is not None:
         raise SAEError(
             f"the SAE {sae_id} reads the attention heads at {hook_name!r}, not the residual "

@@ -84,7 +84,8 @@ def register_sae_type(
         tied: let it read the decoder as well, as `tensors["dictionary"]`.
 
     Raises:
-        SAEError: a name that SAELens itself ships, or `latents` is no function of three arguments.
+        SAEError: a name that SAELens itself ships, `latents` that is no function of three
+            arguments, or one string in place of several names.
     """
     if name in SAE_TYPES or name in REFUSED or name in saved_as():
         raise SAEError(f"the SAE type {name!r} is known already: register yours under another name")
@@ -93,6 +94,12 @@ def register_sae_type(
             f"latents of the SAE type {name!r} is {latents!r}, and must be a function of "
             "(x, tensors, rule)"
         )
+    for what, names in (("tensors", tensors), ("settings", settings), ("trained_as", trained_as)):
+        if isinstance(names, str):
+            raise SAEError(
+                f"{what} of the SAE type {name!r} is the string {names!r}, and must list names: "
+                f"write ({names!r},)"
+            )
     travels_by_value(latents.__module__)
     _registered[name] = SAEType(name, latents, tensors, settings, trained_as, tied)
 

@@ -97,6 +97,11 @@ def test_what_cannot_be_registered(users_module):
         register_sae_type("topk", users_module.capped, tensors=())
     with pytest.raises(dn.SAEError, match=r"must be a function of \(x, tensors, rule\)"):
         register_sae_type("capped", users_module.most, tensors=())
+    # A tuple without its comma is a string, and would be read letter by letter.
+    with pytest.raises(dn.SAEError, match=r"the string 'W_enc', and must list names: write \('W_"):
+        register_sae_type("capped", users_module.capped, tensors=("W_enc"))
+    with pytest.raises(dn.SAEError, match="settings of the SAE type 'capped' is the string 'cap'"):
+        register_sae_type("capped", users_module.capped, tensors=("W_enc",), settings="cap")
 
 
 def test_names_that_the_sae_lacks_are_refused(users_module):
