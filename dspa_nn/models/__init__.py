@@ -3,14 +3,9 @@
 from dspa_nn.models.embedded import REPO_ID, Weights, model_path, snapshot_dir
 from dspa_nn.models.facts import (
     ModelFacts,
-    as_local,
     check_virtual_tokens,
     context_length,
-    evaluating,
-    for_ndif,
-    load_weights,
     read_facts,
-    require_weights,
     torch_module,
 )
 from dspa_nn.models.fingerprint import Fingerprint
@@ -22,6 +17,13 @@ from dspa_nn.models.presets import (
     TunedSettings,
     get_preset,
     preset_of,
+)
+from dspa_nn.models.running import (
+    as_local,
+    evaluating,
+    for_ndif,
+    load_weights,
+    require_weights,
 )
 
 __all__ = [
