@@ -26,6 +26,11 @@ from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.warnings import warn_if_unsteered
 from dspa_nn.steering.weights import check_weights
 
+_NO_MODEL = (
+    "attach was given a {}, and steers models of transformers that generate; give what "
+    "AutoModelForCausalLM.from_pretrained returned, or dspa.model"
+)
+
 
 class Attachment(Hooks, EditLog):
     """Hooks on one model. It is the edit log of the last run under them, and holds those before.
@@ -76,12 +81,6 @@ class Attachment(Hooks, EditLog):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EditLog, (self._record,)  # hooks stay on their model
-
-
-_NO_MODEL = (
-    "attach was given a {}, and steers models of transformers that generate; give what "
-    "AutoModelForCausalLM.from_pretrained returned, or dspa.model"
-)
 
 
 def attach(

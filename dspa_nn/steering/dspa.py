@@ -9,7 +9,7 @@ from nnsight.modeling.transformers import TransformersModel
 from torch import nn
 
 from dspa_nn.checks import check_names
-from dspa_nn.counts import ActivationCounts, CountRun, kept_date
+from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import CountsError
 from dspa_nn.graph.apply import apply
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -17,11 +17,11 @@ from dspa_nn.models import Weights, get_preset, model_of
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering.attaching import Attachment, attach
 from dspa_nn.steering.conversation import Conversation, Way
+from dspa_nn.steering.counting import planned_run
 from dspa_nn.steering.fit import fit_triples
 from dspa_nn.steering.log import EditLog
 from dspa_nn.steering.options import (
     COUNT,
-    PLANNED,
     CountOptions,
     FitKeywords,
     PlanOptions,
@@ -146,10 +146,8 @@ class DSPA(ModelAndSAEs):
             TripleError: a triple that cannot be rendered; it is named.
         """
         check_names("count", options, COUNT, CountsError)
-        given: dict[str, Any] = dict(options)
-        planning = {name: given.pop(name) for name in PLANNED if name in given}
-        run = CountRun(self, triples, **planning, rendered_on=kept_date(given.get("checkpoint")))
-        return run.count(**given)
+        run, left = planned_run(self, triples, options)
+        return run.count(**left)
 
     def fit(
         self, triples: Iterable[Any], **options: Unpack[FitKeywords]

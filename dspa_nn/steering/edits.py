@@ -1,12 +1,13 @@
 """One edit, and one pass of the model through the output layer, as a log tells of them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from dspa_nn.errors import SteeringError
 from dspa_nn.graph.record import Record
 
 
@@ -65,8 +66,30 @@ class RowTokens(NamedTuple):
     prompt: int
 
 
+def check_row(row: int, rows: int) -> None:
+    """Refuse a row that a log of so many rows does not have; none are a run yet to come.
+
+    >>> check_row(0, 1)
+
+    Raises:
+        SteeringError: naming both.
+    """
+    if not rows:
+        raise SteeringError(
+            "tokens were asked of an edit log whose run has not taken place; run the model under "
+            "apply or attach first"
+        )
+    if not 0 <= row < rows:
+        raise SteeringError(f"row {row} came, and the log has {rows}; count them from 0")
+
+
 def sequence_of(record: Record, row: int) -> RowTokens:
-    """Read a row's real tokens from a record: see `EditLog.sequence`."""
+    """Read a row's real tokens from a record: see `EditLog.sequence`.
+
+    Raises:
+        SteeringError: the run has not taken place, or has no such row.
+    """
+    check_row(row, 0 if record.mask is None else len(record.mask))
     mask, ids = record.mask[row].cpu(), record.ids[row].cpu()
     width = len(mask)
     made = ids[width:]
@@ -74,15 +97,3 @@ def sequence_of(record: Record, row: int) -> RowTokens:
     last = width + (int(ended[0]) + 1 if len(ended) else len(made))
     real = torch.cat([mask.nonzero().squeeze(-1), torch.arange(width, last)])
     return RowTokens(ids[real], real, int(record.prompt_length[row]))
-
-
-def told(setting: object) -> str:
-    """A setting as a log prints it; the maps of a sum may each have another.
-
-    Example:
-        >>> told(0.2), told(("density", "centred"))
-        ('0.2', 'density/centred')
-    """
-    if not isinstance(setting, tuple):
-        return str(setting)
-    return "/".join(map(str, cast(tuple[object, ...], setting)))

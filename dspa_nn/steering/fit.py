@@ -5,18 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.checks import check_names, check_type
-from dspa_nn.counts import (
-    ActivationCounts,
-    CountRun,
-    count_or_recall,
-    kept_date,
-    merge_shards,
-)
+from dspa_nn.counts import ActivationCounts, count_or_recall, merge_shards
 from dspa_nn.errors import CountsError, MapError
 from dspa_nn.graph.settings import FIT_SETTINGS
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, check_fit
 from dspa_nn.models import load_weights, preset_of
-from dspa_nn.steering.options import COUNTING, PLANNED, fill
+from dspa_nn.steering.counting import planned_run
+from dspa_nn.steering.options import COUNTING, fill
 
 
 def fit_triples(
@@ -52,9 +47,8 @@ def _kept(dspa: Any, triples: Iterable[Any], options: dict[str, Any]) -> Activat
     check_type("remote", remote, bool, CountsError)
     if not remote:
         load_weights(dspa.model, "count")  # what is kept is known by its weights
-    planning = {name: options.pop(name) for name in PLANNED if name in options}
-    run = CountRun(dspa, triples, **planning, rendered_on=kept_date(options.get("checkpoint")))
-    return count_or_recall(run, remote=remote, **options)
+    run, left = planned_run(dspa, triples, options)
+    return count_or_recall(run, remote=remote, **left)
 
 
 def fit_counts(

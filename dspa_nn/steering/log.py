@@ -159,6 +159,9 @@ class EditLog(Shipped):
             (True, True)
 
         Padding is left out, and what follows a row's end of turn. Of beams the prompt is known.
+
+        Raises:
+            SteeringError: the run has not taken place, or has no such row.
         """
         return sequence_of(self._record, row)
 
@@ -218,9 +221,8 @@ class EditLog(Shipped):
 
     def __iter__(self) -> Iterator[Edit]:
         record = self._record
-        planned = None
+        planned: Any = None if record.augment is None else self.planned
         for one in self.passes():
-            planned = self.planned if planned is None else planned
             entries: Any = torch.nonzero(one.edited)
             for row, offset, column in entries.tolist():
                 position = one.start + offset

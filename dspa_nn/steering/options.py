@@ -122,19 +122,19 @@ COUNT = tuple(CountOptions.__annotations__)
 
 
 def plan_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide the keywords of `plan` into settings and choices of latents, None where not given.
+    """Divide the keywords of `plan` as `run_settings` does those of `apply`.
 
     Raises:
         SteeringError: a keyword that `plan` does not take.
     """
     check_names("plan", options, (*PLAN_SETTINGS, *CHOICES), SteeringError)
-    given = {name: options.get(name) for name in PLAN_SETTINGS}
-    given["positions"] = DEFAULTS["positions"]
-    return given, {name: options.get(name) for name in CHOICES}
+    return _divided(options)
 
 
 def run_settings(call: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide the keywords of `apply` or `attach` into settings and choices of latents.
+    """Divide the keywords of `apply` or `attach` into settings, and latents and extensions.
+
+    Both by name, None where not given; the positions are filled in, since no map or preset has any.
 
     Raises:
         SteeringError: a keyword that the call does not take.
@@ -142,6 +142,10 @@ def run_settings(call: str, options: Mapping[str, Any]) -> tuple[dict[str, Any],
     known = (*APPLY_SETTINGS, *CHOICES, "prompt", "prompt_length")
     takes = "" if call == "apply" else "what apply takes"
     check_names(call, options, known, SteeringError, takes)
+    return _divided(options)
+
+
+def _divided(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     given = {name: options.get(name) for name in APPLY_SETTINGS}
     if given["positions"] is None:
         given["positions"] = DEFAULTS["positions"]

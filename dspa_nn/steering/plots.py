@@ -6,9 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dspa_nn.errors import SteeringError
 from dspa_nn.shown import pyplot
-from dspa_nn.steering.edits import RowTokens, SteeredPass
+from dspa_nn.steering.edits import RowTokens, SteeredPass, check_row
 
 # Of middle lightness, so that they can be told on white and on black.
 _BLUE, _ORANGE, _GREY = "#3b8ad8", "#d9772b", "#828282"
@@ -46,13 +45,7 @@ def over_tokens(
     Raises:
         SteeringError: the log has no such row, or is of a run that has not taken place.
     """
-    if not log.rows:
-        raise SteeringError(
-            "a picture was asked of an edit log whose run has not taken place; run the model under "
-            "apply or attach first"
-        )
-    if not 0 <= row < log.rows:
-        raise SteeringError(f"row {row} came, and the log has {log.rows}; count them from 0")
+    check_row(row, log.rows)
     positions = log.sequence(row).positions.numpy()
     edits = np.zeros(len(positions), dtype=np.int64)
     share = np.zeros(len(positions))

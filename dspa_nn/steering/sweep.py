@@ -7,15 +7,16 @@ import torch
 from nnsight.modeling.transformers import TransformersModel
 
 from dspa_nn.checks import check_names
-from dspa_nn.counts import ActivationCounts, CountRun, Reader, kept_date, pairs_of, side_by_side
+from dspa_nn.counts import ActivationCounts, Reader, pairs_of, side_by_side
 from dspa_nn.errors import CountsError, SteeringError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
 from dspa_nn.models import ModelFacts, read_facts
 from dspa_nn.ndif import Payload, payload_of_encoders
 from dspa_nn.saes import LoadedSAE, load_sae
+from dspa_nn.steering.counting import planned_run
 from dspa_nn.steering.dspa import DSPA
 from dspa_nn.steering.layers import check_layers
-from dspa_nn.steering.options import COUNT, PLANNED, CountOptions
+from dspa_nn.steering.options import COUNT, CountOptions
 from dspa_nn.steering.sweep_counts import SweepCounts
 
 
@@ -116,10 +117,8 @@ class LayerSweep:
             TripleError: a triple that cannot be rendered; it is named.
         """
         check_names("count", options, COUNT, CountsError)
-        given: dict[str, Any] = dict(options)
-        planning = {name: given.pop(name) for name in PLANNED if name in given}
-        run = CountRun(self, triples, **planning, rendered_on=kept_date(given.get("checkpoint")))
-        self._counted = SweepCounts(run.count(**given), self)
+        run, left = planned_run(self, triples, options)
+        self._counted = SweepCounts(run.count(**left), self)
         return self._counted
 
     def counts(self, input_layer: int, output_layer: int) -> ActivationCounts:

@@ -1,14 +1,14 @@
 """What an edit log says of itself in sentences."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from jaxtyping import Float64
 from torch import Tensor
 
 from dspa_nn.graph.record import Record, of_rows
 from dspa_nn.saes import told_in_words
-from dspa_nn.steering.edits import SteeredPass, told
+from dspa_nn.steering.edits import SteeredPass
 
 NOT_RUN = "EditLog: the model has not run yet"
 # Latents that a print lists, and those of them that it says in words.
@@ -77,6 +77,18 @@ def printed(log: Tellable) -> str:
         f"at most {float(shares.max()):.1%}"
     )
     return "\n".join(lines)
+
+
+def told(setting: object) -> str:
+    """A setting as a log prints it; the maps of a sum may each have another.
+
+    Example:
+        >>> told(0.2), told(("density", "centred"))
+        ('0.2', 'density/centred')
+    """
+    if not isinstance(setting, tuple):
+        return str(setting)
+    return "/".join(map(str, cast(tuple[object, ...], setting)))
 
 
 def passes_missed(record: Record, seen: int) -> str | None:

@@ -58,6 +58,10 @@ def test_a_picture_has_a_bar_for_every_token(log: Any) -> None:
         log.plot(3)
     with pytest.raises(SteeringError, match="an edit log whose run has not taken place"):
         EditLog(Record(log._record.options)).plot()
+    with pytest.raises(SteeringError, match="row 3 came, and the log has 3; count them from 0"):
+        log.sequence(3)
+    with pytest.raises(SteeringError, match="an edit log whose run has not taken place"):
+        EditLog(Record(log._record.options)).sequence(0)
 
 
 def test_words_are_printed_where_a_table_knows_the_sae(

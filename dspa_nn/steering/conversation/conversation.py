@@ -138,7 +138,8 @@ class Conversation:
             self._asked.generation | more.generation,
             self._asked.seed if seed is None else seed,
         )
-        self._check(more if map is None and not more.steering else asked)
+        if map is not None or more.steering:  # else it is what the conversation was begun with
+            self._check(asked)
         message = Message("user", text)
         warn_of_markup(self._dspa.facts.tokenizer, [message])
         if stream:
@@ -149,8 +150,6 @@ class Conversation:
 
     def _check(self, asked: Asked) -> None:
         """Refuse a map or settings that cannot steer, before anything is run."""
-        if asked.map is None:
-            return
         if isinstance(as_portable(asked.map), list):
             raise SteeringError(
                 "a conversation was given a plan, and plans every turn from all that was said; "
