@@ -1,4 +1,4 @@
-"""How objects show themselves in a notebook: small HTML without scripts; and matplotlib."""
+"""How objects show themselves: to a notebook as small HTML without scripts, or as a picture."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
