@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from dspa_nn.errors import SteeringError
+from dspa_nn.graph.portable import as_portable
 from dspa_nn.graph.settings import allowed_latents, check_options
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.prompts import Rendered
@@ -107,7 +109,13 @@ class DSPAMethod(Shipped):
     def __post_init__(self) -> None:
         """Refuse keywords and values that `apply` would, before any run is paid for."""
         given, chosen = run_settings("DSPAMethod", self.options)
-        check_options(fill(given, self.map.defaults, self.dspa.defaults))
+        fitted = as_portable(self.map)
+        if isinstance(fitted, list):
+            raise SteeringError(
+                "DSPAMethod was given a plan, which is of one prompt, and steers any number of "
+                "them; give it the map that the plan was made with"
+            )
+        check_options(fill(given, fitted.defaults, self.dspa.defaults))
         allowed_latents(chosen["only"], chosen["never"], self.dspa.output_sae.width)
 
     def steering(self, prompts: Sequence[Rendered]) -> AbstractContextManager[EditLog]:

@@ -232,7 +232,9 @@ class ModelAndSAEs(Copied, Shipped):
         return steerer
 
     def payload(
-        self, map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None, **rules: Rules
+        self,
+        map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None,
+        **rules: Rules | None,
     ) -> Payload:
         """Count the bytes that a remote run sends, part by part, before anything is sent.
 

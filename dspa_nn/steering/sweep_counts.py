@@ -3,6 +3,7 @@
 import os
 from typing import Any, Protocol, Unpack, runtime_checkable
 
+from dspa_nn.checks import check_type
 from dspa_nn.counts import ActivationCounts, layers_of, pair_of, pairs_of
 from dspa_nn.errors import CountsError
 from dspa_nn.maps import ConditionalDifferenceMap, FitOptions
@@ -121,8 +122,10 @@ class SweepCounts:
             True
 
         Raises:
-            CountsError: what `ActivationCounts.merge` refuses.
+            CountsError: what `ActivationCounts.merge` refuses, or counts of no sweep.
         """
+        for other in others:
+            check_type("what is merged", other, SweepCounts, CountsError)
         merged = self.table.merge(*(other.table for other in others))
         return SweepCounts(merged, self.sweep)
 

@@ -8,7 +8,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_type
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.portable import as_portable
 from dspa_nn.imports import late
@@ -56,6 +56,7 @@ class Conversation:
         **options: Any,
     ) -> None:
         check_choice("through", through, ("attach", "apply"), SteeringError)
+        check_type("messages", messages, Iterable, SteeringError)
         given = list(messages)
         said = as_messages(given, "messages=") if given else ()
         if system is not None:
