@@ -1,7 +1,7 @@
 """One edit, and one pass of the model through the output layer, as a log tells of them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -89,8 +89,9 @@ def sequence_of(record: Record, row: int) -> RowTokens:
     Raises:
         SteeringError: the run has not taken place, or has no such row.
     """
-    check_row(row, 0 if record.mask is None else len(record.mask))
-    mask, ids = record.mask[row].cpu(), record.ids[row].cpu()
+    rows: Any = () if record.mask is None else record.mask
+    check_row(row, len(rows))
+    mask, ids = rows[row].cpu(), record.ids[row].cpu()
     width = len(mask)
     made = ids[width:]
     ended = torch.isin(made, torch.tensor(record.eos_ids, dtype=made.dtype)).nonzero()
