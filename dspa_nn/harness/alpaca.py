@@ -126,8 +126,8 @@ def alpaca_win_rate(
         alpaca_eval's figures: `win_rate` and `standard_error` in per cent, `n_total` and others.
 
     Raises:
-        EvaluationError: alpaca_eval is not installed, or the two files answer different
-            instructions.
+        EvaluationError: alpaca_eval is not installed or knows no such annotator, or the two files
+            answer different instructions.
         JudgeError: the judge refused or did not answer.
     """
     mine, theirs = read_outputs(as_path(outputs)), read_outputs(as_path(reference))
@@ -139,7 +139,15 @@ def alpaca_win_rate(
         )
     library = _library()
     asked = {row["instruction"] for row in mine}
-    pool: Any = library.annotators.PairwiseAnnotator(annotators_config=annotator, caching_path=None)
+    try:
+        pool: Any = library.annotators.PairwiseAnnotator(
+            annotators_config=annotator, caching_path=None
+        )
+    except FileNotFoundError as error:
+        raise EvaluationError(
+            f"annotator {annotator!r} is no config of alpaca_eval and no path of one "
+            f"({error.filename} is missing); name one, such as {ANNOTATOR}"
+        ) from None
     for single in pool.annotators.values():
         single.fn_completions = _completions(judge, single.fn_completion_parser, parallel)
         single.completions_kwargs = {}

@@ -192,7 +192,8 @@ def _method(
     if method is not None:
         raise EvaluationError("map= and method= came; give the one that steers")
     fitted = ConditionalDifferenceMap.load(map) if isinstance(map, str) else map
-    return DSPAMethod(NAME, dspa, fitted, settings)  # type: ignore[arg-type]
+    options: Any = settings
+    return DSPAMethod(NAME, dspa, fitted, options)
 
 
 def _prompt(dspa: DSPA, ids: Int64[Tensor, " prompt"]) -> Rendered:

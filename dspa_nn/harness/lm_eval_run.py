@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.harness.lm_eval_model import model_class
 from dspa_nn.imports import untyped
 
@@ -15,7 +16,7 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
         >>> run_lm_eval(["run", "--model", "dspa", "--tasks", "arc_easy"])  # doctest: +SKIP
 
     Raises:
-        EvaluationError: lm-eval is not installed.
+        EvaluationError: lm-eval is not installed, or refuses the arguments.
         SystemExit: what lm-eval's command exits with.
     """
     model_class()
@@ -24,5 +25,22 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
     sys.argv = ["lm-eval", *arguments]
     try:
         command()
+    except ValueError as error:
+        if not _of_the_command_line(error):
+            raise
+        raise EvaluationError(
+            f"lm-evaluation-harness refused its command line ({error}); `dspa lm-eval -- ls tasks` "
+            "lists its tasks, and --local TASK=FILE makes one of a file"
+        ) from None
     finally:
         sys.argv = before
+
+
+def _of_the_command_line(error: ValueError) -> bool:
+    """Whether lm-eval raised it while it read its arguments, before it evaluated anything."""
+    last: Any = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    return str(last.tb_frame.f_globals.get("__name__")).startswith(
+        ("lm_eval.config", "lm_eval._cli")
+    )

@@ -100,3 +100,11 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             alpaca_win_rate(file(tmp_path / "bad.json", rows), reference, judge)
     with pytest.raises(EvaluationError, match="cannot be read as JSON"):
         alpaca_win_rate(tmp_path / "none.json", reference, judge)
+
+
+def test_an_unknown_annotator_gets_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
+    reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")
+    with pytest.raises(EvaluationError, match="annotator 'none' is no config of alpaca_eval and"):
+        alpaca_win_rate(mine, reference, judge, annotator="none")

@@ -197,6 +197,15 @@ def test_lm_evals_own_command_knows_the_model_class(capsys: pytest.CaptureFixtur
     assert get_model("dspa") is model_class()
 
 
+def test_an_unknown_task_gets_one_sentence() -> None:
+    with pytest.raises(EvaluationError) as raised:
+        run_lm_eval(["run", "--model", "dspa", "--model_args", "preset=x", "--tasks", "no_such"])
+    assert str(raised.value) == (
+        "lm-evaluation-harness refused its command line (Tasks not found: no_such); `dspa lm-eval "
+        "-- ls tasks` lists its tasks, and --local TASK=FILE makes one of a file"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.data
 def test_the_embedded_model_scores_real_items_as_lm_evals_own_class_does(
