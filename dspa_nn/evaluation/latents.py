@@ -46,6 +46,8 @@ class Codes:
             residual stream at the output layer.
         owner: int64 [positions], the sequence of each position, ascending.
         decoder: [d_out, d_model].
+        last: the last map with its voting rule, and its scores: a search over k_diff needs them
+            again and again.
     """
 
     dspa: DSPA

@@ -83,11 +83,11 @@ def fluency_claim(about: str, ratio: Interval) -> Verdict:
     return Verdict(about, "", "fluent", "", fluent, text, told)
 
 
-def told(interval: Interval, limit: float = 0.0) -> bool | None:
+def lies_above(interval: Interval, limit: float = 0.0) -> bool | None:
     """Whether an interval lies above a limit: False where it lies below, None where it holds it.
 
     Example:
-        >>> told(Interval(1.0, 0.5, 1.5, 9)), told(Interval(0.1, -0.5, 0.7, 9))
+        >>> lies_above(Interval(1.0, 0.5, 1.5, 9)), lies_above(Interval(0.1, -0.5, 0.7, 9))
         (True, None)
     """
     if interval.low > limit:
@@ -95,10 +95,20 @@ def told(interval: Interval, limit: float = 0.0) -> bool | None:
     return False if interval.high < limit else None
 
 
-def none_told(holds: bool | None, yes: str, no: str, unknown: str) -> str:
+def lies_below(interval: Interval, limit: float) -> bool | None:
+    """Whether an interval lies below a limit: False where it lies above, None where it holds it.
+
+    >>> lies_below(Interval(0.1, 0.0, 0.2, 9), 0.5)
+    True
+    """
+    above = lies_above(interval, limit)
+    return None if above is None else not above
+
+
+def in_words(holds: bool | None, yes: str, no: str, unknown: str) -> str:
     """The words for whether a claim holds.
 
-    >>> none_told(None, "is", "is not", "may be")
+    >>> in_words(None, "is", "is not", "may be")
     'may be'
     """
     return unknown if holds is None else yes if holds else no

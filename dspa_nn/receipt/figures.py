@@ -18,7 +18,7 @@ from dspa_nn.evaluation import (
     proportion,
 )
 from dspa_nn.receipt.inputs import Inputs
-from dspa_nn.receipt.measure import Figures, Said
+from dspa_nn.receipt.parts import Figures, Said
 from dspa_nn.receipt.rewrites import Rewrite
 from dspa_nn.receipt.scores import SCORES, score_changes
 

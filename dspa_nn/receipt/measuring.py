@@ -1,4 +1,4 @@
-"""Every run of the model behind a receipt, under one bar of progress."""
+"""Everything that is measured for a receipt, under one bar of progress."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from dspa_nn.files import Parts
 from dspa_nn.progress import say, show_progress
 from dspa_nn.receipt.figures import Measured, outcome_of, under
 from dspa_nn.receipt.inputs import Inputs
-from dspa_nn.receipt.measure import (
+from dspa_nn.receipt.methods import Compared
+from dspa_nn.receipt.parts import (
     measure_answers,
     measure_branching,
     measure_choices,
     measure_margins,
 )
-from dspa_nn.receipt.methods import Compared
 from dspa_nn.receipt.scores import telling
 from dspa_nn.steering import DSPA
 

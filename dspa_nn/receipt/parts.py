@@ -1,4 +1,4 @@
-"""The runs of the model behind a receipt, in parts that are kept on disk as they are finished."""
+"""Margins, answers and choices measured in parts, each kept on disk as it is finished."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

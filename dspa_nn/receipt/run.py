@@ -17,9 +17,9 @@ from dspa_nn.provenance import package_versions
 from dspa_nn.receipt.claims import Verdict
 from dspa_nn.receipt.figures import Measured, map_less, of_method, plain
 from dspa_nn.receipt.inputs import Source, read_inputs
+from dspa_nn.receipt.measuring import measure_all
 from dspa_nn.receipt.methods import compared, settings_of, target
 from dspa_nn.receipt.page import page_of
-from dspa_nn.receipt.runs import measure_all
 from dspa_nn.receipt.scores import ABOUT, SCORES
 from dspa_nn.receipt.verdicts import in_short, verdicts
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions

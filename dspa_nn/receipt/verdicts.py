@@ -3,18 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dspa_nn.evaluation import Interval, Outcome
+from dspa_nn.evaluation import Outcome
 from dspa_nn.receipt.claims import (
     DISTINCT,
     HIGHEST_PERPLEXITY_RATIO,
     POINTS,
     Verdict,
+    in_words,
+    lies_above,
+    lies_below,
     margin_claim,
-    none_told,
     parts_of,
     percent,
     points,
-    told,
 )
 from dspa_nn.receipt.figures import Measured
 
@@ -33,7 +34,7 @@ def in_short(measured: Measured, judged: list[Verdict]) -> str:
     """Three sentences for who reads no further: effect, what is simpler, damage."""
     margin = measured.map.effect(measured.seed)
     worse = measured.map.values["change"] < 0
-    rises = none_told(told(margin.margin), "rises", "falls", "is not shown to change")
+    rises = in_words(lies_above(margin.margin), "rises", "falls", "is not shown to change")
     first = (
         f"On {len(worse)} held-out prompts the margin {rises} ({margin.margin} nats a token); on "
         f"{int(worse.sum())} of them it falls."
@@ -59,23 +60,23 @@ def in_short(measured: Measured, judged: list[Verdict]) -> str:
 def _effect(measured: Measured) -> Verdicts:
     map, seed = measured.map, measured.seed
     found = map.effect(seed)
-    yield replace(margin_claim(map.name, found), holds=told(found.margin))
-    holds = told(found.chosen)
-    how = none_told(holds, "become more likely", "become less likely", "are not shown to change")
+    yield replace(margin_claim(map.name, found), holds=lies_above(found.margin))
+    holds = lies_above(found.chosen)
+    how = in_words(holds, "become more likely", "become less likely", "are not shown to change")
     yield Verdict(
         map.name, "", "chosen", "", holds,
         f"The preferred texts themselves {how}: {found.chosen} nats a token.", str(found.chosen),
     )  # fmt: skip
     alike = measured.at_equal_length(map)
-    holds = told(alike)
-    how = none_told(holds, "rises", "falls", "is not shown to change")
+    holds = lies_above(alike)
+    how = in_words(holds, "rises", "falls", "is not shown to change")
     yield Verdict(
         map.name, "", "equal length", "", holds,
         f"Where both texts are of one length the margin {how}: {alike}.", str(alike),
     )  # fmt: skip
     share = measured.worse(map)
-    holds = told(Interval(-share.mean, -share.high, -share.low, share.n), -0.5)
-    which = none_told(holds, "Fewer than half", "More than half", "Perhaps half")
+    holds = lies_below(share, 0.5)
+    which = in_words(holds, "Fewer than half", "More than half", "Perhaps half")
     times = int((map.values["change"] < 0).sum())
     yield Verdict(
         map.name, "", "few worse", "", holds,
@@ -94,8 +95,8 @@ def _moved(measured: Measured, outcome: Outcome, who: str, claim: str) -> Verdic
     moved = measured.moved(outcome)
     for score in measured.scores:
         change = moved[score]
-        holds = told(change)
-        how = none_told(holds, "move towards", "move away from", "are not shown to move towards")
+        holds = lies_above(change)
+        how = in_words(holds, "move towards", "move away from", "are not shown to move towards")
         yield Verdict(
             measured.map.name, "", claim, score, holds,
             f"{who} {how} what is preferred, by {score}: {change} on the {change.n} prompts where "
@@ -111,8 +112,8 @@ def _damage(measured: Measured) -> Verdicts:
         "sampled fluent",
     )  # fmt: skip
     change = map.interval("distinct_2_change", seed)
-    holds = told(change, -DISTINCT)
-    how = none_told(holds, "do not repeat", "repeat", "may repeat")
+    holds = lies_above(change, -DISTINCT)
+    how = in_words(holds, "do not repeat", "repeat", "may repeat")
     yield Verdict(
         map.name, "", "no loops", "", holds,
         f"Its answers {how} themselves more: the share of different pairs of tokens changes by "
@@ -120,9 +121,9 @@ def _damage(measured: Measured) -> Verdicts:
     )  # fmt: skip
     if measured.choices:
         change = measured.right_change(map.name)
-        holds = told(change, -POINTS)
+        holds = lies_above(change, -POINTS)
         before, after = (measured.right(name).mean for name in ("unsteered", map.name))
-        how = none_told(holds, "is kept", "is not kept", "may not be kept")
+        how = in_words(holds, "is kept", "is not kept", "may not be kept")
         yield Verdict(
             map.name, "", "multiple choice", "", holds,
             f"Multiple choice {how}: {100 * before:.1f} % right unsteered, {100 * after:.1f} % "
@@ -133,9 +134,9 @@ def _damage(measured: Measured) -> Verdicts:
 
 def _fluent(outcome: Outcome, seed: int, who: str, claim: str) -> Verdict:
     ratio = outcome.interval("log_perplexity_change", seed).exp()
-    below = told(Interval(-ratio.mean, -ratio.high, -ratio.low, ratio.n), -HIGHEST_PERPLEXITY_RATIO)
+    below = lies_below(ratio, HIGHEST_PERPLEXITY_RATIO)
     figures = f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
-    how = none_told(below, "stay fluent", "do not stay fluent", "may not stay fluent")
+    how = in_words(below, "stay fluent", "do not stay fluent", "may not stay fluent")
     text = (
         f"{who} {how}: their perplexity under the unsteered model is {figures} times that of its "
         f"own answers, where {HIGHEST_PERPLEXITY_RATIO} is the limit."
@@ -145,8 +146,8 @@ def _fluent(outcome: Outcome, seed: int, who: str, claim: str) -> Verdict:
 
 def _robust(measured: Measured) -> Verdicts:
     for one in measured.under:
-        holds = told(one.effect.margin)
-        how = none_told(holds, "still rises", "falls", "is not shown to rise")
+        holds = lies_above(one.effect.margin)
+        how = in_words(holds, "still rises", "falls", "is not shown to rise")
         yield Verdict(
             measured.map.name, "", "robust", one.rewrite.name, holds,
             f"With the prompts {_put(one.rewrite.name)} the margin {how}: {one.effect.margin}; "
@@ -166,9 +167,9 @@ def _against(measured: Measured, other: Outcome) -> Verdicts:
     """Whether the map does better than another method on the same prompts."""
     map, seed = measured.map, measured.seed
     gap = map.less(other, seed)
-    holds = told(gap.margin)
+    holds = lies_above(gap.margin)
     unknown = "It cannot be told whether "
-    how = none_told(holds, "more", "less", "more")
+    how = in_words(holds, "more", "less", "more")
     start = "The map" if holds is not None else f"{unknown}the map"
     yield Verdict(
         map.name, other.name, "beats", "", holds,
@@ -177,8 +178,8 @@ def _against(measured: Measured, other: Outcome) -> Verdicts:
     )  # fmt: skip
     for score in measured.scores:
         change = map.gap(f"{score}_toward", other, seed)
-        holds = told(change)
-        how = none_told(holds, "further", "less far", "further")
+        holds = lies_above(change)
+        how = in_words(holds, "further", "less far", "further")
         start = "Its answers" if holds is not None else f"{unknown}its answers"
         yield Verdict(
             map.name, other.name, "better score", score, holds,

@@ -13,7 +13,7 @@ import pytest
 from dspa_nn import PreferenceTriple
 from dspa_nn.errors import DSPAWarning, EvaluationError, FileError, MapError, SteeringError
 from dspa_nn.evaluation import bootstrap, branching_factor, margins
-from dspa_nn.receipt import SCHEMA, VERSION, evaluate, measure
+from dspa_nn.receipt import SCHEMA, VERSION, evaluate, parts
 from dspa_nn.receipt.methods import target
 from dspa_nn.receipt.rewrites import read_paraphrases
 from tests import eval_zoo
@@ -173,15 +173,15 @@ def test_the_page_stands_alone_and_says_what_the_json_says(receipt):
 def test_what_is_done_is_not_done_again(tmp_path, fitted, files, receipt, monkeypatch):
     first = receipt
     shutil.copytree(receipt.page.parent / "parts", tmp_path / "parts")
-    parts = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    kept = sorted(path.name for path in (tmp_path / "parts").iterdir())
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
     for name in ("margins", "answer", "choose", "branching_factor"):
-        monkeypatch.setattr(measure, name, fail)
+        monkeypatch.setattr(parts, name, fail)
     again = made(tmp_path, fitted, files)
-    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == parts
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == kept
     same = {"seconds", "written"}
     assert {k: v for k, v in again.report.items() if k not in same} == {
         k: v for k, v in first.report.items() if k not in same
@@ -191,7 +191,7 @@ def test_what_is_done_is_not_done_again(tmp_path, fitted, files, receipt, monkey
 
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(tmp_path, fitted, receipt, files, monkeypatch):
-    whole, calls = measure.answer, []
+    whole, calls = parts.answer, []
 
     def stops(*given: Any, **options: Any) -> Any:
         calls.append(1)
@@ -199,11 +199,11 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, fitted, receipt, files, monkey
             raise KeyboardInterrupt
         return whole(*given, **options)
 
-    monkeypatch.setattr(measure, "answer", stops)
+    monkeypatch.setattr(parts, "answer", stops)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path, fitted, files)
     assert not (tmp_path / "receipt.json").exists()
-    monkeypatch.setattr(measure, "answer", whole)
+    monkeypatch.setattr(parts, "answer", whole)
     found = made(tmp_path, fitted, files)
     assert found.report["methods"] == receipt.report["methods"]
     assert found.report["sampled"] == receipt.report["sampled"]
@@ -334,9 +334,9 @@ def test_the_page_on_it_lists_the_reports_keys(receipt):
 
 def test_verdicts_turn_out_either_way(receipt):
     from dspa_nn.evaluation import Interval
-    from dspa_nn.receipt.claims import told
+    from dspa_nn.receipt.claims import lies_above
 
-    assert told(Interval(0.2, 0.1, 0.3, 9)) is True
-    assert told(Interval(-0.2, -0.3, -0.1, 9)) is False
-    assert told(Interval(0.0, -0.1, 0.1, 9)) is None
+    assert lies_above(Interval(0.2, 0.1, 0.3, 9)) is True
+    assert lies_above(Interval(-0.2, -0.3, -0.1, 9)) is False
+    assert lies_above(Interval(0.0, -0.1, 0.1, 9)) is None
     assert replace(receipt.verdicts[0], holds=False).to_dict()["holds"] is False
