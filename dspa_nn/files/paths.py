@@ -17,11 +17,13 @@ def as_path(path: PathLike) -> Path:
     (True, 'maps')
 
     Raises:
-        FileError: it is no path (a NUL in it, an unknown user's home), or of another type.
+        FileError: it is no path (empty, a NUL in it, an unknown user's home), or of another type.
     """
     try:
         whole = Path(path).expanduser()
         reason = "it holds a NUL character" if "\0" in str(whole) else None
+        if isinstance(path, str) and not path.strip():  # pathlib takes it for the folder at hand
+            reason = "it is empty"
         if reason is None:
             os.fsencode(whole)  # a lone surrogate has no bytes
             whole.exists()  # a name that is too long for the system is known here

@@ -46,7 +46,7 @@ def test_an_sae_at_home(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("path", ["a\0b", "~nobody-of-this-name/x", 3, None])
+@pytest.mark.parametrize("path", ["a\0b", "~nobody-of-this-name/x", "", " ", 3, None])
 def test_what_is_no_path(path: Any) -> None:
     with pytest.raises(FileError, match="is no path"):
         as_path(path)

@@ -277,6 +277,9 @@ def test_identify_refuses_in_one_sentence(content: bytes, sentence: str, tmp_pat
         identify(path)
     with pytest.raises(FileError, match="is no file or folder here, and no id of a repository"):
         identify(tmp_path / "absent")
+    for nothing in ("", "  "):
+        with pytest.raises(FileError, match=r"^'\s*' is no path \(it is empty\); give the path of"):
+            identify(nothing)
     with pytest.raises(FileError, match="holds nothing of dspa-nn that can be told"):
         identify(tmp_path)
 
