@@ -1,5 +1,6 @@
 """Checks of single values that several packages make alike, each refused in one sentence."""
 
+import operator
 import reprlib
 from collections.abc import Iterable, Sequence
 from types import UnionType
@@ -75,6 +76,32 @@ def check_temperature(value: Any, error: type[DSPAError]) -> None:
             f"temperature is {value!r}; expected 0, which takes the likeliest token, or a number "
             f"of at least {LEAST_TEMPERATURE}."
         )
+
+
+def check_latents(side: str, latents: Iterable[Any], width: int) -> list[int]:
+    """Latents of an SAE as plain whole numbers; what is none of its latents is refused.
+
+    >>> check_latents("output", [0, 3], 4)
+    [0, 3]
+    >>> check_latents("output", [7], 4)
+    Traceback (most recent call last):
+    dspa_nn.errors.DSPAError: output latent 7 came, and the SAE has 4; give one from 0 to 3
+
+    side: "input" or "output". width: how many latents the SAE has.
+    """
+    found: list[int] = []
+    for latent in latents:
+        try:
+            number = -1 if isinstance(latent, bool) else operator.index(latent)
+        except TypeError:
+            number = -1
+        if not 0 <= number < width:
+            raise DSPAError(
+                f"{side} latent {latent} came, and the SAE has {width}; give one from 0 to "
+                f"{width - 1}"
+            )
+        found.append(number)
+    return found
 
 
 def check_choice(name: str, value: object, choices: Sequence[str], error: type[DSPAError]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from nnsight import save
 
-from dspa_nn.checks import check_choice, check_positive_int, check_type
+from dspa_nn.checks import check_choice, check_latents, check_positive_int, check_type
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph.adapter import end_run
 from dspa_nn.graph.blocks import hidden_states
@@ -74,7 +74,7 @@ def snippets(
     require_weights(dspa.model, "snippets")
     at_output = side == "output"
     encoder = dspa.encoders[at_output]
-    wanted = None if latents is None else _checked(latents, encoder.width, side)
+    wanted = None if latents is None else check_latents(side, latents, encoder.width)
     sequences = [one for text in texts for one in _rendered(dspa, text)]
     if not sequences:
         raise DSPAError("snippets was given no texts; give at least one")
@@ -163,17 +163,6 @@ class _Pool:
         for latent, text, place, value in zip(*self._best(), strict=True):
             found.setdefault(int(latent), []).append((int(text), int(place), float(value)))
         return found
-
-
-def _checked(latents: Iterable[int], width: int, side: str) -> list[int]:
-    wanted = [int(latent) for latent in latents]
-    for latent in wanted:
-        if not 0 <= latent < width:
-            raise DSPAError(
-                f"{side} latent {latent} came, and the SAE has {width}; give one from 0 to "
-                f"{width - 1}"
-            )
-    return wanted
 
 
 def _rendered(dspa: DSPA, text: Any) -> list[Rendered]:

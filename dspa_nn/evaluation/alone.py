@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_latents
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation.answers import Answers, answer
 from dspa_nn.evaluation.passes import Pass
@@ -43,7 +43,7 @@ def edit_alone(
     Raises:
         DSPAError: no such latent.
     """
-    check_latents(dspa, [latent])
+    check_latents("output", [latent], dspa.output_sae.width)
     check_choice("mode", mode, ("ablate", "augment"), DSPAError)
     score = -1.0 if mode == "ablate" else 1.0
     widths = dspa.input_sae.width, dspa.output_sae.width
@@ -154,7 +154,7 @@ def answers_alone(
         DSPAError: no such latent.
         SteeringError: inside a tracing context.
     """
-    check_latents(dspa, latents)
+    check_latents("output", latents, dspa.output_sae.width)
     fires = {latent: [int(i) for i in np.flatnonzero(active[:, latent])] for latent in latents}
     todo = [(latent, index) for latent in latents for index in fires[latent]]
     widths = dspa.input_sae.width, dspa.output_sae.width
@@ -179,18 +179,3 @@ def answers_alone(
             mine = len(fires[latent])
             yield AnswersAlone(latent, fires[latent], texts[:mine])
             texts = texts[mine:]
-
-
-def check_latents(dspa: DSPA, latents: Sequence[int]) -> None:
-    """Refuse latents that the output SAE does not have.
-
-    Example:
-        >>> check_latents(dspa, [0, 3])
-    """
-    width = dspa.output_sae.width
-    for latent in latents:
-        if isinstance(latent, bool) or not 0 <= latent < width:
-            raise DSPAError(
-                f"output latent {latent} was asked for, and the output SAE has {width}; name "
-                f"latents from 0 to {width - 1}"
-            )

@@ -10,13 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from dspa_nn.evaluation.alone import (
-    AnswersAlone,
-    Direction,
-    answers_alone,
-    check_latents,
-    fired,
-)
+from dspa_nn.checks import check_latents
+from dspa_nn.evaluation.alone import AnswersAlone, Direction, answers_alone, fired
 from dspa_nn.evaluation.answers import Answers, answer
 from dspa_nn.evaluation.axes import AxisName, style_axes
 from dspa_nn.files import Parts, sha256_of_json
@@ -103,7 +98,7 @@ def axis_changes(
     Source: docs/method.md 10.
     """
     if latents is not None:
-        check_latents(dspa, latents)
+        check_latents("output", latents, dspa.output_sae.width)
     said = unsteered or answer(dspa, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     scores = style_axes(said.texts, axes)
     names: list[Any] = list(scores)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dspa_nn.checks import check_positive_int
+from dspa_nn.checks import check_latents, check_positive_int
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.models import as_local
 from dspa_nn.steering import DSPA
@@ -47,15 +47,8 @@ def promoted_tokens(
         DSPAError: a latent that the SAE does not have, or a model without an unembedding.
         SteeringError: `most` is not a whole number above 0.
     """
-    wanted = [int(latent) for latent in latents]
+    wanted = check_latents("output", latents, len(dspa.output_sae.decoder))
     check_positive_int("most", most, SteeringError)
-    width = len(dspa.output_sae.decoder)
-    for latent in wanted:
-        if not 0 <= latent < width:
-            raise DSPAError(
-                f"output latent {latent} came, and the SAE has {width}; give one from 0 to "
-                f"{width - 1}"
-            )
     if not wanted:
         return {}
     tokenizer = dspa.facts.tokenizer
