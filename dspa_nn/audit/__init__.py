@@ -2,7 +2,8 @@
 
 from dspa_nn.audit.asking import CATEGORIES
 from dspa_nn.audit.categories import CategoryTable, FisherTest, category_by_rule, category_table
-from dspa_nn.audit.causal import CausalCheck, LatentEffect, causal_check, top_latents
+from dspa_nn.audit.causal import causal_check, top_latents
+from dspa_nn.audit.causal_table import CausalCheck, LatentEffect
 from dspa_nn.audit.comparing import compare_with_random, latents_to_compare, random_latents
 from dspa_nn.audit.covered import Coverage, coverage
 from dspa_nn.audit.explaining import explain, judged_meanings

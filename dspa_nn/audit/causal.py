@@ -3,18 +3,16 @@
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dspa_nn.audit.causal_table import told
-from dspa_nn.checks import check_positive_int
-from dspa_nn.errors import MapError
+from dspa_nn.audit.causal_table import CausalCheck, LatentEffect
+from dspa_nn.checks import check_latents, check_positive_int
+from dspa_nn.errors import DSPAError, MapError, TripleError
 from dspa_nn.evaluation import (
     AxisName,
-    Effect,
     Interval,
     axis_changes,
     bootstrap,
@@ -34,78 +32,6 @@ _AT_ONCE = 5
 # Prompts that are planned in one forward.
 _PROMPTS = 25
 _FIGURES = ("chosen", "rejected", "kl", "edits")
-
-
-@dataclass(frozen=True)
-class LatentEffect:
-    """What ablating one output latent alone did on held-out triples.
-
-    Attributes:
-        latent: which.
-        column_sum: the sum of its column in the map: below 0 the map mostly ablates it.
-        score: mean of the map's scores of it over the triples' prompts.
-        planned: prompts whose plan ablates it, or augments it.
-        edits: steered tokens on which it was active, as a share.
-        margin: change of the preference margin with its two parts, nats per token.
-        kl: KL(unsteered || ablated), nats per token.
-        axes: change of the answers' style, in standard deviations of the unsteered answers.
-    """
-
-    latent: int
-    column_sum: float
-    score: float
-    planned: int
-    edits: float
-    margin: Effect
-    kl: Interval
-    axes: dict[str, Interval]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return {
-            **{name: getattr(self, name) for name in ("latent", "column_sum", "score", "planned")},
-            "edits": self.edits,
-            "margin": self.margin.to_dict(),
-            "kl": self.kl.to_dict(),
-            "axes": {name: one.to_dict() for name, one in self.axes.items()},
-        }
-
-
-@dataclass(frozen=True)
-class CausalCheck:
-    """The top latents of a map, each ablated alone on held-out triples.
-
-    Example:
-        >>> check = causal_check(dspa, map, triples[:4], latents=3, answers=0)
-        >>> [one.latent for one in check.effects] == top_latents(map, 3)
-        True
-        >>> print(check)
-        3 latents, each ablated alone ...
-
-    Attributes:
-        effects: of each latent, the one that the map steers most first.
-        correlations: what is correlated by rank -> Spearman's coefficient with its interval. For
-            the margin the sums and scores are taken times -1, so that a map whose order is causal
-            has positive coefficients.
-        triples, answers: how many were measured.
-    """
-
-    effects: list[LatentEffect]
-    correlations: dict[str, Interval]
-    triples: int
-    answers: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return {
-            "triples": self.triples,
-            "answers": self.answers,
-            "correlations": {name: one.to_dict() for name, one in self.correlations.items()},
-            "effects": [one.to_dict() for one in self.effects],
-        }
-
-    def __str__(self) -> str:
-        return told(self)
 
 
 def top_latents(map: ConditionalDifferenceMap, n: int = 20) -> list[int]:
@@ -171,12 +97,20 @@ def causal_check(
 
     Raises:
         MapError: a map that can steer nothing, or one of another model or SAE.
-        DSPAError: no such latent or axis, or triples that cannot be used.
+        TripleError: no triples, or one that cannot be used.
+        DSPAError: no such latent or axis.
     """
     chosen = top_latents(map, latents) if isinstance(latents, int) else [*latents]
     held_out = as_triples(triples)
-    if not chosen:
+    if not held_out:
+        raise TripleError("no triples came to check latents on, and one at least is needed")
+    if not chosen and isinstance(latents, int):
         raise MapError("the map has no entry that is not 0, so there is no latent to ablate.")
+    if not chosen:
+        raise DSPAError("latents is an empty list; name one at least, or how many to take")
+    chosen = check_latents("output", chosen, dspa.output_sae.width)
+    if answers is not None and answers != 0:
+        check_positive_int("answers", answers, DSPAError)
     scores, planned = _planned(dspa, map, held_out, chosen, options or {})
     parts = None if folder is None else Parts(folder)
     figures = _margins(dspa, held_out, chosen, alpha, parts, token_budget, progress)

@@ -1,100 +1,98 @@
-"""The causal check as a table that a person reads."""
+"""What a causal check found of each latent, and its table."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from dspa_nn.evaluation import Effect, Interval
 
 
-@runtime_checkable
-class Ablated(Protocol):
-    """What ablating one latent did, as far as it is printed."""
+@dataclass(frozen=True)
+class LatentEffect:
+    """What ablating one output latent alone did on held-out triples.
 
-    @property
-    def latent(self) -> int:
-        """Which."""
-        ...
+    Attributes:
+        latent: which.
+        column_sum: the sum of its column in the map: below 0 the map mostly ablates it.
+        score: mean of the map's scores of it over the triples' prompts.
+        planned: prompts whose plan ablates it, or augments it.
+        edits: steered tokens on which it was active, as a share.
+        margin: change of the preference margin with its two parts, nats per token.
+        kl: KL(unsteered || ablated), nats per token.
+        axes: change of the answers' style, in standard deviations of the unsteered answers.
+    """
 
-    @property
-    def column_sum(self) -> float:
-        """Of its column in the map."""
-        ...
+    latent: int
+    column_sum: float
+    score: float
+    planned: int
+    edits: float
+    margin: Effect
+    kl: Interval
+    axes: dict[str, Interval]
 
-    @property
-    def planned(self) -> int:
-        """Prompts whose plan edits it."""
-        ...
-
-    @property
-    def edits(self) -> float:
-        """Share of the steered tokens."""
-        ...
-
-    @property
-    def margin(self) -> Effect:
-        """Change of the margin."""
-        ...
-
-    @property
-    def kl(self) -> Interval:
-        """From the unsteered model."""
-        ...
-
-    @property
-    def axes(self) -> Mapping[str, Interval]:
-        """Change of style."""
-        ...
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            **{name: getattr(self, name) for name in ("latent", "column_sum", "score", "planned")},
+            "edits": self.edits,
+            "margin": self.margin.to_dict(),
+            "kl": self.kl.to_dict(),
+            "axes": {name: one.to_dict() for name, one in self.axes.items()},
+        }
 
 
-@runtime_checkable
-class Checked(Protocol):
-    """A causal check, as far as it is printed."""
-
-    @property
-    def effects(self) -> Sequence[Ablated]:
-        """Of each latent."""
-        ...
-
-    @property
-    def correlations(self) -> Mapping[str, Interval]:
-        """By rank."""
-        ...
-
-    @property
-    def triples(self) -> int:
-        """How many were measured."""
-        ...
-
-    @property
-    def answers(self) -> int:
-        """How many were generated."""
-        ...
-
-
-def told(check: Checked) -> str:
-    """The latents in the map's order, then the rank correlations.
+@dataclass(frozen=True)
+class CausalCheck:
+    """The top latents of a map, each ablated alone on held-out triples.
 
     Example:
-        >>> from dspa_nn.audit import CausalCheck
-        >>> told(CausalCheck([], {}, 3, 0))
-        '0 latents, each ablated alone on 3 triples (0 answers)'
+        >>> from dspa_nn.audit import causal_check, top_latents
+        >>> check = causal_check(dspa, map, triples[:4], latents=3, answers=0)
+        >>> [one.latent for one in check.effects] == top_latents(map, 3)
+        True
+        >>> print(check)
+        3 latents, each ablated alone ...
+
+    Attributes:
+        effects: of each latent, the one that the map steers most first.
+        correlations: what is correlated by rank -> Spearman's coefficient with its interval. For
+            the margin the sums and scores are taken times -1, so that a map whose order is causal
+            has positive coefficients.
+        triples, answers: how many were measured.
     """
-    lines = [
-        f"{len(check.effects)} latents, each ablated alone on {check.triples} triples "
-        f"({check.answers} answers)"
-    ]
-    if check.effects:
-        lines.append(
-            f"{'latent':>8} {'column sum':>11} {'planned':>8} {'tokens':>7}  "
-            f"{'margin, nats a token':<24} {'KL':>6}  style moved, in standard deviations"
-        )
-    lines += [
-        f"{one.latent:>8} {one.column_sum:>+11.3f} {one.planned:>8} {one.edits:>7.1%}  "
-        f"{one.margin.margin!s:<24} {one.kl.mean:>6.3f}  {moved_axes(one.axes)}"
-        for one in check.effects
-    ]
-    lines += [f"Spearman's rho, {name}: {rho}" for name, rho in check.correlations.items()]
-    return "\n".join(lines)
+
+    effects: list[LatentEffect]
+    correlations: dict[str, Interval]
+    triples: int
+    answers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "triples": self.triples,
+            "answers": self.answers,
+            "correlations": {name: one.to_dict() for name, one in self.correlations.items()},
+            "effects": [one.to_dict() for one in self.effects],
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.effects)} latents, each ablated alone on {self.triples} triples "
+            f"({self.answers} answers)"
+        ]
+        if self.effects:
+            lines.append(
+                f"{'latent':>8} {'column sum':>11} {'planned':>8} {'tokens':>7}  "
+                f"{'margin, nats a token':<24} {'KL':>6}  style moved, in standard deviations"
+            )
+        lines += [
+            f"{one.latent:>8} {one.column_sum:>+11.3f} {one.planned:>8} {one.edits:>7.1%}  "
+            f"{one.margin.margin!s:<24} {one.kl.mean:>6.3f}  {moved_axes(one.axes)}"
+            for one in self.effects
+        ]
+        lines += [f"Spearman's rho, {name}: {rho}" for name, rho in self.correlations.items()]
+        return "\n".join(lines)
 
 
 def moved_axes(axes: Mapping[str, Interval]) -> str:

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dspa_nn import ConditionalDifferenceMap
 from dspa_nn.audit import causal_check, top_latents
-from dspa_nn.errors import MapError
+from dspa_nn.errors import DSPAError, MapError, TripleError
 from dspa_nn.evaluation import edit_alone, margins
 from tests import eval_zoo
 
@@ -52,3 +53,21 @@ def test_a_map_without_entries_has_no_latents_to_ablate() -> None:
     assert top_latents(empty) == []
     with pytest.raises(MapError, match="no entry that is not 0, so there is no latent to ablate"):
         causal_check(dspa, empty, eval_zoo.triples(3))
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "kind", "sentence"),
+    [
+        ({}, 0, TripleError, "no triples came to check latents on"),
+        ({"latents": []}, 3, DSPAError, "latents is an empty list; name one at least"),
+        ({"latents": [1, 40]}, 3, DSPAError, "output latent 40 came, and the SAE has 40"),
+        ({"latents": 0}, 3, MapError, "latents is 0; expected a whole number of at least 1"),
+        ({"answers": -1}, 3, DSPAError, "answers is -1; expected a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_before_a_pass(
+    given: Any, count: int, kind: type[DSPAError], sentence: str
+) -> None:
+    map = eval_zoo.counts(20).fit(percentile=50)
+    with pytest.raises(kind, match=sentence):
+        causal_check(eval_zoo.dspa(), map, eval_zoo.triples(count), **given)
