@@ -43,13 +43,11 @@ def read_json(
     """
     target = as_path(path)
     try:
-        read: Any = json.loads(target.read_text(encoding="utf-8"))
+        read: Any = json.loads(target.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise FileError(f"there is no file {target}; pass the path of one that was saved") from None
     except (OSError, ValueError) as error:
-        raise FileError(
-            f"{target} cannot be read as JSON ({type(error).__name__}); save it again"
-        ) from None
+        raise FileError(f"{target} cannot be read as JSON ({error}); save it again") from None
     body: Any = cast(Any, read) if isinstance(read, dict) else {}
     found: Any = body.get("schema")
     if found != schema:
@@ -65,7 +63,12 @@ def read_json(
         return make(body)
     except DSPAError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FileError(
-            f"{target} is damaged ({type(error).__name__} at {error}); save it again"
-        ) from None
+    except KeyError as error:
+        raise FileError(f"{target} is damaged (it lacks {error}); save it again") from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise FileError(f"{target} is damaged ({error}); save it again") from None
+
+
+def _no_number(constant: str) -> Any:
+    """Python's JSON reads NaN and Infinity, which `write_json` never writes."""
+    raise ValueError(f"it holds {constant}, where a finite number belongs")

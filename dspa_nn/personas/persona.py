@@ -21,6 +21,8 @@ from dspa_nn.steering import Mode
 
 SCHEMA, VERSION = "dspa_nn.persona", 1
 FILE = "persona.json"  # in a repository on the hub
+# Sizes of a weight: a score is a weight times an effect of 1e-6 or more, and is kept in float32.
+_LEAST, _MOST = 1e-30, 1e30
 _WORDS = "axes of style and their weights, as {'friendly': 1.0}"
 
 
@@ -55,8 +57,8 @@ class Persona(ConditionalDifferenceMap):
         effects: those of its latents.
 
     Raises:
-        MapError: an axis that was not measured, a weight that is no finite number, or no latent
-            that serves these weights.
+        MapError: an axis that was not measured, a weight that is no finite number or of no size
+            that float32 holds, or no latent that serves these weights.
 
     Source: docs/method.md 10.
     """
@@ -206,6 +208,11 @@ def _checked(weights: object, axes: tuple[str, ...]) -> dict[str, float]:
         number: Any = weight
         if type(number) is bool or not isinstance(number, Real) or not math.isfinite(number):
             raise MapError(f"the weight of {axis!r} is {weight!r}; expected a finite number.")
+        if weight and not _LEAST <= abs(weight) <= _MOST:
+            raise MapError(
+                f"the weight of {axis!r} is {weight!r}, and scores of that size are no float32; "
+                "give a weight near 1, and set the strength by alpha."
+            )
         if weight:
             found[axis] = float(weight)
     if not found:

@@ -150,6 +150,8 @@ def test_effects_are_measured_and_a_response_is_paired(tmp_path: Path) -> None:
         ({"frendly": 1.0}, r"axis is 'frendly'; expected one of .*did you mean 'friendly'"),
         ({"friendly": float("nan")}, "the weight of 'friendly' is nan; expected a finite number."),
         ({"friendly": float("inf")}, "the weight of 'friendly' is inf; expected a finite number."),
+        ({"friendly": 1e-300}, "the weight of 'friendly' is 1e-300, and scores of that size"),
+        ({"friendly": -1e300}, r"the weight of 'friendly' is -1e\+300, and scores of that size"),
         ({"friendly": 0}, "every weight of the persona is 0"),
         ({}, "the weights are {}; expected axes of style and their weights"),
     ],
@@ -188,7 +190,16 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
     body = json.loads(path.read_text())
     for changed, sentence in (
         ({"version": 9}, "is of version 9 of dspa_nn.persona, and this package reads version 1"),
-        ({"effects": {}}, "is damaged"),
+        ({"effects": {}}, r"is damaged \(it lacks 'axes'\); save it again"),
+        (
+            {"axis_weights": {"direct": float("nan")}},
+            r"cannot be read as JSON \(it holds NaN, where a finite number belongs\)",
+        ),
+        (
+            {"effects": {**body["effects"], "spread": [float("inf")]}},
+            "holds Infinity, where a finite",
+        ),
+        ({"effects": {**body["effects"], "effect": [["x"]]}}, r"is damaged \(could not convert"),
     ):
         path.write_text(json.dumps(body | changed))
         with pytest.raises(FileError, match=sentence):
