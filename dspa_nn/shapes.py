@@ -1,4 +1,4 @@
-"""Names for the arrays that pass between rooms: what is in them, and how long they are.
+"""Names for the arrays that pass between packages: what is in them, and how long they are.
 
 `d_in` and `d_out` are the widths of the input and the output SAE (docs/method.md 2), `n` the
 number of triples, `r` the rows of a map that are not empty, `nnz` its stored entries.

@@ -1,4 +1,4 @@
-"""Finished parts of a measurement, each a small JSON file under a name made from its contents' key.
+"""Finished parts of a measurement, each a small JSON file whose name is a hash of its key.
 
 A run that was cut off, or that is repeated with another method or file beside it, finds what is
 done and measures the rest.
