@@ -23,7 +23,7 @@ OF_COUNTS = OF_MAPS | {
 # What figures depend on besides the model and the data.
 PACKAGES = ("dspa-nn", "torch", "transformers", "nnsight", "sae-lens", "numpy", "scipy")
 
-# Files of before do not hold these, and a model that is not loaded here has no fingerprint.
+# Files of older versions do not hold these, and a model that is not loaded here has no fingerprint.
 MAYBE_UNKNOWN = (
     "adapters", "weights", "every_weight", "config", "weights_unknown", "defaults", "prompts",
 )  # fmt: skip

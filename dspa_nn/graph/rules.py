@@ -112,7 +112,7 @@ def weights_of(
     if "densities" in rule.wants:
         given["densities"] = densities(counts, lengths)
     if rule.foreign:
-        held(rule, given, counts.device)
+        place_vectors(rule, given, counts.device)
     weights = rule.on(counts.device)(given) if rule.foreign else rule(given)
     return checked(rule, weights, counts.shape) if rule.foreign else weights
 
@@ -123,7 +123,7 @@ def scores_of(rule: Rule, arrays: dict, weights: Tensor, counts: Tensor, lengths
     if not rule.foreign:
         return rule(given)
     device = arrays["values"].device
-    held(rule, given, device)
+    place_vectors(rule, given, device)
     given["weights"] = weights = weights.to(device)
     given["vote"] = Vote(arrays)
     given["counts"], given["lengths"] = counts.to(device), lengths.to(device)
@@ -134,7 +134,7 @@ def scores_of(rule: Rule, arrays: dict, weights: Tensor, counts: Tensor, lengths
     return checked(rule, rule.on(device)(given), (len(weights), arrays["d_out"]))
 
 
-def held(rule: Rule, given: dict[str, Any], device: Any) -> None:
+def place_vectors(rule: Rule, given: dict[str, Any], device: Any) -> None:
     """Put a map's vectors on a device, or refuse where it does not hold what a rule asks for."""
     for name in ("tau", "gate_mean"):
         if name in rule.wants:

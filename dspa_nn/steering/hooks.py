@@ -246,12 +246,15 @@ class Hooks:
     def _before(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._state.generating:
             return
-        ids = args[0] if args else kwargs.get("input_ids")
+        named = kwargs
+        if len(args) > 1:  # a mask, perhaps, or a cache
+            named = by_name(cast(Any, type(self._model)).forward, args, kwargs)
+        ids = args[0] if args else named.get("input_ids")
         if ids is None:
             raise SteeringError("the model was called without token ids; pass input_ids")
         check_ids(ids)
-        check_settings(dict[str, Any]().get, kwargs.get("past_key_values"), False)
-        with self._beginning(ids, kwargs.get("attention_mask"), False):
+        check_settings(dict[str, Any]().get, named.get("past_key_values"), False)
+        with self._beginning(ids, named.get("attention_mask"), False):
             pass
 
     def _read(self, _: Any, __: Any, output: Any) -> None:

@@ -37,7 +37,7 @@ PromptOrPrompts = Prompt | Rendered | Prompts
 # Tokens of the prompt, BOS included: of every row, or one for each.
 PromptLength = int | Sequence[int] | Tensor
 # What @dspa_nn.extension registered: a function, an object of a class, or the name of either.
-Rules = str | Extension[Any, Any] | Callable[..., Any]
+ExtensionOrName = str | Extension[Any, Any] | Callable[..., Any]
 
 
 class PlanOptions(TypedDict, total=False):
@@ -71,10 +71,10 @@ class PlanOptions(TypedDict, total=False):
     prompt_rule: PromptRule | None
     only: Iterable[int] | None
     never: Iterable[int] | None
-    gate: Rules | None
-    score: Rules | None
-    select: Rules | None
-    edit: Rules | None
+    gate: ExtensionOrName | None
+    score: ExtensionOrName | None
+    select: ExtensionOrName | None
+    edit: ExtensionOrName | None
 
 
 class SteeringOptions(PlanOptions, total=False):
@@ -115,7 +115,9 @@ class FitKeywords(FitOptions, CountingOptions, total=False):
     cache: bool
 
 
+# Keywords of a run beside its settings: which output latents it may plan, and extensions.
 CHOICES = ("only", "never", *KINDS)
+# Keywords of a counting pass: of any, those that plan its batches, and those of `count`.
 COUNTING = tuple(CountingOptions.__annotations__)
 PLANNED = ("token_budget", "overlong", "refused")
 COUNT = tuple(CountOptions.__annotations__)

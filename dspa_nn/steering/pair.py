@@ -26,7 +26,7 @@ from dspa_nn.prompts import Rendered, content_of, is_batch, render
 from dspa_nn.saes import LoadedSAE, cast, check_sae, layer_device, load_sae, placed, read_device
 from dspa_nn.shipping import Reduced, Shipped, reduce_dspa
 from dspa_nn.steering.layers import check_layers, first_known
-from dspa_nn.steering.options import PromptOrPrompts, Rules
+from dspa_nn.steering.options import ExtensionOrName, PromptOrPrompts
 from dspa_nn.steering.pickling import Copied
 from dspa_nn.steering.plan import Plan
 from dspa_nn.triples import Prompt
@@ -234,7 +234,7 @@ class ModelAndSAEs(Copied, Shipped):
     def payload(
         self,
         map: ConditionalDifferenceMap | Plan | Sequence[Plan] | None = None,
-        **rules: Rules | None,
+        **rules: ExtensionOrName | None,
     ) -> Payload:
         """Count the bytes that a remote run sends, part by part, before anything is sent.
 

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from dspa_nn import MapError, SteeringError
+from dspa_nn.prompts import padded
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab, by_oracle
 
@@ -133,3 +134,16 @@ def test_calls_that_hide_the_prompt_are_refused(lab: Lab) -> None:
                 **steer_zoo.padded(lab, [lab.ids("sun"), lab.ids("moon")], "right"),
                 max_new_tokens=2,
             )
+
+
+def test_a_mask_that_is_given_by_its_place_is_seen(lab: Lab) -> None:
+    """Padding is known from the mask alone, however that is handed over."""
+    ids = padded([torch.tensor(lab.ids(own)) for own in lab.prompts(2)], "left")
+    assert not ids["attention_mask"].all()
+    called: list[Any] = []
+    with torch.no_grad(), lab.dspa.attach(lab.hf, lab.map, positions="all", **SETTINGS) as steering:
+        called.append(lab.hf(**ids).logits)
+        called.append(lab.hf(ids["input_ids"], ids["attention_mask"]).logits)
+    assert torch.equal(*called)
+    assert list(steering.logs[0]) == list(steering.logs[1])
+    assert steering.logs[0].total
