@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from dspa_nn.harness.alpaca import alpaca_win_rate, read_outputs, write_outputs
     from dspa_nn.harness.inspect_model import inspect_provider
     from dspa_nn.harness.lm_eval_model import model_class
-    from dspa_nn.harness.lm_eval_run import run_lm_eval
+    from dspa_nn.harness.lm_eval_run import git_kept_quiet, run_lm_eval
     from dspa_nn.harness.lm_eval_tasks import PAPER_TASKS, write_tasks
 
 __all__ = [
     "PAPER_TASKS",
     "alpaca_win_rate",
+    "git_kept_quiet",
     "inspect_provider",
     "model_class",
     "read_outputs",
@@ -32,7 +33,7 @@ __getattr__, __dir__ = lazy_names(
         "alpaca": ["alpaca_win_rate", "read_outputs", "write_outputs"],
         "inspect_model": ["inspect_provider"],
         "lm_eval_model": ["model_class"],
-        "lm_eval_run": ["run_lm_eval"],
+        "lm_eval_run": ["git_kept_quiet", "run_lm_eval"],
         "lm_eval_tasks": ["PAPER_TASKS", "write_tasks"],
     },
 )

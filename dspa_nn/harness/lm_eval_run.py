@@ -1,7 +1,9 @@
-"""lm-eval's own command line, with the model class `dspa` known to it."""
+"""lm-eval's own command line, with the model class `dspa` known to it and git kept quiet."""
 
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dspa_nn.errors import EvaluationError
@@ -24,7 +26,8 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
     before = sys.argv
     sys.argv = ["lm-eval", *arguments]
     try:
-        command()
+        with git_kept_quiet():
+            command()
     except ValueError as error:
         if not _of_the_command_line(error):
             raise
@@ -44,3 +47,33 @@ def _of_the_command_line(error: ValueError) -> bool:
     return str(last.tb_frame.f_globals.get("__name__")).startswith(
         ("lm_eval.config", "lm_eval._cli")
     )
+
+
+@contextmanager
+def git_kept_quiet() -> Generator[None]:
+    """Keep git's "fatal: not a git repository" off the screen where lm-eval asks for a commit.
+
+    Example:
+        >>> with git_kept_quiet():
+        ...     run_lm_eval(["run", "--model", "dspa", "--tasks", "arc_easy"])  # doctest: +SKIP
+
+    lm-eval notes the commit of the folder that it is started in, if that is a repository.
+    """
+    evaluator: Any = untyped("lm_eval.evaluator")
+    before = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = _commit_here
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = before
+
+
+def _commit_here() -> str | None:
+    """The commit of the folder at hand; None outside a repository, or without git."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return said.stdout.strip() or None

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.evaluation import Interval
-from dspa_nn.harness import alpaca_win_rate, model_class, write_outputs, write_tasks
+from dspa_nn.harness import (
+    alpaca_win_rate,
+    git_kept_quiet,
+    model_class,
+    write_outputs,
+    write_tasks,
+)
 from dspa_nn.imports import untyped
 from dspa_nn.judges import Judge
 from dspa_nn.mt_bench import (
@@ -87,7 +93,7 @@ def measure_choices(
 
     The interval is 1.96 standard errors, as lm-eval takes them over questions.
     """
-    with tempfile.TemporaryDirectory() as folder, _without_their_logs():
+    with tempfile.TemporaryDirectory() as folder, _without_their_logs(), git_kept_quiet():
         local = {task.name: str(task.file) for task in tasks.values() if task.file is not None}
         names = write_tasks(folder, local)
         wanted = names[1:] if local else names[:1]
