@@ -1,5 +1,6 @@
 """What the paper says of its tables, held against the figures of a run."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -66,13 +67,25 @@ def _rates_above(
 
 def _kept(results: Mapping[str, Mapping[str, Any]], one: str, other: str) -> Claim:
     text = f"DSPA's multiple choice is within {POINTS} points of its base"
-    gaps: dict[str, float] = {}
+    gaps: dict[str, Interval] = {}
     for figure in list(FIGURES)[2:]:
         pair = [results.get(slug, {}).get(figure) for slug in (one, other)]
         if None not in pair:
-            mine, theirs = (Interval(**values) for values in pair if values is not None)
-            gaps[figure] = mine.mean - theirs.mean
+            gaps[figure] = _less(*(Interval(**values) for values in pair if values is not None))
     if not gaps:
         return Claim(text, None, "not measured")
-    holds = all(abs(gap) <= POINTS for gap in gaps.values())
-    return Claim(text, holds, ", ".join(f"{name} {gap:+.1f}" for name, gap in gaps.items()))
+    holds = None
+    if all(gap.low >= -POINTS and gap.high <= POINTS for gap in gaps.values()):
+        holds = True
+    elif any(gap.low > POINTS or gap.high < -POINTS for gap in gaps.values()):
+        holds = False
+    told = (f"{name} {gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]"
+            for name, gap in gaps.items())  # fmt: skip
+    return Claim(text, holds, ", ".join(told))
+
+
+def _less(one: Interval, other: Interval) -> Interval:
+    """A difference of two figures as of different questions, which is the wider interval."""
+    half = math.hypot(*((each.high - each.low) / 2 for each in (one, other)))
+    gap = one.mean - other.mean
+    return Interval(gap, gap - half, gap + half, min(one.n, other.n))

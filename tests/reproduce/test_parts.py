@@ -185,7 +185,21 @@ def test_claims_are_paired_by_question() -> None:
     above, static, few, kept = claims(results)
     assert (above.holds, above.figures) == (True, "difference +2.500 [+2.000, +3.000], 2 questions")
     assert (static.holds, few.holds, static.figures) == (None, None, "not measured")
-    assert (kept.holds, kept.figures) == (False, "mmlu -1.0")
+    assert (kept.holds, kept.figures) == (None, "mmlu -1.0 [-3.8, +1.8]")
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "holds"),
+    [(50.1, 0.1, True), (51.0, 0.05, False), (49.0, 0.05, False), (50.7, 0.1, None)],
+)
+def test_a_figure_is_kept_where_its_whole_interval_says_so(
+    mean: float, error: float, holds: bool | None
+) -> None:
+    results = {
+        "main-dspa": {"mmlu": around(mean, error, 900), "arc_easy": around(70.0, 0.1, 900)},
+        "main-base": {"mmlu": around(50.0, error, 900), "arc_easy": around(70.0, 0.1, 900)},
+    }
+    assert claims(results)[3].holds is holds
 
 
 def test_figures_as_csv() -> None:
