@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from dspa_nn.cli.judged import DEFAULT_KEY, JudgeModel, JudgeURL, KeyVariable
+from dspa_nn.cli.judged import DEFAULT_KEY, JudgeModel, JudgeURL, KeyVariable, judge_of
 from dspa_nn.cli.options import AsJSON, Seed
+from dspa_nn.cli.stopping import resumable
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import as_path, require_folder
 from dspa_nn.imports import untyped
-from dspa_nn.judges import Endpoint, Judge, ReplyCache
 from dspa_nn.progress import say
 from dspa_nn.reproduce import (
     STEPS,
@@ -125,8 +125,8 @@ def reproduce(
         say(str(needs), not as_json)
         _ask(shortfalls(needs, _gpu_memory(), shutil.disk_usage(_existing(folder)).free), yes)
     judges = Judges(
-        _judge(judge_url, judge_model, key_variable, folder / "mt-bench"),
-        _judge(
+        judge_of(judge_url, judge_model, key_variable, folder / "mt-bench"),
+        judge_of(
             annotator_url or judge_url, annotator_model or judge_model,
             annotator_key_variable if annotator_url else key_variable, folder / "alpaca-eval",
         ),
@@ -139,15 +139,12 @@ def reproduce(
         raise EvaluationError(
             "--stand-in came with inputs, settings or a judge, and has its own; leave those out"
         )
-    try:
+    with resumable(f"what is finished is in {folder}, and the same command goes on from it"):
         done = run(
             preset, folder, rows=rows, steps=steps, stand_in=stand_in,
             settings=None if stand_in else settings, sources=None if stand_in else sources,
             judges=None if stand_in else judges, progress=False if as_json else None,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        say(f"dspa: stopped: what is finished is in {folder}, and the same command goes on from it")
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(done.figures, indent=1))
         return
@@ -181,14 +178,6 @@ def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
     whole = folder.absolute()
     return next(path for path in (whole, *whole.parents) if path.exists())
-
-
-def _judge(url: str | None, name: str | None, key_variable: str, folder: Path) -> Judge | None:
-    if url is None:
-        return None
-    if name is None:
-        raise EvaluationError("--judge-url came without --judge-model; name the judge")
-    return Judge(Endpoint(url, name, key_variable), ReplyCache(folder / "judge_replies.jsonl"))
 
 
 def _folders(given: Sequence[str]) -> dict[str, Path]:
