@@ -12,8 +12,7 @@ from dspa_nn.chat.talk import Talk
 from dspa_nn.chat.why import reasons
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph.spelling import did_you_mean
-from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.personas import Persona, known_effects, read_weights
+from dspa_nn.personas import Persona, known_effects, read_map, read_weights
 
 PROMPT = "you> "
 SAVED_IN = "talk"
@@ -95,7 +94,7 @@ def _steering(talk: Talk) -> str:
 
 def _map(talk: Talk, screen: Screen, given: str) -> None:
     if given:
-        talk.take(ConditionalDifferenceMap.load(given), Path(given).name)
+        talk.take(read_map(given), Path(given).name)
         screen.say(f"steered by {_steering(talk)} from now on", "dim")
     else:
         screen.say(f"{talk.name}: {talk.map!r}")

@@ -16,7 +16,6 @@ from dspa_nn.audit import (
     steered_latents,
 )
 from dspa_nn.cli.build import build
-from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
@@ -41,6 +40,7 @@ from dspa_nn.counts import CountRun, count_or_recall
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import write_atomically
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, FitOptions
+from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA
 from dspa_nn.triples import load_triples
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dspa_nn.cli.maps import read_map
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import write_atomically
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
 from dspa_nn.maps import identity_of
+from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
 Name = Annotated[str, typer.Option(help="The steered model's name in the results.")]

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import DEFAULT_PRESET, AsJSON, Preset
 from dspa_nn.models import get_preset
 from dspa_nn.ndif import MAX_REQUEST_BYTES, from_shapes, sizes_from_shapes
+from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from dspa_nn.cli.build import build
-from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     InputSAE,
@@ -17,6 +16,7 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import ServingError
 from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.personas import read_map
 from dspa_nn.serving import Engine, read_key
 from dspa_nn.serving import serve as serve_engine
 

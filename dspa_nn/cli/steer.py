@@ -6,7 +6,6 @@ from typing import Annotated, Any, NamedTuple, Unpack
 import typer
 
 from dspa_nn.cli.build import build
-from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
@@ -28,6 +27,7 @@ from dspa_nn.cli.options import (
 )
 from dspa_nn.errors import TripleError
 from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.personas import read_map
 from dspa_nn.progress import warn
 from dspa_nn.steering import DSPA, EditLog, SteeringOptions
 from dspa_nn.triples import Prompt

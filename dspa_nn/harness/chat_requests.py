@@ -9,8 +9,8 @@ from dspa_nn.checks import check_names
 from dspa_nn.errors import EvaluationError
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.settings import APPLY_SETTINGS
-from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local, evaluating
+from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA, DSPAMethod, EditLog, SteeringMethod
 
 # What a model of a harness is built from, beside the settings of the steering.
@@ -61,9 +61,9 @@ def built_from(preset: str, arguments: Mapping[str, Any]) -> Built:
 
     Args:
         preset: names model and SAEs.
-        arguments: `map`, a folder or hub id or a map; settings of the steering beside it (alpha,
-            mode, ...); `unsteered`, in place of a map; in Python also `method`, any
-            `SteeringMethod`, and `dspa`, a `DSPA` in place of the preset's.
+        arguments: `map`, a folder, a hub id, a persona's JSON file or a map; settings of the
+            steering beside it (alpha, mode, ...); `unsteered`, in place of a map; in Python also
+            `method`, any `SteeringMethod`, and `dspa`, a `DSPA` in place of the preset's.
 
     Raises:
         EvaluationError: an argument of none of these, or neither a map nor `unsteered`.
@@ -91,7 +91,7 @@ def built_from(preset: str, arguments: Mapping[str, Any]) -> Built:
     dspa = arguments.get("dspa")
     dspa = DSPA.from_preset(preset) if dspa is None else dspa
     if map is not None:
-        fitted = ConditionalDifferenceMap.load(map) if isinstance(map, str) else map
+        fitted = read_map(map) if isinstance(map, str) else map
         options: Any = settings
         method = DSPAMethod("dspa", dspa, fitted, options)
     return Built(dspa, method)

@@ -14,6 +14,7 @@ from dspa_nn.graph.settings import APPLY_SETTINGS
 from dspa_nn.imports import late, untyped
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local
+from dspa_nn.personas import read_map
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringMethod
 
@@ -37,7 +38,8 @@ def model_class() -> Any:
 
     Its arguments, as `--model_args` or in Python:
         preset: names model and SAEs; or `dspa`, a `DSPA` that is there already.
-        map: folder or hub id of a map, or a map; without one the model is unsteered.
+        map: folder or hub id of a map, a persona's JSON file, or a map; without one the model is
+            unsteered.
         method: any `SteeringMethod`, in place of a map.
         alpha, k_prompt, k_diff, mode, prompt_rule, positions: settings of the steering.
         batch_size, max_length, ...: what lm-eval's class `hf` takes; `auto` is refused.
@@ -191,7 +193,7 @@ def _method(
         return method
     if method is not None:
         raise EvaluationError("map= and method= came; give the one that steers")
-    fitted = ConditionalDifferenceMap.load(map) if isinstance(map, str) else map
+    fitted = read_map(map) if isinstance(map, str) else map
     options: Any = settings
     return DSPAMethod(NAME, dspa, fitted, options)
 

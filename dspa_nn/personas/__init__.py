@@ -5,6 +5,7 @@ from dspa_nn.personas.doses import Dose, dose_response
 from dspa_nn.personas.effects import AxisEffects, known_effects
 from dspa_nn.personas.measure import measure_effects
 from dspa_nn.personas.persona import Persona, read_weights
+from dspa_nn.personas.reading import read_map
 
 __all__ = [
     "AxisEffects",
@@ -13,6 +14,7 @@ __all__ = [
     "dose_response",
     "known_effects",
     "measure_effects",
+    "read_map",
     "read_weights",
     "style_candidates",
 ]

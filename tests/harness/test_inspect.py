@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import sys
 import tomllib
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from dspa_nn.errors import EvaluationError
 from dspa_nn.harness import inspect_entry, inspect_provider
 from dspa_nn.harness.chat_requests import Built, Sampling, answer_chat, built_from
 from dspa_nn.harness.inspect_settings import messages_from, sampling_from
+from dspa_nn.personas import Persona
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 from tests.conftest import REPOSITORY
@@ -196,6 +198,18 @@ def test_the_provider_answers_with_its_edits(library: Any, map: Any) -> None:
         asyncio.run(provider.generate([], [], "none", library.GenerateConfig(top_k=-1)))
     with pytest.raises(EvaluationError, match="base_url='x' came, and the provider dspa runs"):
         inspect_provider()("tiny", base_url="x", dspa=dspa, map=map)
+
+
+def test_a_personas_file_steers_where_a_map_does(tmp_path: Path) -> None:
+    persona = Persona({"task": 1.0}, eval_zoo.effects())
+    persona.save(tmp_path / "task.json")
+    read, given = (
+        answer_chat(built(one), CHAT, Sampling(max_tokens=6))
+        for one in (str(tmp_path / "task.json"), persona)
+    )
+    assert read == given
+    assert read.edits is not None
+    assert set(read.edits["ablate"]) == set(persona.columns.tolist())
 
 
 def test_any_steering_method_can_be_evaluated(library: Any, map: Any) -> None:

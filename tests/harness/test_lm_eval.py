@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.harness import model_class, run_lm_eval, write_tasks
+from dspa_nn.harness import git_kept_quiet, model_class, run_lm_eval, write_tasks
+from dspa_nn.personas import Persona
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
@@ -160,6 +161,14 @@ def test_the_papers_tasks_are_known_to_lm_eval(tmp_path: Path) -> None:
     assert {entry["task"]: entry["num_fewshot"] for entry in group["task"]}["arc_easy"] == 25
 
 
+def test_a_personas_file_is_named_as_a_map_is(tmp_path: Path) -> None:
+    persona = Persona({"task": 1.0}, eval_zoo.effects())
+    persona.save(tmp_path / "task.json")
+    lm = model_class()(dspa=eval_zoo.dspa(), map=str(tmp_path / "task.json"), alpha=0.5)
+    assert isinstance(lm._method.map, Persona)
+    assert lm._method.map.axis_weights == {"task": 1.0}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -242,3 +251,19 @@ def test_the_embedded_model_scores_real_items_as_lm_evals_own_class_does(
         for one, other in zip(mine["samples"][name], theirs["samples"][name], strict=True):
             values = [float(answer[0]) for answer in one["filtered_resps"]]
             assert values == pytest.approx([float(a[0]) for a in other["filtered_resps"]], abs=1e-4)
+
+
+def test_git_says_nothing_where_there_is_no_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from lm_eval import evaluator
+
+    before = evaluator.get_git_commit_hash
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    with git_kept_quiet():
+        assert evaluator.get_git_commit_hash() is None
+        monkeypatch.setenv("PATH", "")
+        assert evaluator.get_git_commit_hash() is None
+    assert capfd.readouterr().err == ""
+    assert evaluator.get_git_commit_hash is before

@@ -1,11 +1,12 @@
-"""What a command's MAP is: the folder or hub id of a map, or the JSON file of a persona."""
+"""A map or a persona by its path: for whatever takes the one where it takes the other."""
 
 from dspa_nn.files import as_path
 from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.personas.persona import Persona
 
 
 def read_map(named: str) -> ConditionalDifferenceMap:
-    """Read a map, or a persona where a JSON file is named.
+    """Read a map by its folder or hub id, or a persona where a JSON file is named.
 
     Example:
         >>> map.save("my_map")
@@ -16,7 +17,5 @@ def read_map(named: str) -> ConditionalDifferenceMap:
         FileError: what is missing, damaged, or of another kind.
     """
     if named.endswith(".json") and not as_path(named).is_dir():
-        from dspa_nn.personas import Persona
-
         return Persona.load(named)
     return ConditionalDifferenceMap.load(named)
