@@ -8,7 +8,6 @@ from rich.console import Console
 
 from dspa_nn.chat import Talk, run_chat
 from dspa_nn.cli.build import build
-from dspa_nn.cli.maps import read_map
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     Alpha,
@@ -27,6 +26,8 @@ from dspa_nn.cli.options import (
     Weights,
     asked,
 )
+from dspa_nn.errors import SteeringError
+from dspa_nn.personas import read_map
 
 
 def chat(
@@ -56,12 +57,17 @@ def chat(
     Both sides are asked the same, and each goes on from its own answers. /help lists what else can
     be typed: /map, /alpha, /why, /undo, /save.
     """
+    if seed is not None and remote:
+        raise SteeringError(
+            f"--seed {seed} came with --remote, where the server draws by itself; leave one of "
+            "them out"
+        )
     fitted = read_map(map_folder)
     dspa = build(preset, model, input_sae, output_sae, layers, weights, remote=remote)
     generation: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
     if temperature > 0:
         generation["temperature"] = temperature
-    if seed is not None and not remote:
+    if seed is not None:
         generation["seed"] = seed
     settings: dict[str, Any] = dict(asked(
         alpha=alpha, k_prompt=k_prompt, k_diff=k_diff, mode=mode, prompt_rule=prompt_rule,

@@ -25,9 +25,8 @@ def tuned_and_paper(
     # that the paper's values are named.
     of_paper: dict[str, Any] = {name: DEFAULTS[name] for name in FIT_SETTINGS}
     of_paper["prompt_tokens"] = "all"
-    with (
-        warnings.catch_warnings()
-    ):  # a fit warns of the preset's rule, which this map is not steered by
+    with warnings.catch_warnings():
+        # A fit warns of the preset's rule, which this map is not steered by.
         warnings.simplefilter("ignore", DSPAWarning)
         paper = counts.fit(**of_paper)
     return tuned, DSPAMethod(PAPERS, dspa, paper, PAPERS_STEERING)

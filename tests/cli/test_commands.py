@@ -235,6 +235,7 @@ def test_remote_is_refused_where_it_makes_no_sense(tmp_path: Path) -> None:
     refused = {
         ("fit", "x.jsonl", "--out", tmp_path, "--shards", 2, "--shard", 0): "--shards came with",
         ("sweep", "x.jsonl", "--margin", 3): "--margin 3 came with --remote",
+        ("chat", "map", "--temperature", 1, "--seed", 3): "--seed 3 came with --remote",
     }
     for command, sentence in refused.items():
         told = dspa(*command, "--remote")
