@@ -111,8 +111,7 @@ def measure_choices(
         own: Any = done["results"][task.name]
         value = 100 * float(own[f"{task.metric},none"])
         error = float(own[f"{task.metric}_stderr,none"])
-        n = int(done["n-samples"].get(task.name, {}).get("effective", 0)) or _all_of(done)
-        found[figure] = around(value, 100 * error, n)
+        found[figure] = around(value, 100 * error, questions_of(done, task.name))
     return found
 
 
@@ -127,9 +126,18 @@ def _without_their_logs() -> Generator[None]:
         logging.disable(before)
 
 
-def _all_of(done: Any) -> int:
-    """Questions of a group of tasks, such as MMLU."""
-    return sum(int(own["effective"]) for own in done["n-samples"].values())
+def questions_of(done: Mapping[str, Any], task: str) -> int:
+    """Questions of a task in lm-eval's results; of a group, such as MMLU, of all tasks in it.
+
+    >>> counts = {name: {"effective": 4} for name in ("a", "b", "other")}
+    >>> done = {"n-samples": counts, "group_subtasks": {"all": ["part"], "part": ["a", "b"]}}
+    >>> questions_of(done, "other"), questions_of(done, "all")
+    (4, 8)
+    """
+    counted = done["n-samples"].get(task)
+    if counted is not None:
+        return int(counted["effective"])
+    return sum(questions_of(done, own) for own in done.get("group_subtasks", {}).get(task, ()))
 
 
 def around(value: float, error: float, n: int) -> dict[str, Any]:
