@@ -8,6 +8,7 @@ from dspa_nn.audit.categories import CategoryTable, category_table
 from dspa_nn.audit.explaining import explain, judged_meanings
 from dspa_nn.audit.places import Text
 from dspa_nn.audit.steered import MOST, steered_latents
+from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import DSPAError
 from dspa_nn.judges import Judge
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -98,6 +99,7 @@ def random_latents(
     Raises:
         DSPAError: there are fewer than n.
     """
+    check_positive_int("n", n, DSPAError)
     pool = np.array(sorted(set(among) - set(leave_out)), dtype=np.int64)
     if len(pool) < n:
         raise DSPAError(

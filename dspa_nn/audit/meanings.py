@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from dspa_nn.audit.neuronpedia import explained, neuronpedia_page
+from dspa_nn.checks import check_choice
+from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import promoted_tokens
 from dspa_nn.saes import LatentMeaning, meanings_of
 from dspa_nn.steering import DSPA
@@ -30,7 +32,11 @@ def known_meanings(
         latents: of this SAE.
         given: meanings that go before those of the package's table.
         dspa: reads the tokens that output latents promote, where no table has them.
+
+    Raises:
+        DSPAError: another side.
     """
+    check_choice("side", side, ("input", "output"), DSPAError)
     wanted = list(latents)
     table = meanings_of(origin.get(f"{side}_sae_sha256"))
     known = {latent: table.get(latent, LatentMeaning()) for latent in wanted}

@@ -103,7 +103,6 @@ def report(
         provenance=_provenance(origin, maps),
     )
     target = as_path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, html_of(page))
     return target
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dspa_nn.checks import check_positive_int
+from dspa_nn.checks import check_latents, check_positive_int
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import AXES, AxisName, read_style_pairs
 from dspa_nn.steering import DSPA
@@ -46,7 +46,7 @@ def style_candidates(
         The first latent of every axis, then the second of every axis, and so on, each once.
 
     Raises:
-        DSPAError: no such axis.
+        DSPAError: no such axis or latent.
     """
     check_positive_int("each", each, DSPAError)
     ranked: list[list[int]] = []
@@ -59,7 +59,7 @@ def style_candidates(
         size = np.abs(found.mean(0)) / (error + _LEAST)
         if among is not None:
             barred = np.ones(len(size), dtype=bool)
-            barred[list(among)] = False
+            barred[check_latents("output", among, len(size))] = False
             size[barred] = 0
         order = np.argsort(-size, kind="stable")[:each]
         ranked.append([int(latent) for latent in order if size[latent] > 0])

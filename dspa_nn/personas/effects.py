@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from dspa_nn.checks import check_choice
 from dspa_nn.errors import MapError
 from dspa_nn.evaluation import AxisChanges
 from dspa_nn.files import ASSETS
@@ -86,7 +87,12 @@ class AxisEffects:
             True
 
         The utility of an answer is the weighted sum of its scores, each in standard deviations.
+
+        Raises:
+            MapError: an axis that was not measured.
         """
+        for axis in weights:
+            check_choice("axis", axis, self.axes, MapError)
         vector = np.array([float(weights.get(axis, 0.0)) for axis in self.axes])
         return self.effect @ vector
 
@@ -109,7 +115,11 @@ class AxisEffects:
         Example:
             >>> [latent for latent, _, _ in effects.furthest("concise", 2)]
             [...]
+
+        Raises:
+            MapError: an axis that was not measured.
         """
+        check_choice("axis", axis, self.axes, MapError)
         place = self.axes.index(axis)
         order = np.argsort(-np.abs(self.effect[:, place]), kind="stable")[:n]
         return [

@@ -11,10 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspa_nn import FileError, MapError
+from dspa_nn import DSPAError, FileError, MapError
 from dspa_nn.evaluation import AXES, edit_alone, margins
 from dspa_nn.maps import MapSum
-from dspa_nn.personas import AxisEffects, Persona, dose_response, known_effects, measure_effects
+from dspa_nn.personas import (
+    AxisEffects,
+    Persona,
+    dose_response,
+    known_effects,
+    measure_effects,
+    style_candidates,
+)
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
@@ -169,6 +176,11 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
         Persona({"direct": 1.0}, stuck)
     with pytest.raises(MapError, match="latents is 0; expected a whole number of at least 1"):
         Persona({"direct": 1.0}, effects, latents=0)
+    for call in (lambda: effects.gains({"frendly": 1.0}), lambda: effects.furthest("frendly")):
+        with pytest.raises(MapError, match=r"axis is 'frendly'; .*did you mean 'friendly'"):
+            call()
+    with pytest.raises(DSPAError, match="output latent 40 came, and the SAE has 40"):
+        style_candidates(dspa, 1, axes=["direct"], among=[40])
     with pytest.raises(MapError, match="no effects on style are known for the output SAE"):
         known_effects(dspa)
     with pytest.raises(Exception, match="2 prompts came to measure effects on; give three"):
