@@ -36,9 +36,10 @@ from dspa_nn.cli.options import (
     Weights,
 )
 from dspa_nn.cli.steer import twice
+from dspa_nn.cli.stopping import how_to_go_on, resumable
 from dspa_nn.counts import CountRun, count_or_recall
 from dspa_nn.errors import SteeringError
-from dspa_nn.files import write_atomically
+from dspa_nn.files import as_path, require_file, require_folder, write_atomically
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, FitOptions
 from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA
@@ -96,29 +97,33 @@ def audit(
     steers most; no model is loaded for that, but for --triples and --fitted-on, whose tokens are
     counted, and for --causal.
     """
+    about_the_map = {"--triples": triples, "--fitted-on": fitted_on, "--causal": causal}
+    given = [name for name, source in about_the_map.items() if source is not None]
+    if text is not None and given:
+        raise SteeringError(
+            f"a prompt came with {' and '.join(given)}, which tell of the map alone; leave one of "
+            "them out"
+        )
+    if text is None and remote:
+        raise SteeringError(
+            "--remote came without a prompt, and what a map steers is told on this machine; leave "
+            "it out, or give a prompt"
+        )
+    if checkpoint is not None:
+        require_folder("--checkpoint", as_path(checkpoint))
+    if text is not None:
+        require_file("--out", as_path(out))
     fitted = read_map(map_folder)
     if text is None:
         told: dict[str, Any] = {"latents": steered_latents(fitted, top)}
-        if (triples, fitted_on, causal) != (None, None, None):
+        if given:
             dspa = build(preset, model, input_sae, output_sae, layers, weights)
             told |= _reach(fitted, dspa, triples, fitted_on, top, chat)
             if causal is not None:
-                told["causal"] = _check(fitted, dspa, causal, chat, max_new_tokens, checkpoint)
-        if as_json:
-            plain = {
-                name: one.to_dict() if hasattr(one, "to_dict") else asdict(one)
-                for name, one in told.items()
-            }
-            typer.echo(json.dumps(plain, ensure_ascii=False, indent=1, default=_listed))
-        else:
-            for one in told.values():
-                typer.echo(one)
+                with resumable(how_to_go_on(checkpoint, done="measured")):
+                    told["causal"] = _check(fitted, dspa, causal, chat, max_new_tokens, checkpoint)
+        _print(told, as_json)
         return
-    if (triples, fitted_on, causal) != (None, None, None):
-        raise SteeringError(
-            "a prompt came with --triples or --fitted-on or --causal, which tell of the map "
-            "alone; leave one of them out"
-        )
     dspa = build(preset, model, input_sae, output_sae, layers, weights, remote)
     answers = twice(
         fitted,
@@ -140,6 +145,19 @@ def audit(
         return
     typer.echo(answers.edits)
     typer.echo(f"The report is {path}; open it in a browser.")
+
+
+def _print(told: dict[str, Any], as_json: bool) -> None:
+    """What is told of a map: one thing after another, or one JSON object."""
+    if not as_json:
+        for one in told.values():
+            typer.echo(one)
+        return
+    plain = {
+        name: one.to_dict() if hasattr(one, "to_dict") else asdict(one)
+        for name, one in told.items()
+    }
+    typer.echo(json.dumps(plain, ensure_ascii=False, indent=1, default=_listed))
 
 
 def _check(

@@ -19,8 +19,9 @@ from dspa_nn.cli.options import (
     Preset,
     Weights,
 )
+from dspa_nn.cli.stopping import how_to_go_on, resumable
 from dspa_nn.errors import MapError
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, require_file, require_folder
 from dspa_nn.personas import (
     AxisEffects,
     Persona,
@@ -84,42 +85,53 @@ def persona(
     `dspa steer FILE PROMPT` answers with it, and so do the other commands that take a map.
     """
     if action == "show":
-        shown = [Persona.load(path) for path in what]
-        if as_json:
-            typer.echo(json.dumps([_told(one) for one in shown], indent=1))
-            return
-        for one in shown:
-            typer.echo(repr(one))
+        _show(what, as_json)
         return
     if out is None:
         raise MapError(f"dspa persona {action} writes a file, and --out is missing; name one")
-    if action == "make" and effects is not None:
-        found = AxisEffects.load(effects)
-        made = Persona(read_weights(what), found, latents=None if every else latents)
-    elif action == "make":
+    require_file("--out", as_path(out))
+    if checkpoint is not None:
+        require_folder("--checkpoint", as_path(checkpoint))
+    if action == "make":
         wanted = read_weights(what)
-        dspa = build(preset, model, input_sae, output_sae, layers, weights)
-        made = Persona(wanted, known_effects(dspa), latents=None if every else latents)
-    else:
-        dspa = build(preset, model, input_sae, output_sae, layers, weights)
-        chosen = None if candidates is None else style_candidates(dspa, candidates)
+        if effects is not None:
+            known = AxisEffects.load(effects)
+        else:
+            known = known_effects(build(preset, model, input_sae, output_sae, layers, weights))
+        made = Persona(wanted, known, latents=None if every else latents)
+        made.save(out)
+        _print(
+            _told(made), repr(made), out, "The persona is {}; steer with it as with a map.", as_json
+        )
+        return
+    dspa = build(preset, model, input_sae, output_sae, layers, weights)
+    chosen = None if candidates is None else style_candidates(dspa, candidates)
+    with resumable(how_to_go_on(checkpoint, done="measured")):
         measured = measure_effects(
             dspa, _prompts(dspa, what, chat, prompts), chosen, max_new_tokens=max_new_tokens,
             batch_size=batch_size, folder=checkpoint,
         )  # fmt: skip
-        measured.save(out)
-        if as_json:
-            typer.echo(json.dumps({"saved_in": str(as_path(out)), **measured.to_dict()}, indent=1))
-            return
-        typer.echo(measured)
-        typer.echo(f"The effects are in {as_path(out)}.")
-        return
-    made.save(out)
+    measured.save(out)
+    _print(measured.to_dict(), str(measured), out, "The effects are in {}.", as_json)
+
+
+def _show(files: list[str], as_json: bool) -> None:
+    shown = [Persona.load(path) for path in files]
     if as_json:
-        typer.echo(json.dumps({"saved_in": str(as_path(out)), **_told(made)}, indent=1))
+        typer.echo(json.dumps([_told(one) for one in shown], indent=1))
         return
-    typer.echo(repr(made))
-    typer.echo(f"The persona is {as_path(out)}; steer with it as with a map.")
+    for one in shown:
+        typer.echo(repr(one))
+
+
+def _print(values: dict[str, Any], text: str, out: Path, where: str, as_json: bool) -> None:
+    """What was made, and the file that it is in."""
+    path = str(as_path(out))
+    if as_json:
+        typer.echo(json.dumps({"saved_in": path, **values}, indent=1))
+        return
+    typer.echo(text)
+    typer.echo(where.format(path))
 
 
 def _told(persona: Persona) -> dict[str, Any]:

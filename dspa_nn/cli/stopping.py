@@ -27,16 +27,18 @@ def resumable(how: str) -> Generator[None]:
         raise typer.Exit(STOPPED) from None
 
 
-def how_to_go_on(checkpoint: Path | None, *, kept: bool) -> str:
-    """How a run goes on that was stopped while it counted, as a clause.
+def how_to_go_on(checkpoint: Path | None, *, kept: bool = False, done: str = "counted") -> str:
+    """How a run goes on that was stopped while it counted, or measured, as a clause.
 
-    >>> how_to_go_on(Path("run"), kept=False)
+    >>> how_to_go_on(Path("run"))
     'what was counted is in run, and the same command goes on from there'
+
+    kept: whether what was done is kept without a checkpoint. done: what it did.
     """
     if checkpoint:
-        return f"what was counted is in {checkpoint}, and the same command goes on from there"
+        return f"what was {done} is in {checkpoint}, and the same command goes on from there"
     if kept:
-        return "what was counted is kept, and the same command goes on from there"
+        return f"what was {done} is kept, and the same command goes on from there"
     return (
         "nothing was kept; with --checkpoint FOLDER the same command would go on from where it "
         "stopped"

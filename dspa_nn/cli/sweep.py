@@ -104,7 +104,7 @@ def sweep(
             "with a smaller --held-out or more triples"
         )
     built = build_sweep(preset, model, input_sae or [], output_sae or [], weights, remote)
-    with resumable(how_to_go_on(checkpoint, kept=False)):
+    with resumable(how_to_go_on(checkpoint)):
         swept = built.count(triples, checkpoint=checkpoint, remote=remote)
     if out is not None:
         swept.save(out)

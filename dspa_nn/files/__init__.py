@@ -1,7 +1,7 @@
 """Files on disk: arrays with their description, written whole or not at all."""
 
 from dspa_nn.files.assets import ASSETS
-from dspa_nn.files.atomic import require_folder, write_atomically
+from dspa_nn.files.atomic import require_file, require_folder, write_atomically
 from dspa_nn.files.hub import hub_answers, on_disk, without_waiting
 from dspa_nn.files.pairs import read_pair, sha256_of_file, sha256_of_json, write_pair
 from dspa_nn.files.parts import Parts
@@ -15,6 +15,7 @@ __all__ = [
     "hub_answers",
     "on_disk",
     "read_pair",
+    "require_file",
     "require_folder",
     "sha256_of_file",
     "sha256_of_json",

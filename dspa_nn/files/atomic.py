@@ -130,7 +130,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def require_folder(what: str, path: Path) -> None:
-    """Refuse, before any work is done, a folder to write to that is a file.
+    """Refuse, before any work is done, a folder to write to that is a file, or lies below one.
 
     >>> require_folder("out", Path("map"))
 
@@ -139,3 +139,23 @@ def require_folder(what: str, path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise FileError(f"{what} is {path}, which is a file; give a folder")
+    _require_parents(what, path)
+
+
+def require_file(what: str, path: Path) -> None:
+    """Refuse, before any work is done, a file to write that is a folder, or lies below a file.
+
+    >>> require_file("out", Path("map/report.html"))
+
+    Raises:
+        FileError: naming it.
+    """
+    if path.is_dir():
+        raise FileError(f"{what} is {path}, which is a folder; give a file")
+    _require_parents(what, path)
+
+
+def _require_parents(what: str, path: Path) -> None:
+    above = next((one for one in path.parents if one.exists()), Path())
+    if not above.is_dir():
+        raise FileError(f"{what} is {path}, and {above} is a file; give a path below a folder")

@@ -71,4 +71,4 @@ def read_json(
 
 def _no_number(constant: str) -> Any:
     """Python's JSON reads NaN and Infinity, which `write_json` never writes."""
-    raise ValueError(f"it holds {constant}, where a finite number belongs")
+    raise FileError(f"it holds {constant}, where a finite number belongs")

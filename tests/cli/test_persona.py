@@ -63,6 +63,15 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path: Path) -> None:
         (("make", "taks=1", *with_effects), "did you mean 'task'"),
         (("make", "task=nan", *with_effects), "the weight of 'task' is nan"),
         (("show", tmp_path / "none.json"), "there is no file"),
+        (("make", "task=1", "--out", tmp_path), "which is a folder; give a file"),
+        (
+            ("measure", "x.jsonl", "--out", tmp_path / "effects.json" / "more.json"),
+            "effects.json is a file; give a path below a folder",
+        ),
+        (
+            ("measure", "x.jsonl", *with_effects, "--checkpoint", tmp_path / "effects.json"),
+            "which is a file; give a folder",
+        ),
     ):
         refused = dspa("persona", *arguments)
         assert refused.exit_code == 1
