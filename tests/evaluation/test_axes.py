@@ -77,3 +77,11 @@ def test_what_the_axes_say_was_written_by_the_recipe(monkeypatch):
 def test_the_table_is_keyed_by_the_high_end():
     assert [axis.high for axis in AXES.values()] == list(AXES)
     assert axes.LEAST == 0.75
+
+
+def test_function_words_are_not_certain_and_certainty_is_no_caveat() -> None:
+    score = AXES["certain"].score
+    assert score("the the the") == score("The lake is near the house.") == 0
+    assert score("It is certain.") > 0
+    assert score("I could be wrong.") < 0 < score("That is wrong.")
+    assert score("The only way.") == pytest.approx(1 / 3)
