@@ -92,7 +92,9 @@ def test_changes_are_scored_by_prompt_and_kept(
 
 
 def test_latents_that_are_none_are_refused() -> None:
-    with pytest.raises(DSPAError, match=r"output latent 4096 came, and the SAE has 40; give one from 0 to 39"):
+    with pytest.raises(
+        DSPAError, match=r"output latent 4096 came, and the SAE has 40; give one from 0 to 39"
+    ):
         edit_alone(eval_zoo.dspa(), 4096)
 
 
