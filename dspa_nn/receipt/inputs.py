@@ -86,7 +86,8 @@ def read_inputs(
     """
     notes: list[str] = []
     room = _Room(dspa, (spare, CONTEXT))
-    test = room.fitting("held-out", load_triples(triples, chat=chat), notes)[:limit]
+    given = {"held-out": load_triples(triples, chat=chat)}
+    test = room.fitting("held-out", given["held-out"], notes)[:limit]
     if dev is None:
         test, development = _drawn(test, dev_share, seed)
         notes.append(
@@ -94,7 +95,8 @@ def read_inputs(
             "random, matched the controls and are not reported on."
         )
     else:
-        development = room.fitting("development", load_triples(dev, chat=chat), notes)
+        given["development"] = load_triples(dev, chat=chat)
+        development = room.fitting("development", given["development"], notes)
     fitted = [] if fitted_on is None else list(load_triples(fitted_on, chat=chat))
     _apart("held-out", test, "development", development, notes)
     if fitted:
@@ -102,7 +104,7 @@ def read_inputs(
         _apart("development", development, "fitting", fitted, notes)
         _same_as_fitted(dspa, map, fitted, notes)
     else:
-        _not_fitted_on(dspa, map, {"held-out": test, "development": development}, notes)
+        _not_fitted_on(dspa, map, {what: list(whole) for what, whole in given.items()}, notes)
     if len(test) < FEW:
         notes.append(
             f"{len(test)} held-out triples are few: intervals are wide, and small effects and "

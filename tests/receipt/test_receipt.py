@@ -230,6 +230,8 @@ def test_a_damaged_part_is_measured_again(tmp_path, fitted):
          "held-out triples; give triples that it has not seen"),
         ({"triples": triples()[:20], "fitted_on": None}, "the map was fitted on the first 12 of "
          "the held-out triples; give triples that it has not seen"),
+        ({"triples": triples()[:12], "dev": None, "fitted_on": None, "limit": 5}, "the map was "
+         "fitted on all 12 of the held-out triples; give triples that it has not seen"),
         ({"triples": triples()[12:14], "dev": None, "dev_share": 0.1}, "a share of 0.1 of 2 "
          "triples leaves 2 to report on and 0 to match controls on; give more triples, another "
          "share, or --dev"),
