@@ -11,7 +11,8 @@ from dspa_nn.imports import lazy_names
 if TYPE_CHECKING:
     from dspa_nn.serving.answer import Answer, Done, Event, Piece
     from dspa_nn.serving.app import make_app
-    from dspa_nn.serving.engine import UNSTEERED, Engine
+    from dspa_nn.serving.engine import Engine
+    from dspa_nn.serving.preparing import UNSTEERED
     from dspa_nn.serving.request import ChatRequest, read_request
     from dspa_nn.serving.sampling import Sampling
     from dspa_nn.serving.server import KEY_VARIABLE, make_server, read_key, serve
@@ -40,7 +41,8 @@ __getattr__, __dir__ = lazy_names(
     {
         "answer": ["Answer", "Done", "Event", "Piece"],
         "app": ["make_app"],
-        "engine": ["UNSTEERED", "Engine"],
+        "engine": ["Engine"],
+        "preparing": ["UNSTEERED"],
         "request": ["ChatRequest", "read_request"],
         "sampling": ["Sampling"],
         "server": ["KEY_VARIABLE", "make_server", "read_key", "serve"],

@@ -239,7 +239,7 @@ def test_a_failure_in_a_stream_is_an_event(
     def broken(*_: Any) -> Any:
         raise ValueError("no plan today")
 
-    steerer = engine._steerer("warm", {"alpha": 0.77})
+    steerer = engine.ready.steerer("warm", {"alpha": 0.77})
     rule = Rule("select", "broken", broken, ())
     monkeypatch.setattr(steerer, "select", rule)
     stream: Any = client.chat.completions.create(**HELLO, extra_body={"alpha": 0.77}, stream=True)

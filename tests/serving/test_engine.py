@@ -170,7 +170,7 @@ def test_a_short_answer_does_not_wait_for_a_long_one() -> None:
 def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
     engine = serve_zoo.engine(window=0.2)
     try:
-        steerer = engine._steerer("warm", {"alpha": 0.3})
+        steerer = engine.ready.steerer("warm", {"alpha": 0.3})
 
         def broken(*_: Any) -> Any:
             raise ValueError("no plan today")
