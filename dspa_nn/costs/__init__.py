@@ -1,5 +1,14 @@
 """What fitting and training cost, in FLOPs."""
 
+from dspa_nn.costs.account import (
+    STEP_1_TOKENS,
+    STEP_2_BATCHES,
+    STEP_2_MOST,
+    STEP_2_ROWS,
+    STEP_2_TOKENS,
+    account_dspa,
+    account_rahf,
+)
 from dspa_nn.costs.fit import H100_PEAK, UTILISATION, FitFlops, FitPlan, fit_flops, speed_up
 from dspa_nn.costs.flops import ForwardFlops, build, count_forward, encode_flops, forward_flops
 from dspa_nn.costs.needs import PresetNeeds, needs_table, preset_needs
@@ -12,18 +21,7 @@ from dspa_nn.costs.steps import (
     sft_step,
 )
 from dspa_nn.costs.table import CostRow, CostTable, cost_table, preset_costs
-from dspa_nn.costs.training import (
-    STEP_1_TOKENS,
-    STEP_2_BATCHES,
-    STEP_2_MOST,
-    STEP_2_ROWS,
-    STEP_2_TOKENS,
-    TrainingFlops,
-    account_dspa,
-    account_rahf,
-    dpo_flops,
-    rahf_flops,
-)
+from dspa_nn.costs.training import TrainingFlops, dpo_flops, rahf_flops
 
 __all__ = [
     "H100_PEAK",

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dspa_nn.costs.account import account_dspa, account_rahf
 from dspa_nn.costs.fit import fit_flops
 from dspa_nn.costs.flops import build, text_config
 from dspa_nn.costs.lengths import Lengths
-from dspa_nn.costs.training import account_dspa, account_rahf, dpo_flops, rahf_flops
+from dspa_nn.costs.training import dpo_flops, rahf_flops
 from dspa_nn.errors import DSPAError
 from dspa_nn.models import get_preset
 

@@ -71,13 +71,13 @@ class PromptDependence:
         )
 
 
-def told(found: Any) -> str:
-    """One more line for a map that remembers what its fit found, if that says anything.
+def dependence_line(found: Any) -> str:
+    """A further line for the `repr` of a map whose provenance holds a dependence; "" otherwise.
 
-    >>> told(None)
+    >>> dependence_line(None)
     ''
     >>> found = {"shared": 0.05, "conditional": 0.01, "chance": 0.01, "longer": 0.5, "triples": 99}
-    >>> print(told(found))
+    >>> print(dependence_line(found))
     <BLANKLINE>
       of a held-out difference 5.00% is the same for every prompt, 1.00% depends on the prompt ...
     """

@@ -15,7 +15,7 @@ from dspa_nn.files import on_disk, read_pair, write_pair
 from dspa_nn.graph.origin import check_origin
 from dspa_nn.graph.portable import PortableMap, PortableSum
 from dspa_nn.graph.settings import ALWAYS, GATES, PROMPT_TOKENS
-from dspa_nn.maps.dependence import told
+from dspa_nn.maps.dependence import dependence_line
 from dspa_nn.maps.files import contents, keywords
 from dspa_nn.maps.notebook import map_html, plot_map
 from dspa_nn.maps.operators import Summable
@@ -294,5 +294,5 @@ class ConditionalDifferenceMap(ScoringRows, Summable, Shipped, PublishedMap):
             f"  percentile {self.percentile}, gate {gate!r}, prompt tokens "
             f"{self.prompt_tokens!r}, k_diff {self.k_diff}, sparsify {self.sparsify!r} "
             f"(|value| >= {self.threshold:.3g}{budget})"
-            + told(self.provenance.get("prompt_dependence"))
+            + dependence_line(self.provenance.get("prompt_dependence"))
         )

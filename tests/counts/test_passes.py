@@ -16,6 +16,7 @@ from dspa_nn.counts.batches import plan_batches, plan_passes
 from dspa_nn.graph import active
 from dspa_nn.graph.count import Counter
 from tests import steer_zoo, tiny
+from tests.job_stand import JobStand
 from tests.steer_zoo import Lab
 
 # Tokens to a pass, small enough for several batches of the zoo's twelve triples.
@@ -179,25 +180,10 @@ def test_a_checkpoint_in_chunks_of_another_size_is_refused(
         count(lab, checkpoint=tmp_path)
 
 
-class Stand:
-    """What nnsight's backend is to a count, the job run here: `submit` returns one."""
-
-    def __init__(self, model: Any, counter: Any, chunk: Any) -> None:
-        self.model, self.counter, self.chunk = model, counter, chunk
-        self.job_id, self.state = "job", None
-
-    def __call__(self) -> dict[str, Any]:
-        tables = []
-        for tensors in self.chunk:
-            passes.run_traces(self.model, self.counter, tensors)
-            tables.append(self.counter.packed())
-        return {"tables": tables}
-
-
 def test_shards_counted_remotely_merge_to_the_whole(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_counting, "submit", Stand)
+    monkeypatch.setattr(remote_counting, "submit", JobStand)
     monkeypatch.setattr(remote_counting, "POLL_EVERY", 0.0)
     monkeypatch.setattr(checkpoints, "BATCHES_PER_CHUNK", 2)
     shards = 12  # more than there are batches

@@ -17,6 +17,7 @@ from dspa_nn.graph import active
 from dspa_nn.maps import PromptTokens
 from tests import tiny
 from tests.examples import examples
+from tests.job_stand import JobStand
 
 INPUTS, OUTPUTS = (0, 1, 2), (1, 2, 3)
 PAIRS = [(i, o) for i in INPUTS for o in OUTPUTS if i <= o]
@@ -200,25 +201,10 @@ def test_shards_merge_to_the_whole(scene: Scene, tmp_path: Path) -> None:
         merge_shards(tmp_path / "kept").fit()
 
 
-class Stand:
-    """What nnsight's backend is to a count, the job run here: `submit` returns one."""
-
-    def __init__(self, model: Any, counter: Any, chunk: Any) -> None:
-        self.model, self.counter, self.chunk = model, counter, chunk
-        self.job_id, self.state = "job", None
-
-    def __call__(self) -> dict[str, Any]:
-        tables = []
-        for tensors in self.chunk:
-            passes.run_traces(self.model, self.counter, tensors)
-            tables.append(self.counter.packed())
-        return {"tables": tables}
-
-
 def test_remote_jobs_bring_every_sae_home(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_counting, "submit", Stand)
+    monkeypatch.setattr(remote_counting, "submit", JobStand)
     monkeypatch.setattr(remote_counting, "POLL_EVERY", 0.0)
     swept = scene.sweep.count(triples(), token_budget=BUDGET, remote=True, progress=False)
     assert_pairs_are_those_of_runs_alone(swept, scene, tmp_path, token_budget=BUDGET)
