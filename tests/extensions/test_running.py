@@ -111,6 +111,17 @@ def test_the_papers_method_written_by_a_user_steers_as_the_papers(
     assert ours.edits == by_oracle(lab, rows, mode=mode, prompt_rule="density").edits
 
 
+def test_a_fit_and_a_run_take_the_same_gate(lab: Lab) -> None:
+    fitted = lab.dspa.fit(lab.triples, percentile=50, gate=papers_gate, progress=False)
+    counts = lab.dspa.count(lab.triples, progress=False)
+    assert torch.equal(fitted.values, counts.fit(percentile=50, gate=papers_gate).values)
+    assert not torch.equal(fitted.to_dense(), counts.fit(percentile=50).to_dense())
+    plan = lab.dspa.plan(fitted, "sun moon", mode="both", gate=papers_gate)
+    assert plan.settings["extensions"] == {"gate": "papers_gate"}
+    with pytest.raises(ExtensionError, match="gate= is papers_score, which is registered as a sc"):
+        lab.dspa.fit(lab.triples, gate=papers_score, progress=False)
+
+
 def test_named_extensions_and_the_papers_own_names(lab: Lab) -> None:
     plan = lab.dspa.plan(lab.map, "sun moon", mode="both", prompt_rule="density")
     named: Any = {"select": "papers_selection", "score": "paper", "gate": "density"}
