@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, force
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, numbered_lines
 from dspa_nn.steering import DSPA, SteeringMethod
 
 
@@ -66,21 +66,12 @@ def load_choices(path: str | os.PathLike[str], limit: int | None = None) -> list
     Raises:
         EvaluationError: a file that is missing, empty or in another layout.
     """
-    file = as_path(path)
-    try:
-        # At line feeds alone: other ends of lines may stand inside JSON's strings.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise EvaluationError(
-            f"{file.name} cannot be read ({reason}); give JSON Lines of questions"
-        ) from None
-    items: list[ChoiceItem] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip() and (limit is None or len(items) < limit):
-            items.append(_item(line, f"{file.name}, line {number}"))
+    lines = numbered_lines(path, "JSON Lines of questions", EvaluationError)
+    items = [_item(line, where) for where, line in lines[:limit]]
     if not items:
-        raise EvaluationError(f"{file.name} holds no questions; give at least one, or leave it out")
+        raise EvaluationError(
+            f"{as_path(path).name} holds no questions; give at least one, or leave it out"
+        )
     return items
 
 

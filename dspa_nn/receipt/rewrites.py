@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, numbered_lines
 from dspa_nn.triples import PreferenceTriple, Prompt, as_messages
 
 # Of our own writing: it says nothing of any preference.
@@ -115,19 +115,11 @@ def read_paraphrases(path: str | os.PathLike[str], triples: Sequence[PreferenceT
             none of the prompts.
     """
     file = as_path(path)
-    try:
-        # At line feeds alone: other ends of lines may stand inside JSON's strings.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise EvaluationError(
-            f"{file.name} cannot be read ({reason}); give JSON Lines with prompt and paraphrase"
-        ) from None
     known: dict[str, Any] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            prompt, other = _pair(line, f"{file.name}, line {number}")
-            known.setdefault(prompt, other)
+    lines = numbered_lines(file, "JSON Lines with prompt and paraphrase", EvaluationError)
+    for where, line in lines:
+        prompt, other = _pair(line, where)
+        known.setdefault(prompt, other)
     rows = [row for row, one in enumerate(triples) if last_words(one.prompt) in known]
     if not rows:
         raise EvaluationError(

@@ -62,8 +62,14 @@ class Study:
             storage = self.optuna.storages.JournalStorage(
                 journal.JournalFileBackend(str(folder / _FILE))
             )
-            self.study: Any = self.optuna.create_study(
-                storage=storage, study_name=NAME, direction="maximize", load_if_exists=True
+            # What is only opened is not written to.
+            names = [study.study_name for study in storage.get_all_studies()]
+            self.study: Any = (
+                self.optuna.load_study(study_name=NAME, storage=storage)
+                if NAME in names
+                else self.optuna.create_study(
+                    storage=storage, study_name=NAME, direction="maximize"
+                )
             )
         except OSError as error:
             raise FileError(
@@ -76,13 +82,14 @@ class Study:
                 "or choose another folder"
             ) from None
         known = sha256_of_json({"key": dict(key), "space": space.to_dict(), "votes": [*votes]})
-        kept = self.study.user_attrs.get("key", known)
-        if kept != known:
+        kept = self.study.user_attrs.get("key")
+        if kept is None:
+            self.study.set_user_attr("key", known)
+        elif kept != known:
             raise EvaluationError(
                 f"{folder} holds a study of other triples, another model or another space, or with "
                 "another --kl, --keep or --seed; give another --out, or what it was begun with"
             )
-        self.study.set_user_attr("key", known)
         for trial in self._frozen("RUNNING"):  # a run that was cut off left these
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
 

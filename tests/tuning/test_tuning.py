@@ -81,8 +81,10 @@ def test_a_run_that_was_cut_off_asks_for_the_same(tmp_path, found, monkeypatch):
 @pytest.mark.slow
 def test_a_study_of_something_else_is_refused(tmp_path, found):
     tuned(tmp_path, trials=1)
+    before = (tmp_path / "study.log").read_bytes()
     with pytest.raises(EvaluationError, match="holds a study of other triples, another model or"):
         tuned(tmp_path, trials=1, dev=DEV[:5])
+    assert (tmp_path / "study.log").read_bytes() == before
     with pytest.raises(
         EvaluationError, match="or with another --kl, --keep or --seed; give another"
     ):
