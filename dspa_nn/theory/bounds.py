@@ -27,12 +27,16 @@ def concentration_radius(
     Raises:
         MapError: a delta that is no probability.
     """
-    if not 0 < delta < 1:
-        raise MapError(f"delta is {delta}; expected a probability above 0 and below 1.")
+    _check_delta(delta)
     counted = np.asarray(opened, dtype=np.float64)
     square = np.full(counted.shape, np.inf)
     np.divide(2 * np.log(2 * d_out / delta), counted, out=square, where=counted > 0)
     return np.sqrt(square)
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 < delta < 1:
+        raise MapError(f"delta is {delta}; expected a probability above 0 and below 1.")
 
 
 def row_means(sample: Sample) -> SparseTable:
@@ -75,7 +79,11 @@ class RowBounds:
         >>> found = row_bounds(sample_of(counts, percentile=50))
         >>> bool((found.needed(counts.d_out) > found.opened)[found.cleared == 0].all())
         True
+
+        Raises:
+            MapError: a delta that is no probability.
         """
+        _check_delta(delta)
         size = np.where(self.largest > 0, self.largest, np.nan)
         need = 2 * np.log(2 * d_out / delta) / size**2
         return np.where(np.isnan(need), np.inf, need)

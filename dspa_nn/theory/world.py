@@ -6,6 +6,8 @@ import numpy as np
 from einops import einsum, repeat
 from jaxtyping import Float64
 
+from dspa_nn.checks import check_positive_int
+from dspa_nn.errors import MapError
 from dspa_nn.imports import late
 from dspa_nn.theory.sample import Sample
 
@@ -109,7 +111,14 @@ def make_world(
         size: standard deviation of an output latent, about.
         c: of E[drho | x] = c Sigma beta(x); at 20 a template is about as large as the noise.
         seed: of templates and covariance.
+
+    Raises:
+        MapError: no gates, gates of no group, or fewer than two output latents.
     """
+    for name, count in (("d_in", d_in), ("d_out", d_out), ("group", group)):
+        check_positive_int(name, count, MapError)
+    if d_out < 2:
+        raise MapError(f"d_out is {d_out}; expected at least 2, so that latents can be correlated.")
     generator = np.random.default_rng(seed)
     loadings = generator.standard_normal((d_out, d_out // 4))
     scales = size * (0.5 + generator.random(d_out))

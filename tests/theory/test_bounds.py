@@ -39,6 +39,8 @@ def test_at_250_triples_the_bound_is_about_one() -> None:
     assert np.isinf(concentration_radius(np.array([0]), 4096)[0])
     with pytest.raises(MapError, match=r"delta is 0.0; expected a probability"):
         concentration_radius(np.array([5]), 10, delta=0.0)
+    with pytest.raises(MapError, match=r"delta is 1.5; expected a probability"):
+        row_bounds(bounded(5, 0)).needed(20, delta=1.5)
 
 
 def test_concentration_covers() -> None:

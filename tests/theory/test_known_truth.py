@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dspa_nn.errors import MapError
 from dspa_nn.theory import (
     Demixer,
     World,
@@ -22,6 +23,12 @@ N = 20_000
 @pytest.fixture(scope="module")
 def world() -> World:
     return make_world(d_in=12, d_out=16, group=3, seed=1)
+
+
+@pytest.mark.parametrize(("name", "count"), [("d_in", 0), ("d_out", 1), ("group", 0)])
+def test_a_world_has_gates_and_latents(name: str, count: int) -> None:
+    with pytest.raises(MapError, match=f"{name} is {count}; expected "):
+        make_world(**{name: count})
 
 
 def cosines(found: np.ndarray, true: np.ndarray) -> np.ndarray:
