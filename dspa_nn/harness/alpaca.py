@@ -12,6 +12,7 @@ from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.imports import late, untyped
 from dspa_nn.judges import Judge, Message, Reply
+from dspa_nn.prompts import warn_without_template
 from dspa_nn.steering import DSPA, SteeringMethod
 
 ANNOTATOR = "alpaca_eval_llama3_70b_fn"
@@ -45,7 +46,7 @@ def write_outputs(
         ['dataset', 'generator', 'instruction', 'output']
 
     The file is written after each batch; a run that was cut off goes on with those that are
-    missing.
+    missing. A tokenizer without a chat template is warned of.
 
     Args:
         dspa: the model that answers, and its tokenizer.
@@ -63,6 +64,7 @@ def write_outputs(
     Raises:
         EvaluationError: a file without instructions, or answers in `out` to others.
     """
+    warn_without_template(dspa.facts.tokenizer, dspa.facts.model_id)
     asked = read_outputs(as_path(source))[:limit]
     path = as_path(out)
     done = read_outputs(path) if path.exists() else []

@@ -13,6 +13,7 @@ from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path
 from dspa_nn.models import context_length
 from dspa_nn.mt_bench.data import MTBench, load_answers, write_rows
+from dspa_nn.prompts import warn_without_template
 from dspa_nn.steering import DSPA, SteeringMethod
 
 MAX_NEW_TOKENS = 1024
@@ -39,7 +40,7 @@ def answer_questions(
     Each turn is rendered from the whole conversation and steered by its own plan. Category decides
     the temperature, and the seed is set anew for each question, as in FastChat. The file
     `model_answer/NAME.jsonl` grows question by question; a run that was cut off goes on with those
-    that are missing.
+    that are missing. A tokenizer without a chat template is warned of.
 
     Args:
         dspa: the model that answers, and its tokenizer.
@@ -62,6 +63,7 @@ def answer_questions(
 
     Source: FastChat 0.2.36, fastchat/llm_judge/gen_model_answer.py; docs/method.md 6.
     """
+    warn_without_template(dspa.facts.tokenizer, dspa.facts.model_id)
     path = as_path(out) / "model_answer" / f"{name}.jsonl"
     done = load_answers(path, bench) if path.exists() else {}
     numbers = list(bench.questions)[:limit]

@@ -7,7 +7,13 @@ from dspa_nn.prompts.padding import batches_by_length, padded
 from dspa_nn.prompts.pieces import token_texts
 from dspa_nn.prompts.recognition import content_of, recognised
 from dspa_nn.prompts.rendered import Rendered, is_batch
-from dspa_nn.prompts.rendering import Renderable, markup_of, render, warn_of_markup
+from dspa_nn.prompts.rendering import (
+    Renderable,
+    markup_of,
+    render,
+    warn_of_markup,
+    warn_without_template,
+)
 from dspa_nn.prompts.rewritten import as_written
 from dspa_nn.prompts.templates import PLAIN_TEMPLATE, chat_template
 from dspa_nn.prompts.truncation import (
@@ -49,4 +55,5 @@ __all__ = [
     "rendered_on",
     "token_texts",
     "warn_of_markup",
+    "warn_without_template",
 ]

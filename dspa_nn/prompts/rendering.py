@@ -102,6 +102,19 @@ def markup_of(tokenizer: Any, prompt: Renderable) -> tuple[str, ...]:
     return markup_in(tokenizer, *(message["content"] for message in prompt))
 
 
+def warn_without_template(tokenizer: Any, model_id: str) -> None:
+    """Warn that a model has no chat template, where its answers to messages are to be judged.
+
+    >>> warn_without_template(tokenizer, "tiny")
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        warn(
+            f"the tokenizer of {model_id} has no chat template, so messages are put to it as plain "
+            "paragraphs ('User:', 'Assistant:'): set tokenizer.chat_template, or use a model that "
+            "was tuned to chat"
+        )
+
+
 def warn_of_markup(tokenizer: Any, prompt: Renderable, response: str | None = None) -> None:
     """Warn of markup that stands in the texts of a prompt or in a response.
 

@@ -115,6 +115,17 @@ def test_a_run_that_was_cut_off_answers_only_what_is_missing(tmp_path: Path) -> 
     assert (answers[1], answers[2]) == (whole[1], whole[2])
 
 
+def test_a_model_without_a_chat_template_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dspa, questions = eval_zoo.dspa(), MTBench.load(bench.folder(tmp_path / "data"))
+    monkeypatch.setattr(dspa.facts.tokenizer, "chat_template", None)
+    with pytest.warns(DSPAWarning) as told:
+        answer_questions(dspa, questions, tmp_path, name="m", max_new_tokens=2, limit=1)
+    (sentence,) = {str(one.message) for one in told}
+    assert sentence.startswith("the tokenizer of tiny-llama has no chat template, so messages are")
+
+
 def judged(tmp_path: Path, script: Any, **changes: Any) -> tuple[list[dict[str, Any]], Any]:
     questions = MTBench.load(bench.folder(tmp_path / "data"))
     if not (tmp_path / "model_answer").exists():
