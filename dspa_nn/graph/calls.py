@@ -174,8 +174,14 @@ def check_call(call, earlier: Any = None) -> tuple[Tensor, Tensor]:
         ids = ids.unsqueeze(0)
     mask = call.rows("attention_mask")
     mask = torch.ones_like(ids) if mask is None else mask
-    if mask.shape != ids.shape:
-        cached = mask.shape[-1] - ids.shape[-1]
+    cached = mask.shape[-1] - ids.shape[-1]
+    if mask.shape != ids.shape and cached <= 0:
+        raise refuse(
+            SteeringRefusal,
+            f"the attention mask is {list(mask.shape)} and the ids are {list(ids.shape)}; pass "
+            "both as one call of the tokenizer returned them",
+        )
+    if cached:
         raise refuse(
             SteeringRefusal,
             f"the attention mask covers {cached} tokens that are already in a cache; pass the "

@@ -91,10 +91,9 @@ def load_named(
         # A model without weights cannot guess its tokenizer (nnsight 0.8).
         tokenizers: Any = untyped("transformers").AutoTokenizer
         at = {} if revision is None else {"revision": revision}
-        given = {} if dispatch else {"tokenizer": tokenizers.from_pretrained(name, **at)}
-        return nnsight_model(
-            name, task="text-generation", dispatch=dispatch, **at, **given, **options
-        )
+        if not dispatch and "tokenizer" not in options:
+            options["tokenizer"] = tokenizers.from_pretrained(name, padding_side="left", **at)
+        return nnsight_model(name, task="text-generation", dispatch=dispatch, **at, **options)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Models that run on NDIF: built without weights, with backends of our own."""
 
 import weakref
-from typing import Any, cast
+from typing import Any
 
 from dspa_nn.errors import NDIFError
-from dspa_nn.models import for_ndif, require_weights
+from dspa_nn.models import for_ndif, load_named, require_weights
 from dspa_nn.ndif import adapter
 from dspa_nn.ndif.backend import Backend, Traffic
 
@@ -115,16 +115,12 @@ def remote_model(repo_id: str, *, revision: str | None = None, **options: Any) -
         repo_id: the model's id on the hub, as the server knows it.
         revision: a branch, tag or commit; None is the main one.
         options: further keywords of nnsight's `TransformersModel`.
+
+    Raises:
+        DSPAError: neither the hub nor its cache has config and tokenizer of the model.
     """
     from huggingface_hub.constants import HF_HUB_OFFLINE
-    from nnsight.modeling.transformers import TransformersModel
-    from transformers import AutoTokenizer
 
     if HF_HUB_OFFLINE:
         adapter.take_id_as_written(repo_id)
-    tokenizer = cast(Any, AutoTokenizer).from_pretrained(
-        repo_id, revision=revision, padding_side="left"
-    )
-    return TransformersModel(
-        repo_id, task="text-generation", revision=revision, tokenizer=tokenizer, **options
-    )
+    return load_named(repo_id, dispatch=False, revision=revision, **options)

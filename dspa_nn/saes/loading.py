@@ -13,6 +13,7 @@ from dspa_nn.graph.encode import Encoder
 from dspa_nn.progress import warn
 from dspa_nn.saes.compatibility import residual_layer
 from dspa_nn.saes.loaded import LoadedSAE, rule_of
+from dspa_nn.saes.placement import read_device
 from dspa_nn.saes.sources import SAEConfig, open_source
 from dspa_nn.saes.types import latents_of, sae_types
 
@@ -44,17 +45,19 @@ def load_sae(source: object, *, device: torch.device | str | None = None) -> Loa
         device: where the tensors go; None leaves them where they are (files: on the CPU).
 
     Raises:
-        SAEError: it cannot be found, read or steered with, or holds NaN or infinity.
+        SAEError: it cannot be found, read or steered with, or holds NaN or infinity; or no such
+            device.
     """
     if isinstance(source, LoadedSAE):
         return source
+    place = read_device(device, "device", "the tensors stay where they are")
     sae_id, cfg, state = open_source(source)
     metadata = cfg.metadata
     hook_name = metadata.hook_name or metadata.hf_hook_name
     _check_config(cfg, hook_name, sae_id)
     layer = residual_layer(hook_name, sae_id)
     _check_numbers(state, sae_id)
-    encoder, raw_decoder = _encoder(cfg, state, sae_id, device)
+    encoder, raw_decoder = _encoder(cfg, state, sae_id, place)
     decoder = raw_decoder
     if "decoder_norm" in encoder.tensors:
         decoder = _unit_rows(raw_decoder, sae_id)
@@ -100,7 +103,7 @@ def _check_numbers(state: dict[str, Tensor], sae_id: str) -> None:
 
 
 def _encoder(
-    cfg: SAEConfig, state: dict[str, Tensor], sae_id: str, device: torch.device | str | None
+    cfg: SAEConfig, state: dict[str, Tensor], sae_id: str, device: torch.device | None
 ) -> tuple[Encoder, Tensor]:
     architecture = cfg.architecture()
     decoder = state["W_dec"].to(device)

@@ -25,8 +25,12 @@ def layer_device(model: Any, path: str) -> torch.device | None:
     return None if runs_on is None or runs_on.type == "meta" else runs_on
 
 
-def read_device(device: Any) -> torch.device | None:
-    """What `sae_device=` names.
+def read_device(
+    device: Any,
+    keyword: str = "sae_device",
+    with_none: str = "each SAE lies beside the layer that it reads",
+) -> torch.device | None:
+    """What `sae_device=`, or another keyword, names; with_none: what None does, for the sentence.
 
     >>> read_device("cuda:1")
     device(type='cuda', index=1)
@@ -38,8 +42,8 @@ def read_device(device: Any) -> torch.device | None:
         return None if device is None else torch.device(device)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise SAEError(
-            f"sae_device is {device!r}, which names no device: give 'cpu', 'cuda:1' and the like, "
-            "or None, with which each SAE lies beside the layer that it reads"
+            f"{keyword} is {device!r}, which names no device: give 'cpu', 'cuda:1' and the like, "
+            f"or None, with which {with_none}"
         ) from error
 
 

@@ -213,12 +213,12 @@ class Hooks:
                 "generate was called without token ids; pass input_ids, so that the prompt's "
                 "tokens can be told apart"
             )
-        check_ids(ids)
+        mask = named.get("attention_mask")
+        check_ids(ids, mask)
 
         def setting(key: str) -> Any:
             return setting_of(key, named, self._model.generation_config)
 
-        mask = named.get("attention_mask")
         check_settings(setting, named.get("past_key_values"), True, self._steerer.earlier)
         if mask is None and len(ids) > 1:
             raise SteeringError(
@@ -252,9 +252,10 @@ class Hooks:
         ids = args[0] if args else named.get("input_ids")
         if ids is None:
             raise SteeringError("the model was called without token ids; pass input_ids")
-        check_ids(ids)
         check_settings(dict[str, Any]().get, named.get("past_key_values"), False)
-        with self._beginning(ids, named.get("attention_mask"), False):
+        mask = named.get("attention_mask")
+        check_ids(ids, mask)
+        with self._beginning(ids, mask, False):
             pass
 
     def _read(self, _: Any, __: Any, output: Any) -> None:

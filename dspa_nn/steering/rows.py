@@ -12,13 +12,24 @@ from dspa_nn.errors import SteeringError
 KnownPrompt = tuple[Tensor, Tensor]
 
 
-def check_ids(ids: object) -> None:
-    """Refuse what the model is called with where it is no tensor of ids."""
+def check_ids(ids: object, mask: object = None) -> None:
+    """Refuse what the model is called with where it is no ids [rows, tokens] and a mask of them."""
     if not isinstance(ids, torch.Tensor):
         what = "what render returned" if hasattr(ids, "prompt_ids") else f"a {type(ids).__name__}"
         raise SteeringError(
             f"the model was called with {what}, and takes ids [rows, tokens]; pass "
             "prompt.ids.unsqueeze(0) of a rendered prompt, or what the tokenizer returned"
+        )
+    if ids.dim() != 2 or ids.is_floating_point():
+        raise SteeringError(
+            f"the model was called with {ids.dtype} of shape {list(ids.shape)}, and takes ids "
+            "[rows, tokens]; pass ids.unsqueeze(0) of one row, or what the tokenizer returned"
+        )
+    if mask is not None and (not isinstance(mask, torch.Tensor) or mask.shape != ids.shape):
+        given = list(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
+        raise SteeringError(
+            f"the attention mask is {given} and the ids are {list(ids.shape)}; pass both as one "
+            "call of the tokenizer returned them"
         )
 
 

@@ -8,6 +8,7 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn import SteeringError
+from dspa_nn.models import load_named
 from tests import tiny
 
 
@@ -33,6 +34,23 @@ def without_weights(tmp_path: Path) -> Any:
         return dn.DSPA(model, input_sae=one, output_sae=other, input_layer=1, output_layer=2)
 
     return build
+
+
+def test_a_model_without_weights_pads_on_the_left(tmp_path: Path) -> None:
+    """As nnsight does with the tokenizer that it loads itself; `generate` takes no other side."""
+    tiny.model("llama").save_pretrained(tmp_path)
+    tok = tiny.tokenizer("add")
+    tok.padding_side = "right"
+    tok.save_pretrained(tmp_path)
+    assert load_named(str(tmp_path), dispatch=False).tokenizer.padding_side == "left"
+    mine = tiny.tokenizer("none")
+    assert load_named(str(tmp_path), dispatch=False, tokenizer=mine).tokenizer is mine
+
+
+def test_a_remote_model_that_is_nowhere_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(dn.DSPAError, match=r"the model org/nowhere could not be loaded \("):
+        dn.remote_model("org/nowhere")
 
 
 REFUSED = (

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dspa_nn import DSPA, SAEError
-from dspa_nn.saes import layer_device, placed, read_device
+from dspa_nn.saes import layer_device, load_sae, placed, read_device
 from tests import steer_zoo, tiny
 
 TABLES = ("content", "markup", "chosen", "rejected")
@@ -118,5 +118,7 @@ def test_saes_follow_each_layer_of_a_device_map() -> None:
 def test_what_names_no_device_is_refused() -> None:
     assert read_device(None) is None
     assert read_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(SAEError, match=r"^device is 'gpu', which .* the tensors stay where they a"):
+        load_sae(tiny.saes(tiny.model("llama"), "topk")[0], device="gpu")
     with pytest.raises(SAEError, match=r"sae_device is 'gpu', which names no device: give 'cpu', "):
         read_device("gpu")

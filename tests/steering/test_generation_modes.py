@@ -199,6 +199,14 @@ def test_a_filled_cache_is_refused(lab: Lab, rows: Any, way: str) -> None:
         sequences(lab, rows[:1], way, past_key_values=lambda: old)
 
 
+def test_a_mask_of_another_shape_is_refused(lab: Lab, rows: Any) -> None:
+    ids = torch.tensor(rows[:1])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids[:, :2])}
+    said = rf"the attention mask is \[1, 2\] and the ids are \[1, {ids.shape[1]}\]; pass both"
+    with pytest.raises(SteeringError, match=said), lab.nn.trace(inputs):
+        lab.dspa.apply(lab.map, positions="all")
+
+
 def test_beams_need_one_call_for_the_whole_batch(lab: Lab) -> None:
     prompts = lab.prompts(2)
 

@@ -3,6 +3,7 @@
 That it steers as nnsight and the oracle do is shown in test_parity and test_generation_modes.
 """
 
+import re
 from typing import Any
 
 import pytest
@@ -134,6 +135,25 @@ def test_calls_that_hide_the_prompt_are_refused(lab: Lab) -> None:
                 **steer_zoo.padded(lab, [lab.ids("sun"), lab.ids("moon")], "right"),
                 max_new_tokens=2,
             )
+
+
+@pytest.mark.parametrize("generating", [True, False])
+def test_ids_and_masks_of_another_shape_are_refused(lab: Lab, generating: bool) -> None:
+    ids = torch.tensor([lab.ids("sun")])
+    said = {
+        "the model was called with torch.int64 of shape [4], and takes ids [rows, tokens]": (
+            ids[0],
+            None,
+        ),
+        "called with torch.float32 of shape [1, 4]": (ids.float(), None),
+        "the attention mask is [1, 2] and the ids are [1, 4]; pass both as one": (ids, ids[:, :2]),
+        "the attention mask is list and the ids are [1, 4]": (ids, [[1, 1, 1, 1]]),
+    }
+    for text, (given, mask) in said.items():
+        with lab.dspa.attach(lab.hf, lab.map, positions="all"):
+            run = lab.hf.generate if generating else lab.hf
+            with pytest.raises(SteeringError, match=re.escape(text)):
+                run(given, attention_mask=mask)
 
 
 def test_a_mask_that_is_given_by_its_place_is_seen(lab: Lab) -> None:
