@@ -42,6 +42,7 @@ import dspa_nn as dn
 from dspa_nn.baselines import Activations, activations
 from dspa_nn.costs import dpo_flops, fit_flops, rahf_flops
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import answer, branching_factor, encode, surprise
 from dspa_nn.steering import SteeringMethod
 from dspa_nn.triples import SPLITS
@@ -282,7 +283,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    COMMANDS[options.command](Arena(options))
+    try:
+        COMMANDS[options.command](Arena(options))
+    except DSPAError as error:
+        raise SystemExit(f"arena: {error}") from None
 
 
 if __name__ == "__main__":
