@@ -142,7 +142,8 @@ def _undo(talk: Talk, screen: Screen, _: str) -> None:
 
 def _save(talk: Talk, screen: Screen, given: str) -> None:
     folder = talk.save(given or SAVED_IN)
-    screen.say(f"saved in {folder}; --resume {folder} goes on with it", "dim")
+    how = "" if talk.remote else f"; --resume {folder} goes on with it"
+    screen.say(f"saved in {folder}{how}", "dim")
 
 
 def _help(_: Talk, screen: Screen, __: str) -> None:
@@ -161,7 +162,9 @@ COMMANDS = {
     "/alpha": Command("/alpha [NUMBER]", "steer more or less", _alpha),
     "/why": Command("/why", "the latents behind the last answer, in words", _why),
     "/undo": Command("/undo", "take the last question and both answers back", _undo),
-    "/save": Command("/save [FOLDER]", "write the talk, to read it or to go on with it", _save),
+    "/save": Command(
+        "/save [FOLDER]", "write the talk, to read it or, but for --remote, to go on with it", _save
+    ),
     "/help": Command("/help", "this list", _help),
 }
 

@@ -164,8 +164,8 @@ def sides(
     if remote:
         if resume is not None:
             raise SteeringError(
-                f"--resume {resume} came with --remote, where nothing is kept to go on from; leave "
-                "one of them out"
+                f"--resume {resume} came with --remote, and only a talk of this machine is gone on "
+                "with; leave one of them out"
             )
         said = [] if system is None else [{"role": "system", "content": system}]
         plain, steered = (

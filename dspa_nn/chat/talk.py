@@ -52,6 +52,7 @@ class Talk:
 
     Attributes:
         map, name, settings: those of the next answer.
+        remote: whether it runs on NDIF, where a talk cannot be gone on with.
         notes: warnings of the last answer, without their place in the code.
         last: the last steered answer, or None.
     """
@@ -75,6 +76,7 @@ class Talk:
         self._unsteered, self._steered = sides(
             dspa, map, dict(generation or {}), system=system, remote=remote, resume=folder
         )
+        self.remote = remote
         self.notes: list[str] = []
         self.last: Steered | None = None
 
