@@ -19,6 +19,7 @@ from dspa_nn.shown import visible
 
 _FOLDER = Path(__file__).parent / "template"
 LEVELS = 6
+_NOTHING = "(nothing)"  # in place of an empty answer
 # Votes for a latent that are listed.
 _VOTES = 12
 
@@ -168,8 +169,8 @@ def _strip(tokens: Sequence[Token]) -> dict[str, Any]:
 def _compared(before: str | None, after: str) -> tuple[Any, Any]:
     """Both answers in runs of words: (text, whether the other has it too)."""
     if before is None:
-        return None, [(visible(after), True)]
-    one, other = before.split(" "), after.split(" ")
+        return None, [(visible(after or _NOTHING), True)]
+    one, other = ((text or _NOTHING).split(" ") for text in (before, after))
     runs: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():

@@ -13,6 +13,7 @@ from dspa_nn.chat.why import reasons
 from dspa_nn.errors import DSPAError, SteeringError
 from dspa_nn.graph.spelling import did_you_mean
 from dspa_nn.personas import Persona, known_effects, read_map, read_weights
+from dspa_nn.steering import remark_on_alpha
 
 PROMPT = "you> "
 SAVED_IN = "talk"
@@ -47,6 +48,7 @@ def run_chat(talk: Talk, console: Console, read: Callable[[str], str] | None = N
     screen = Screen(console)
     read = read or _reader(console)
     screen.say(f"steered by {_steering(talk)}; /help lists the commands", "dim")
+    _remark(talk, screen)
     while True:
         try:
             line = read(PROMPT).strip()
@@ -121,6 +123,13 @@ def _alpha(talk: Talk, screen: Screen, given: str) -> None:
             raise SteeringError(f"/alpha came with {given!r}; give a number, as 0.5") from None
         talk.set("alpha", alpha)
     screen.say(f"alpha {talk.alpha:g}, in units of the token's strongest latent", "dim")
+    _remark(talk, screen)
+
+
+def _remark(talk: Talk, screen: Screen) -> None:
+    remark = remark_on_alpha(talk.alpha)
+    if remark is not None:
+        screen.say(f"dspa: {remark}", "yellow")
 
 
 def _why(talk: Talk, screen: Screen, _: str) -> None:

@@ -29,7 +29,7 @@ from dspa_nn.errors import TripleError
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.personas import read_map
 from dspa_nn.progress import warn
-from dspa_nn.steering import DSPA, EditLog, SteeringOptions
+from dspa_nn.steering import DSPA, EditLog, SteeringOptions, remark_on_alpha
 from dspa_nn.triples import Prompt
 
 
@@ -115,6 +115,8 @@ def twice(
 ) -> Twice:
     """Answer a prompt greedily, unsteered and steered; here, or on NDIF."""
     model: Any = dspa.model
+    if remark := remark_on_alpha(options.get("alpha")):
+        warn(remark)
     prompt = dspa.render(text)
     if not len(prompt.ids):
         raise TripleError("the prompt is empty, and this model begins no text by itself; say more")

@@ -26,7 +26,7 @@ from dspa_nn.steering.options import (
 from dspa_nn.steering.plan import Plan
 from dspa_nn.steering.sweep import LayerSweep
 from dspa_nn.steering.sweep_counts import SweepCounts
-from dspa_nn.steering.warnings import received, warn_beforehand, warn_of
+from dspa_nn.steering.warnings import received, remark_on_alpha, warn_beforehand, warn_of
 
 __all__ = [
     "DSPA",
@@ -58,6 +58,7 @@ __all__ = [
     "fit_merged",
     "hooked_module",
     "received",
+    "remark_on_alpha",
     "row_steerer",
     "run_settings",
     "warn_beforehand",

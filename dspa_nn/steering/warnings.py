@@ -40,6 +40,24 @@ def warn_beforehand(record: Record) -> None:
         )
 
 
+def remark_on_alpha(alpha: float | None) -> str | None:
+    """What there is to be said of an alpha above 1, before a run; None of another.
+
+    Example:
+        >>> print(remark_on_alpha(0.5))
+        None
+        >>> remark_on_alpha(9.0)[:64]
+        'alpha is 9: from 1 on an ablated latent falls to 0, so that more'
+    """
+    if alpha is None or alpha <= 1:
+        return None
+    return (
+        f"alpha is {alpha:g}: from 1 on an ablated latent falls to 0, so that more changes "
+        "nothing, and a latent that is raised gains more than the token's strongest has; values up "
+        "to 1 are usual"
+    )
+
+
 def _idle(record: Record) -> bool:
     """Whether alpha is 0; a vector that is added has no alpha."""
     return "alpha" in record.options and not any(of_rows(record, "alpha"))

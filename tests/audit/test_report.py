@@ -130,6 +130,11 @@ def test_hostile_text_is_shown_as_text(lab: Lab, run: Any, tmp_path: Path) -> No
     assert "<script>alert(1)</script>" in told["explanation"]
 
 
+def test_an_empty_answer_is_called_so(run: Any, tmp_path: Path) -> None:
+    text = report(run.log, tmp_path / "report.html", unsteered=["", "", "red"]).read_text()
+    assert text.count('<span class="only">(nothing)</span>') == 2
+
+
 def test_nothing_is_fetched_and_only_its_own_script_runs(run: Any, tmp_path: Path) -> None:
     text = report(run.log, tmp_path / "report.html").read_text()
     policy = unescape(re.findall(r'Content-Security-Policy" content="(.*?)"', text)[0])

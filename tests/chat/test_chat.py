@@ -92,11 +92,13 @@ def test_a_terminal_sees_the_answers_grow(talk: Talk, monkeypatch: pytest.Monkey
 def test_alpha_and_map_change_what_comes_next(talk: Talk, tmp_path: Path) -> None:
     talk.map.restrict(rows=[0]).save(tmp_path / "narrow")
     shown = typed(
-        talk, "/alpha", "/alpha 0.25", "/alpha much", "/alpha -1", "/map", "/map nowhere",
+        talk, "/alpha", "/alpha 99999", "/alpha 0.25", "/alpha much", "/alpha -1", "/map",
+        "/map nowhere",
         f"/map {tmp_path / 'narrow'}", "/undo",
     )  # fmt: skip
     for part in (
-        "alpha 1, in units", "alpha 0.25, in units", "/alpha came with 'much'; give a number",
+        "alpha 1, in units", "alpha 99999, in units", "dspa: alpha is 99999: from 1 on an ablated",
+        "alpha 0.25, in units", "/alpha came with 'much'; give a number",
         "alpha is -1", "warm: ConditionalDifferenceMap: 48 x 40", "nowhere holds no map.json",
         "steered by narrow, alpha 0.25 from now on", "nothing was said that could be undone",
     ):  # fmt: skip
