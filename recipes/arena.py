@@ -44,10 +44,21 @@ from dspa_nn.costs import dpo_flops, fit_flops, rahf_flops
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import answer, branching_factor, encode, surprise
-from dspa_nn.steering import SteeringMethod
+from dspa_nn.models import get_preset
+from dspa_nn.steering import SteeringMethod, SweepCounts
 from dspa_nn.triples import SPLITS
 
 PRESET = "smollm2-135m-instruct"
+
+
+def sweep_of(dspa: dn.DSPA) -> dn.LayerSweep:
+    """The preset's SAEs, each as input SAE and as output SAE."""
+    preset = get_preset(PRESET)
+    saes = {preset.input_layer: preset.input_sae, preset.output_layer: preset.output_sae}
+    return dn.LayerSweep(
+        dspa.model, input_saes=saes, output_saes=saes, defaults=preset.defaults,
+        template=preset.template,
+    )  # fmt: skip
 
 
 class Arena:
@@ -107,6 +118,14 @@ class Arena:
     def chosen(self) -> dict[str, dict[str, Any]]:
         """Method -> the setting that `tune` chose."""
         return json.loads((self.work / "tuning.json").read_text())["value"]["best"]
+
+    @cached_property
+    def swept(self) -> SweepCounts:
+        """Counts of the fitting triples for every pair of layers, taken once."""
+        folder, sweep = self.work / "layers", sweep_of(self.dspa)
+        if not (folder / "counts.json").exists():
+            sweep.count(self.fitting, checkpoint=folder / "chunks").save(folder)
+        return SweepCounts.load(folder, sweep=sweep)
 
     def methods(self) -> list[SteeringMethod]:
         """All that were tuned, in the order of the tables."""

@@ -1,6 +1,7 @@
 """How the comparison depends on the number of triples, and DSPA on its settings."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,26 @@ def around(default: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def between(arena: Any, default: dict[str, Any], triples: Any) -> list[dict[str, Any]]:
+    """The preset's settings between every pair of layers that there are SAEs for."""
+    rows: list[dict[str, Any]] = []
+    for pair in arena.swept.pairs:
+        fitted = replace(
+            arena.fitted, dspa=arena.swept.dspa(*pair), counts=arena.swept.counts(*pair)
+        )
+        method = build(fitted, "DSPA", default)
+        folder = arena.work / "sensitivity" / "layers-{}-{}".format(*pair)
+        found = measure(fitted.dspa, triples, [method], folder, [arena.key, default, pair])
+        rows.append(row_of({**default, "layers": list(pair)}, found["DSPA"]))
+    return rows
+
+
+def row_of(setting: dict[str, Any], found: Any) -> dict[str, Any]:
+    """What one setting did: the averages, and every triple's change."""
+    changes = found["chosen.change"] - found["rejected.change"]
+    return {"setting": setting, **averages(found), "changes": changes.tolist()}
+
+
 def sensitivity(arena: Any) -> None:
     """One setting at a time around the preset's, and alpha with every mode, with answers."""
     dspa, work = arena.dspa, arena.work / "sensitivity"
@@ -140,17 +161,10 @@ def sensitivity(arena: Any) -> None:
         methods = [build(arena.fitted, "DSPA", s, f"{i}") for i, s in enumerate(settings)]
         folder = work / axis.replace(" ", "-")
         found = measure(dspa, triples, methods, folder, [arena.key, settings])
-        rows[axis] = [
-            {
-                "setting": setting,
-                **averages(found[str(place)]),
-                "changes": (
-                    found[str(place)]["chosen.change"] - found[str(place)]["rejected.change"]
-                ).tolist(),
-            }
-            for place, setting in enumerate(settings)
-        ]
-        for row in rows[axis]:
+        rows[axis] = [row_of(own, found[str(place)]) for place, own in enumerate(settings)]
+    rows["layers"] = between(arena, default, triples)
+    for axis, found in rows.items():
+        for row in found:
             print(axis, row["setting"], round(row["change"], 4), round(row["kl"], 4), flush=True)
     kept(work / "margins.json", rows, lambda: rows)
     said(arena, default, work)

@@ -21,6 +21,7 @@ def recipe(monkeypatch):
         for name in ("_arena.sets", "_arena.studies", "_arena.methods", "_real.tuning")
     )
     monkeypatch.setattr(recipe.dn.DSPA, "from_preset", lambda _: eval_zoo.dspa())
+    monkeypatch.setattr(recipe, "sweep_of", lambda _: eval_zoo.sweep())
     monkeypatch.setattr(sets, "read_demo_rows", lambda _: eval_zoo.rows(72))
     monkeypatch.setattr(methods, "SHARES", (0.05, 0.2))
     monkeypatch.setattr(methods, "STRENGTHS", ((4, "ablate", 1.0), (4, "both", 0.2)))
@@ -66,6 +67,8 @@ def test_every_part_runs_resumes_and_prints_its_tables(recipe, tmp_path, monkeyp
     for name in chosen:
         assert printed.count(f"| {name} |") >= 3
     assert "creative/literal" in printed
+    assert "| layers | [0, 2] |" in printed
+    assert "| layers | [1, 2] |" in printed
 
     def no_model(*_, **__):
         raise AssertionError("what is on disk was made again")
