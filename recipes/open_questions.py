@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from _real.data import first_tokens
 from _theory.described import described
 from _theory.packed import FILES, SETS, pack, read_source, unpack
 from _theory.questions import Judged, tables
@@ -33,6 +34,7 @@ from dspa_nn.counts import ActivationCounts
 from dspa_nn.evaluation import SameForAll, longer_wins, mean_difference
 from dspa_nn.steering import DSPAMethod, SteeringMethod
 from dspa_nn.theory import Demixer, sample_of, shrunk_whitening
+from dspa_nn.triples import PreferenceTriple
 
 PRESET = "smollm2-135m-instruct"
 # Paper's edit, at a strength at which something can be seen.
@@ -129,6 +131,8 @@ def steer(options: argparse.Namespace) -> None:
     for name in options.sets:
         fitting = unpack(options.work / f"{name}.npz")["fit"]
         test = list(read_source(name, options.data).of("test").items())
+        if options.cut:
+            test = [(row, cut(dspa, triple, options.cut)) for row, triple in test]
         path = options.work / f"steer-{name}{'-apart' if options.apart else ''}.jsonl"
         for draw in range(options.resamplings):
             size = min(options.size, len(fitting))
@@ -137,6 +141,14 @@ def steer(options: argparse.Namespace) -> None:
             start = draw * options.triples if options.apart else 0
             triples = dict(test[start : start + options.triples])
             measured(dspa, triples, methods, path, options.device)
+
+
+def cut(dspa: Any, triple: PreferenceTriple, most: int) -> PreferenceTriple:
+    """A triple whose responses end after so many tokens."""
+    chosen, rejected = (
+        first_tokens(dspa.facts.tokenizer, text, most) for text in (triple.chosen, triple.rejected)
+    )
+    return PreferenceTriple(triple.prompt, chosen, rejected)
 
 
 def describe(options: argparse.Namespace) -> None:
@@ -200,6 +212,7 @@ def main() -> None:
     three.add_argument("--size", type=int, default=250, help="triples to a map")
     three.add_argument("--resamplings", type=int, default=5)
     three.add_argument("--triples", type=int, default=40, help="test rows of a draw, at most")
+    three.add_argument("--cut", type=int, help="tokens of a response, at most")
     three.add_argument("--apart", action="store_true", help="test rows of its own for each draw")
     three.add_argument("--sets", nargs="*", default=list(FILES))
     three.add_argument("--only", nargs="*", default=(), help="some selections, by name")
