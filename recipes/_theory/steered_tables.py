@@ -27,8 +27,9 @@ def steered_tables(
             by_selection[selection][draw] = run
         papers = by_selection[PAPER]
         tested = len({row for run in papers.values() for row in run["rows"]})
+        draws = f"{len(papers)} draws" if len(papers) > 1 else "1 draw"
         lines += [
-            f"### {name}: {tested} test rows, {len(papers)} draws", "",
+            f"### {name}: {tested} test rows, {draws}", "",
             "| selection | margin | chosen | rejected | less the paper's rule | draw by draw | "
             "share moved | KL |",
             "|---|---|---|---|---|---|---|---|",
