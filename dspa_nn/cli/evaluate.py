@@ -17,7 +17,6 @@ from dspa_nn.cli.options import (
     KDiff,
     KPrompt,
     Layers,
-    MapArgument,
     MaxNewTokens,
     Mode,
     Model,
@@ -34,7 +33,7 @@ from dspa_nn.receipt import evaluate as write_receipt
 
 
 def evaluate(
-    map_folder: MapArgument,
+    map_folder: Annotated[str, typer.Argument(metavar="MAP", help="A saved map, or its hub id.")],
     triples: Annotated[
         str, typer.Option(help="Held-out triples, which the map has not seen: what is reported on.")
     ],
