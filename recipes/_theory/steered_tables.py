@@ -27,12 +27,13 @@ def steered_tables(
             by_selection[selection][draw] = run
         papers = by_selection[PAPER]
         tested = len({row for run in papers.values() for row in run["rows"]})
-        draws = f"{len(papers)} draws" if len(papers) > 1 else "1 draw"
+        several = len(papers) > 1
+        draws = f"{len(papers)} draws" if several else "1 draw"
         lines += [
             f"### {name}: {tested} test rows, {draws}", "",
-            "| selection | margin | chosen | rejected | less the paper's rule | draw by draw | "
-            "share moved | KL |",
-            "|---|---|---|---|---|---|---|---|",
+            "| selection | margin | chosen | rejected | less the paper's rule | "
+            f"{'draw by draw | ' if several else ''}share moved | KL |",
+            "|---" * (7 + several) + "|",
         ]  # fmt: skip
         kept = figures.setdefault("steered", {}).setdefault(name, {})
         for key, runs_of in by_selection.items():
@@ -49,10 +50,11 @@ def steered_tables(
             less = ["-", "-"]
             if key != PAPER:
                 less = [four(gap), ", ".join(f"{one:+.4f}" for one in by_draw)]
-            lines.append(
-                f"| {key} | {four(margin)} | {parts[0]} | {parts[1]} | {less[0]} | {less[1]} | "
-                f"{100 * own['share'].mean():.2f} % | {own['kl'].mean():.4f} |"
-            )
+            cells = [
+                key, four(margin), *parts, *less[: 1 + several],
+                f"{100 * own['share'].mean():.2f} %", f"{own['kl'].mean():.4f}",
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return lines
 
