@@ -113,6 +113,10 @@ def extension(kind: Kind, *, name: str | None = None) -> Decorator:
             travel to NDIF, or a name that is taken. The sentence ends with the line at fault.
     """
     point_of(kind)
+    if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
+        raise ExtensionError(
+            f"the name of an extension is {name!r}; expected a word or a few, on one line"
+        )
 
     def register(subject: Any) -> Any:
         return registered_as(kind, subject, name, check=True)

@@ -167,6 +167,12 @@ def _check_hint(written_: Written, name: str, hint: Any, wanted: Any) -> None:
             written_,
             f"has a bare Tensor for its argument {name}; write its axes: {written(wanted)}",
         )
+    plain = (int, str)
+    if wanted in plain and isinstance(hint, type) and not issubclass(wanted, hint):
+        raise mistake(
+            written_,
+            f"annotates {name} as {written(hint)}, and is given {written(wanted)}",
+        )
     if not (shaped(hint) and shaped(wanted)):
         return
     mine, theirs = axis_names(hint), axis_names(wanted)

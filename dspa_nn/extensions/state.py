@@ -126,6 +126,9 @@ def _check_value(
 ) -> None:
     """Refuse a value of outside a function that is neither constant nor code that travels."""
     advice = "pass it as an attribute of a small class, which travels with its tensors"
+    owner = getattr(value, "__self__", None)
+    if owner is not None and not isinstance(owner, (type, types.ModuleType)):
+        value = owner  # a method of an object, which holds what the object does
     if isinstance(value, nn.Module):
         raise mistake(
             written_, f"{how} {name}, a module of torch ({type(value).__name__}), which does not "
@@ -208,7 +211,7 @@ def _imports(code: types.CodeType) -> Iterator[tuple[int | None, str]]:
 
 
 def _sets_itself(function: types.FunctionType) -> int | None:
-    """The line on which a method assigns an attribute of its object, or None."""
+    """The line on which a method assigns an attribute of its object or of its class, or None."""
     code = function.__code__
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
@@ -218,7 +221,13 @@ def _sets_itself(function: types.FunctionType) -> int | None:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
             continue
-        if isinstance(node.value, ast.Name) and node.value.id == own:
+        holder = node.value
+        if isinstance(holder, ast.Call) and len(holder.args) == 1:  # type(self)
+            called = holder.func
+            holder = holder.args[0] if getattr(called, "id", "") == "type" else holder
+        elif isinstance(holder, ast.Attribute) and holder.attr == "__class__":
+            holder = holder.value
+        if isinstance(holder, ast.Name) and holder.id == own:
             return code.co_firstlineno + node.lineno - 1
     return None
 

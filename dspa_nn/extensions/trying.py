@@ -23,6 +23,7 @@ from dspa_nn.extensions.points import (
 from dspa_nn.extensions.samples import sample_of_class, samples
 from dspa_nn.extensions.source import Written, mistake, place
 from dspa_nn.extensions.tracing import traced
+from dspa_nn.graph.rules import planned_twice
 from dspa_nn.imports import late, untyped
 
 
@@ -178,6 +179,10 @@ def check_result(
                     f"{axes['d_out'] - 1} (-1 pads a row)"
                 )
                 raise _at_return(subject, text, given, state, words)
+        twice = planned_twice(*parts)
+        if twice is not None:
+            text = f"planned latent {twice} twice for one prompt, and each moves once"
+            raise _at_return(subject, text, given, state, words)
 
 
 def _fault(part: Tensor, annotation: Any, dtype: torch.dtype | None, axes: Axes) -> str | None:

@@ -45,9 +45,22 @@ class Rule:
     def __call__(self, given: dict[str, Any]) -> Any:
         """Call the function with what it wants of `given`."""
         wanted = {name: given[name] for name in self.wants}
-        if self.state is None:
-            return self.function(**wanted)
-        return self.function(self.state, **wanted)
+        first = () if self.state is None else (self.state,)
+        try:
+            return self.function(*first, **wanted)
+        except Exception as error:
+            own = type(refuse(ExtensionRefusal, ""))
+            if not self.foreign or isinstance(error, (own, torch.cuda.OutOfMemoryError)):
+                raise
+            held = {} if self.state is None else vars(self.state)
+            told = f"raised {type(error).__name__} ({' '.join(str(error).split())})"
+            for verb, tensors in (("given", wanted), ("holding", held)):
+                sizes = [
+                    f"{name} {list(value.shape)}" for name, value in tensors.items()
+                    if isinstance(value, Tensor)
+                ]  # fmt: skip
+                told += f", {verb} {', '.join(sizes)}" if sizes else ""
+            raise refused(self, told) from error
 
     def on(self, device: Any) -> "Rule":
         """The same rule with its tensors on a device."""
@@ -172,11 +185,12 @@ def choose(record: Any, options: Any, rule: Rule = SELECT) -> tuple[Tensor, Tens
     chosen = rule.on(total.device)(given)
     if not isinstance(chosen, tuple) or len(chosen) != 2:
         raise refused(rule, "returned no pair of latents to augment and latents to ablate")
-    augment, ablate = chosen
-    return (
-        checked_latents(rule, augment, total, allowed),
-        checked_latents(rule, ablate, total, allowed),
-    )
+    augment = checked_latents(rule, chosen[0], total, allowed)
+    ablate = checked_latents(rule, chosen[1], total, allowed)
+    twice = planned_twice(augment, ablate)
+    if twice is not None:
+        raise refused(rule, f"planned latent {twice} twice for one prompt, and each moves once")
+    return augment, ablate
 
 
 class Decode:
@@ -262,6 +276,17 @@ def checked_latents(rule: Rule, latents: Any, total: Tensor, allowed: Any) -> Te
             barred = (latents >= 0) & ~allowed[latents.clamp(min=0)]
             latents = torch.where(barred, -1, latents)
     return latents
+
+
+def planned_twice(augment: Tensor, ablate: Tensor) -> Any:
+    """A latent that stands twice in one row's plan, as an int, or None.
+
+    >>> planned_twice(torch.tensor([[3, 5]]), torch.tensor([[5, -1]]))
+    5
+    """
+    order = torch.cat([augment, ablate], 1).sort(1).values
+    again = order[:, 1:][(order[:, 1:] == order[:, :-1]) & (order[:, 1:] >= 0)]
+    return int(again[0]) if len(again) else None
 
 
 def refused(rule: Rule, text: str) -> Exception:

@@ -274,6 +274,87 @@ def test_a_latent_that_there_is_none_of() -> None:
     )
 
 
+@pytest.mark.parametrize("ways", ["both", "one"])
+def test_a_latent_that_is_planned_twice(ways: str) -> None:
+    both = ways == "both"
+
+    def write() -> Any:
+        @extension("select", name="again and again")
+        def again(scores: Scores) -> Planned:
+            lowest = scores.argsort(dim=-1, stable=True)[:, :1]
+            return (lowest, lowest) if both else (lowest[:, :0], lowest.repeat(1, 2))
+
+    assert "twice for one prompt, and each moves once" in refused(write)
+
+
+def test_a_method_of_a_module_is_the_module() -> None:
+    forward, drawn = nn.Linear(2, 2).forward, torch.zeros(2).sum
+
+    def method() -> Any:
+        @extension("score", name="calls")
+        def calls(scores: Scores) -> Scores:
+            return scores * float(forward(torch.ones(2)).sum())
+
+    def tensors() -> Any:
+        @extension("score", name="sums")
+        def sums(scores: Scores) -> Scores:
+            return scores * drawn()
+
+    def built_in() -> Any:
+        @extension("score", name="roots")
+        def roots(scores: Scores) -> Scores:
+            return square_root(relu(scores)) + half
+
+        return roots
+
+    from math import sqrt
+
+    square_root, relu, half = torch.sqrt, torch.relu, sqrt(0.25)
+    assert "closes over forward, a module of torch (Linear), which does not" in refused(method)
+    assert "closes over drawn, a tensor; pass it as an attribute" in refused(tensors)
+    assert built_in().name == "roots"
+
+
+def test_state_in_the_class() -> None:
+    def through_type() -> Any:
+        @extension("score", name="counter of all")
+        class OfType:  # pyright: ignore[reportUnusedClass]
+            calls = 0
+
+            def __call__(self, scores: Scores) -> Scores:
+                type(self).calls += 1  # of all
+                return scores
+
+    def through_class() -> Any:
+        @extension("score", name="counter of all")
+        class OfClass:  # pyright: ignore[reportUnusedClass]
+            calls = 0
+
+            def __call__(self, scores: Scores) -> Scores:
+                self.__class__.calls += 1
+                return scores
+
+    assert f"its own attributes when it is called, and calls may come in any order and number; " \
+        f"compute what is needed from the arguments ({HERE}:{line_of('of all')})" in refused(
+            through_type)  # fmt: skip
+    assert "changes its own attributes when it is called" in refused(through_class)
+
+
+def test_a_setting_of_another_type_and_a_name_that_is_none() -> None:
+    def setting() -> Any:
+        @extension("gate", name="worded")
+        def worded(
+            densities: Float64[Tensor, "batch d_in"], k_prompt: str
+        ) -> Float64[Tensor, "batch d_in"]:
+            return densities
+
+    assert "gate worded annotates k_prompt as str, and is given int (" in refused(setting)
+    for name in ("", " ", "two\nlines"):
+        assert refused(lambda name=name: extension("score", name=name)).startswith(
+            f"the name of an extension is {name!r}; expected a word or a few, on one line"
+        )
+
+
 def test_random_numbers() -> None:
     def write() -> Any:
         @extension("score", name="rolls")

@@ -226,6 +226,45 @@ def test_nan_and_the_wrong_shape_in_a_run_are_one_sentence(lab: Lab) -> None:
         by_hooks(lab, [lab.ids(lab.prompts(1)[0])], edit=shrinking)
 
 
+def test_what_an_extension_raises_in_a_run_is_one_sentence(lab: Lab) -> None:
+    @extension("gate", name="gates by")
+    class GatesBy:
+        def __init__(self, by: Float64[Tensor, "d_in"]) -> None:
+            self.by = by
+
+        def __call__(self, densities: Weights) -> Weights:
+            return densities * self.by
+
+    @extension("edit", name="edits by")
+    class EditsBy:
+        def __init__(self, by: Float[Tensor, "d_model"]) -> None:
+            self.by = by
+
+        def __call__(self, latents: Latents, hidden: Float[Tensor, "batch s d_model"]) -> Latents:
+            return latents + (hidden * self.by).sum(-1, keepdim=True).to(latents.dtype)
+
+    words = r"gate gates by raised RuntimeError .The size .*, given densities .*, holding by .5."
+    gate: Any = GatesBy(torch.ones(5, dtype=torch.float64))
+    with pytest.raises(ExtensionError, match=words):
+        lab.dspa.plan(lab.map, "sun moon", gate=gate)
+    with pytest.raises(ExtensionError, match=words):
+        lab.counts.fit(percentile=50, gate=gate)
+    for run in (by_hooks, by_nnsight):
+        with pytest.raises(ExtensionError, match=r"edit edits by raised RuntimeError .*holding by"):
+            run(lab, [lab.ids(lab.prompts(1)[0])], edit=EditsBy(torch.ones(5)))
+
+
+def test_a_plan_of_one_latent_twice_is_refused_in_a_run(lab: Lab) -> None:
+    @extension("select", name="doubles where wide")
+    def doubles(scores: Scores, d: int = 40) -> Planned:
+        first = scores.argsort(dim=-1, stable=True)[:, : 1 + (scores.shape[1] == d)]
+        first = first[:, :1].expand_as(first)
+        return first[:, :0], first
+
+    with pytest.raises(ExtensionError, match=r"planned latent \d+ twice for one prompt"):
+        lab.dspa.plan(lab.map, "sun moon", select=doubles)
+
+
 def test_what_is_given_at_the_wrong_point_or_is_not_registered(lab: Lab) -> None:
     def plain(scores: Any) -> Any:
         return scores
