@@ -113,7 +113,8 @@ def extension(kind: Kind, *, name: str | None = None) -> Decorator:
             travel to NDIF, or a name that is taken. The sentence ends with the line at fault.
     """
     point_of(kind)
-    if name is not None and not (isinstance(name, str) and name.strip() and name.isprintable()):
+    word: Any = name
+    if word is not None and not (isinstance(word, str) and word.strip() and word.isprintable()):
         raise ExtensionError(
             f"the name of an extension is {name!r}; expected a word or a few, on one line"
         )

@@ -10,10 +10,10 @@ import torch
 from typer.testing import CliRunner, Result
 
 import dspa_nn as dn
-from dspa_nn.cli.app import app
 from dspa_nn.evaluation import AXES, accuracy, bootstrap
 from dspa_nn.personas import AxisEffects, Persona
 from tests import tiny
+from tests.cli.command import app
 from tests.ndif import server as ndif
 from tests.ndif.conftest import WIDTH
 from tests.ndif.test_remote import prompts, triples
