@@ -12,7 +12,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dspa_nn.audit.gathering import LogitChange, Row
-from dspa_nn.errors import DSPAWarning
+from dspa_nn.errors import DSPAWarning, SteeringError
+from dspa_nn.extensions import rule_of
 from dspa_nn.graph.blocks import hidden_states
 from dspa_nn.models import as_local, evaluating, for_ndif
 from dspa_nn.steering import DSPA, RunOptions
@@ -29,8 +30,11 @@ def can_replay(dspa: DSPA | None) -> bool:
     return dspa is not None and not for_ndif(dspa.model)
 
 
-def replay(dspa: DSPA, rows: Sequence[Row]) -> None:
-    """Fill in each row's `logits` and `voters`.
+def replay(dspa: DSPA, rows: Sequence[Row], edit: Any = None) -> list[str]:
+    """Fill in each row's `logits` and `voters`; return the edits that are needed and not given.
+
+    edit: the extension that the runs were edited by, since a log holds its name alone. Rows of
+    another one get no logits.
 
     Example:
         >>> with dspa.attach(hf_model, map) as edits:
@@ -38,17 +42,29 @@ def replay(dspa: DSPA, rows: Sequence[Row]) -> None:
         >>> from dspa_nn.audit.gathering import rows_of
         >>> rows = rows_of([edits], tokenizer, set())
         >>> replay(dspa, rows)
+        []
         >>> any(token.logits for token in rows[0].tokens)
         True
     """
     hf_model: Any = as_local(dspa.model)
+    given = rule_of("edit", edit)
+    missing: list[str] = []
     for row in rows:
+        named = row.plan.settings.get("extensions", {}).get("edit", "paper")
+        if given is not None and given.name != named:
+            raise SteeringError(
+                f"edit= is {given.name}, and the log is of the edit {named}; give the one that the "
+                "run was given"
+            )
+        if given is None and named != "paper" and named not in missing:
+            missing.append(named)
         ids = row.log.sequence(row.place).ids
         steered = [index for index, token in enumerate(row.tokens) if token.steered]
         with evaluating(hf_model), torch.no_grad():
             _voters(dspa, hf_model, row, ids)
-            if steered:
-                _logits(dspa, hf_model, row, ids, steered[:MOST_TOKENS])
+            if steered and (given is not None or named == "paper"):
+                _logits(dspa, hf_model, row, ids, steered[:MOST_TOKENS], edit)
+    return missing
 
 
 def answer_unsteered(dspa: DSPA, row: Row) -> str | None:
@@ -95,7 +111,12 @@ def _voters(dspa: DSPA, hf_model: Any, row: Row, ids: Int64[Tensor, " tokens"]) 
 
 
 def _logits(
-    dspa: DSPA, hf_model: Any, row: Row, ids: Int64[Tensor, " tokens"], steered: list[int]
+    dspa: DSPA,
+    hf_model: Any,
+    row: Row,
+    ids: Int64[Tensor, " tokens"],
+    steered: list[int],
+    edit: Any,
 ) -> None:
     """Note which next tokens' logits moved most at each steered token."""
     first, last = steered[0], steered[-1]
@@ -112,6 +133,7 @@ def _logits(
         "alpha": settings["alpha"],
         "positions": settings["positions"],
         "prompt_length": prompt,
+        "edit": edit,
     }
     before = hf_model(**call).logits[0]
     with warnings.catch_warnings():

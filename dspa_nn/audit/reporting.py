@@ -3,18 +3,21 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dspa_nn.audit.gathering import Row, logs_of, rows_of
 from dspa_nn.audit.meanings import known_meanings
 from dspa_nn.audit.page import Page, html_of
 from dspa_nn.audit.paths import Vote, votes_for
 from dspa_nn.audit.replay import MOST_TOKENS, answer_unsteered, can_replay, replay
+from dspa_nn.checks import check_type
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.saes import LatentMeaning
 from dspa_nn.steering import DSPA, EditLog
+
+OneOrMany: TypeAlias = ConditionalDifferenceMap | Sequence[ConditionalDifferenceMap]
 
 
 def report(
@@ -22,11 +25,12 @@ def report(
     path: str | os.PathLike[str],
     *,
     dspa: DSPA | None = None,
-    map: ConditionalDifferenceMap | Sequence[ConditionalDifferenceMap] | None = None,
+    map: OneOrMany | None = None,
     unsteered: str | Sequence[str] | None = None,
     meanings: Mapping[int, LatentMeaning] | None = None,
     input_meanings: Mapping[int, LatentMeaning] | None = None,
     tokenizer: Any = None,
+    edit: Any = None,
     title: str = "What was edited",
 ) -> Path:
     """Write one HTML file in which every edit of a run can be looked up.
@@ -54,6 +58,8 @@ def report(
             `read_neuronpedia` and `explained` make such.
         input_meanings: the same of input latents.
         tokenizer: of a log that comes from NDIF, where no `dspa` is given.
+        edit: the extension that the run was given as `edit=`, if any: a log holds its name alone,
+            and without it the logits that moved are left out.
         title: the page's heading.
 
     Raises:
@@ -62,6 +68,11 @@ def report(
         FileError: the file cannot be written.
     """
     logs = logs_of(edits)
+    check_type("title", title, str, SteeringError)
+    check_type("unsteered", unsteered, str | Sequence[str] | None, SteeringError)
+    check_type("map", map, OneOrMany | None, SteeringError)
+    for of_latents in (meanings, input_meanings):
+        check_type("meanings", of_latents, Mapping[int, LatentMeaning] | None, SteeringError)
     if dspa is not None:
         tokenizer = dspa.facts.tokenizer if tokenizer is None else tokenizer
     if tokenizer is None:
@@ -75,7 +86,12 @@ def report(
     notes: list[str] = []
     _answer(rows, dspa, unsteered, notes)
     if dspa is not None and can_replay(dspa):
-        replay(dspa, rows)
+        missing = replay(dspa, rows, edit)
+        if missing:
+            notes.append(
+                f"Logits are left out: the run was edited by {', '.join(missing)}, which a log "
+                "names and does not hold; give report edit= as well."
+            )
         if any(sum(token.steered for token in row.tokens) > MOST_TOKENS for row in rows):
             notes.append(f"Logits are those of the first {MOST_TOKENS:,} steered tokens of a row.")
     else:
@@ -129,9 +145,7 @@ def _answer(
         notes.append("Unsteered answers are greedy, and as long as the steered ones at most.")
 
 
-def _one_a_row(
-    map: ConditionalDifferenceMap | Sequence[ConditionalDifferenceMap] | None, rows: int
-) -> list[ConditionalDifferenceMap | None]:
+def _one_a_row(map: OneOrMany | None, rows: int) -> list[ConditionalDifferenceMap | None]:
     if map is None or isinstance(map, ConditionalDifferenceMap):
         return [map] * rows
     if len(map) != rows:

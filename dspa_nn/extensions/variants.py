@@ -86,7 +86,7 @@ class Demixed:
 
     Example:
         >>> opened = Demixed(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 1]), ridge=0.0)
-        >>> opened.solved(torch.tensor([[1.0, 1.0, 0.0]]).double()).round(decimals=3)
+        >>> opened.solved(torch.tensor([[1.0, 1.0, 0.0]]).double()).round(decimals=3) + 0
         tensor([[2., 0., 0.]], dtype=torch.float64)
 
     S are the prompt latents that vote, and M_S the mean of g_S g_S^T over the fitting prompts.
@@ -96,6 +96,7 @@ class Demixed:
         latents: int64 [opened], the gates that the fitting prompts opened, as compressed rows:
             prompt k opened latents[indptr[k]:indptr[k + 1]].
         ridge: added to the diagonal of M_S, as a share of its mean; M_S is badly conditioned.
+            Without one (0) the pseudo-inverse is taken.
     """
 
     def __init__(
@@ -132,8 +133,12 @@ class Demixed:
             opened = weights.new_zeros((size, len(voting)))
             opened[prompt[own], at[own]] = 1
             gram = opened.T @ opened / size
-            least = torch.finfo(gram.dtype).eps
-            gram.diagonal().add_(self.ridge * gram.diagonal().mean() + least)
+            level = self.ridge * gram.diagonal().mean()
             linalg: Any = torch.linalg  # torch declares no types here
-            solved[row, voting] = linalg.solve(gram, weights[row, voting])
+            if level > 0:
+                gram.diagonal().add_(level)
+                solved[row, voting] = linalg.solve(gram, weights[row, voting])
+            else:
+                inverse = linalg.pinv(gram, hermitian=True, rtol=1e-10)
+                solved[row, voting] = inverse @ weights[row, voting]
         return solved

@@ -17,7 +17,7 @@ from dspa_nn.graph.origin import check_map, check_origin, origin_served
 from dspa_nn.graph.portable import as_portable, origins_of, terms_of
 from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.refusals import ExtensionRefusal, SteeringRefusal, refuse
-from dspa_nn.graph.rules import KINDS, Rule
+from dspa_nn.graph.rules import EDIT, KINDS, Rule
 from dspa_nn.graph.settings import (
     APPLY_PLAN_SETTINGS,
     APPLY_SETTINGS,
@@ -132,7 +132,7 @@ class PortableDSPA:
         edit = given["edit"]
         for plan in plans:
             name = plan.options.get("extensions", {}).get("edit")
-            if edit is None and name is not None:
+            if edit is None and name not in (None, EDIT.name):
                 raise refuse(
                     SteeringRefusal,
                     f"the plan was made with the edit {name}, which a plan does not hold; give "

@@ -1,5 +1,6 @@
 """De-mixed scores: what a prompt's own gates say, less what gates that open with them say."""
 
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -58,9 +59,10 @@ def demix(
 
 
 def _check_ridge(ridge: float) -> None:
-    if not 0 <= ridge < float("inf"):
+    if not (isinstance(ridge, Real) and 0 <= ridge < float("inf")):
         raise MapError(
-            f"the ridge of de-mixing is {ridge}; expected a number of at least 0, such as {RIDGE}."
+            f"the ridge of de-mixing is {ridge!r}; expected a number of at least 0, such as "
+            f"{RIDGE}."
         )
 
 
@@ -121,6 +123,12 @@ class Demixer:
         self, counts: Integer[Tensor, "b d_in"], lengths: Integer[Tensor, " b"]
     ) -> tuple[Bool[Tensor, "b d_in"], Float64[Tensor, "b d_in"]]:
         """S of each prompt, and the value of every gate."""
+        if counts.shape != (len(lengths), len(self.tau)):
+            raise MapError(
+                f"counts of shape {tuple(counts.shape)} and {len(lengths)} lengths came, and the "
+                f"fitting triples have {len(self.tau)} input latents; give [prompts, "
+                f"{len(self.tau)}] and [prompts] of the same SAE."
+            )
         opened = prompt_weights(counts, lengths, "gated", self.k_prompt, self.tau, None, self.gate)
         if self.over == "gated":
             return opened > 0, opened

@@ -36,6 +36,11 @@ def best_ablation(beta: Float64[Tensor, " d_out"], k: int) -> Int64[Tensor, " k"
 
     It is the selection of docs/method.md 4.2 with beta in the place of the scores; a test compares
     it with every set of at most k latents.
+
+    Raises:
+        MapError: a k below 0.
     """
+    if k < 0:
+        raise MapError(f"k is {k}; expected a number of latents, at least 0.")
     _, ablate = select(beta.unsqueeze(0), k, "ablate", None)
     return ablate[0][ablate[0] >= 0]

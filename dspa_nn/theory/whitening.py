@@ -1,6 +1,7 @@
 """Whitening: scores with Sigma taken out of them, which the paper proposes and does not test."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -131,6 +132,8 @@ def shrunk_whitening(drho: SparseTable, shrinkage: Shrinkage | float = "ledoit-w
 def _rows(drho: SparseTable) -> int:
     if not drho.shape[0]:
         raise CountsError("there are no triples to take a covariance of; count some triples.")
+    if not np.isfinite(drho.data).all():
+        raise CountsError("the differences hold NaN or infinity; expected finite numbers.")
     return drho.shape[0]
 
 
@@ -145,10 +148,10 @@ def _shrinkage(
     rows' norms.
     """
     if not isinstance(asked, str):
-        if not 0 < asked <= 1:
+        if isinstance(asked, bool) or not (isinstance(asked, Real) and 0 < asked <= 1):
             raise MapError(
-                f"shrinkage is {asked}; expected a number above 0 and at most 1, 'ledoit-wolf' or "
-                "'oas'."
+                f"shrinkage is {asked!r}; expected a number above 0 and at most 1, 'ledoit-wolf' "
+                "or 'oas'."
             )
         return float(asked)
     check_choice("shrinkage", asked, ("ledoit-wolf", "oas"), MapError)

@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from dspa_nn import DSPAWarning, SteeringError
+from dspa_nn import DSPAWarning, SteeringError, extension
 from dspa_nn.audit import LatentMeaning, Snippet, report, votes_for
 from dspa_nn.audit.gathering import rows_of
+from dspa_nn.audit.replay import replay
 from dspa_nn.baselines import Subject, VectorMethod, fit_caa
 from dspa_nn.errors import MapError
+from dspa_nn.extensions import norm_preserving
 from dspa_nn.steering import EditLog
 from tests import eval_zoo, steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab, by_nnsight
@@ -161,6 +165,41 @@ def test_several_logs_are_rows_one_after_another(lab: Lab, run: Any, tmp_path: P
     path = report([run.log, run.log], tmp_path / "report.html")
     assert len(data_of(path)["rows"]) == 6
     assert path.read_text().count("<option") == 6
+
+
+def test_a_run_with_an_edit_of_ones_own_is_replayed_with_it(lab: Lab, tmp_path: Path) -> None:
+    @extension("edit", name="strongest off")
+    def off(
+        latents: Float[Tensor, "batch position k"], signs: Float[Tensor, "batch 1 k"]
+    ) -> Float[Tensor, "batch position k"]:
+        return torch.where(signs < 0, 0, latents)
+
+    prompt = lab.ids(lab.prompts(1)[0])
+    with lab.dspa.attach(lab.hf, lab.map, edit=off) as log, torch.no_grad():
+        lab.hf.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)
+    file = report(log, tmp_path / "report.html", dspa=lab.dspa, map=lab.map)
+    assert "Logits are left out: the run was edited by strongest off, which a log" in unescape(
+        file.read_text()
+    )
+    with lab.dspa.attach(lab.hf, lab.map, edit="paper") as named, torch.no_grad():
+        lab.hf.generate(torch.tensor([prompt]), max_new_tokens=4, do_sample=False)
+    assert "Logits are left out" not in report(named, file, dspa=lab.dspa).read_text()
+    rows = rows_of([log], lab.tok, set())
+    assert replay(lab.dspa, rows, off) == []
+    assert any(token.logits for token in rows[0].tokens)
+    with pytest.raises(SteeringError, match="edit= is norm_preserving, and the log is of the edit"):
+        report(log, file, dspa=lab.dspa, edit=norm_preserving)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "wrong",
+    [{"title": 3}, {"map": "map"}, {"unsteered": [1]}, {"meanings": {3: "volcanoes"}}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_arguments_of_another_type_are_refused(run: Any, tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(SteeringError, match=f"{next(iter(wrong))} is .*; expected "):
+        report(run.log, tmp_path / "report.html", **wrong)
 
 
 def test_a_single_forward_has_no_answer_and_padding_no_tokens(lab: Lab, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from dspa_nn.errors import CountsError, MapError
+from dspa_nn.extensions import Demixed
 from dspa_nn.theory import (
     Demixer,
     ablation_gain,
@@ -61,6 +62,30 @@ def test_what_demixing_refuses() -> None:
         Demixer(sample, ridge=-1.0)
     with pytest.raises(MapError, match="k_prompt is 0"):
         Demixer(sample, k_prompt=0)
+
+
+def test_without_a_ridge_both_forms_of_demixing_take_the_pseudo_inverse() -> None:
+    counts = eval_zoo.counts(20)
+    demixer = Demixer(sample_of(counts, percentile=50), ridge=0.0)
+    map = counts.fit(percentile=50, sparsify="none")
+    table, lengths = (torch.as_tensor(each) for each in _dense(counts.prompt("content")))
+    weights = torch.stack(
+        [
+            map.weights(row, length, prompt_rule="gated")
+            for row, length in zip(table, lengths, strict=True)
+        ]
+    )
+    entries = map.to_dense().double()
+    found = demixer.from_map()(weights, lambda w: w @ entries)
+    assert (weights.sum(1) > 20).any()  # more gates than triples: M_S is singular
+    assert torch.allclose(found, demixer.scores(table, lengths), atol=1e-5)
+    nobody = Demixed(torch.zeros(21, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    assert not nobody.solved(weights).any()
+
+
+def _dense(prompt: Any) -> tuple[Any, Any]:
+    table, lengths = prompt
+    return table.toarray(), np.array(lengths)
 
 
 @pytest.mark.usefixtures("unchecked")
