@@ -198,6 +198,13 @@ class MapSum(ConditionalDifferenceMap):
             f"{len(self.columns_used()):,} columns{self.origin_in_words()}"
         ]
         for coefficient, map in self.terms:
+            weights = map.provenance.get("persona")
+            if weights:
+                wanted = ", ".join(f"{axis} {weight:+g}" for axis, weight in weights.items())
+                lines.append(
+                    f"  {coefficient:+g} x persona ({wanted}), {len(map.values):,} entries"
+                )
+                continue
             triples = "unknown" if map.n_triples is None else f"{map.n_triples:,}"
             gate, rule = gate_name(map.provenance, map.gate), map.defaults.get("prompt_rule")
             lines.append(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -151,17 +152,19 @@ class AxisEffects:
             True
         """
         axes = tuple(values["axes"])
-        table = (len(values["latents"]), len(axes))
+        shape = (int(values["shape"][0]), int(values["shape"][1]))
+        latents = _latents(values["latents"], shape[1])
+        table = (len(latents), len(axes))
         return cls(
             axes=axes,
-            latents=np.array(values["latents"], dtype=np.int64),
-            effect=np.array(values["effect"], dtype=np.float64).reshape(table),
-            error=np.array(values["error"], dtype=np.float64).reshape(table),
+            latents=latents,
+            effect=_numbers(values, "effect").reshape(table),
+            error=_numbers(values, "error").reshape(table),
             fires=np.array(values["fires"], dtype=np.int64),
             spread=np.array(values["spread"], dtype=np.float64),
             prompts=int(values["prompts"]),
             settings=dict(values["settings"]),
-            shape=(int(values["shape"][0]), int(values["shape"][1])),
+            shape=shape,
             provenance=dict(values["provenance"]),
         )
 
@@ -197,6 +200,22 @@ class AxisEffects:
             told = ", ".join(f"{j} ({e:+.2f} +- {s:.2f})" for j, e, s in self.furthest(axis, 4))
             lines.append(f"  {axis}: {told}")
         return "\n".join(lines)
+
+
+def _latents(values: Any, width: int) -> Int64[np.ndarray, " latents"]:
+    """Latents of a file; `ValueError` where they are none, or not ascending."""
+    whole = all(type(latent) is int and 0 <= latent < width for latent in values)
+    if not whole or any(one >= next_ for one, next_ in pairwise(values)):
+        raise ValueError(f"its latents are no ascending whole numbers from 0 to {width - 1}")
+    return np.array(values, dtype=np.int64)
+
+
+def _numbers(values: Mapping[str, Any], name: str) -> Float64[np.ndarray, "..."]:
+    """A table of a file; `ValueError` where a cell is no finite number."""
+    found = np.array(values[name], dtype=np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError(f"its {name} holds what is no finite number")
+    return found
 
 
 def known_effects(dspa: DSPA) -> AxisEffects:

@@ -46,7 +46,7 @@ def read_json(
         read: Any = json.loads(target.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise FileError(f"there is no file {target}; pass the path of one that was saved") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{target} cannot be read as JSON ({error}); save it again") from None
     body: Any = cast(Any, read) if isinstance(read, dict) else {}
     found: Any = body.get("schema")
@@ -56,7 +56,7 @@ def read_json(
         )
     if body.get("version") != version:
         raise FileError(
-            f"{target} is of version {body.get('version')} of {schema}, and this package reads "
+            f"{target} is of version {body.get('version')!r} of {schema}, and this package reads "
             f"version {version}; update the package, or save the file again"
         )
     try:

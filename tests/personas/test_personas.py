@@ -93,6 +93,7 @@ def test_it_is_added_to_maps_whatever_their_rule(rule: Any) -> None:
     persona = Persona({"friendly": 1.0}, eval_zoo.effects())
     both = map + 0.5 * persona
     assert isinstance(both, MapSum)
+    assert f"+0.5 x persona (friendly +1), {len(persona.values)} entries" in repr(both)
     prompts = [dspa.render(one.prompt) for one in eval_zoo.triples(3, seed=6)]
     given_rule = {} if rule is None else {"prompt_rule": rule}
     plans = dspa.plan(both, prompts, **given_rule)
@@ -212,6 +213,13 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
             "holds Infinity, where a finite",
         ),
         ({"effects": {**body["effects"], "effect": [["x"]]}}, r"is damaged \(could not convert"),
+        ({"effects": {**body["effects"], "effect": [[None] * 8]}}, r"its effect holds what is no"),
+        (
+            {"effects": {**body["effects"], "latents": [3, 3]}},
+            r"its latents are no ascending whole numbers from 0 to \d+\); save it again",
+        ),
+        ({"effects": {**body["effects"], "latents": [2.5]}}, "are no ascending whole numbers"),
+        ({"effects": {**body["effects"], "latents": [10**6]}}, "are no ascending whole numbers"),
     ):
         path.write_text(json.dumps(body | changed))
         with pytest.raises(FileError, match=sentence):
@@ -220,6 +228,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
         path.write_text(json.dumps(body | {"axis_weights": {"direct": weight}}))
         with pytest.raises(MapError, match=f"the weight of 'direct' is {shown}; expected a finite"):
             Persona.load(path)
-    path.write_text("{")
-    with pytest.raises(FileError, match="cannot be read as JSON"):
-        Persona.load(path)
+    for text in ("{", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(FileError, match="cannot be read as JSON"):
+            Persona.load(path)
