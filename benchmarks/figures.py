@@ -25,6 +25,7 @@ from benchmarks._drawing import (
     tables,
     value,
 )
+from benchmarks._persona_figures import doses, personas
 
 
 def margins() -> Any:
@@ -273,34 +274,11 @@ def causal() -> Any:
     return figure
 
 
-def personas() -> Any:
-    """How far personas of five and of twenty latents moved what was asked of them."""
-    found = [rows for rows in tables("personas") if "concise" in rows[0]]
-    figure, (axis,) = panels(1, (7, 4.6))
-    ends = [row["asked for"] for row in found[0]]
-    for rows, colour, shift, label in (
-        (found[0], BLUE, -0.15, "5 latents"), (found[1], ORANGE, 0.15, "20 latents")
-    ):  # fmt: skip
-        for row in rows:
-            [cell] = [text for text in row.values() if text.startswith("**")]
-            line = ends.index(row["asked for"])
-            # Even lines ask for more of a score, odd ones for less.
-            mean, *interval = ((-1) ** line * one for one in numbers(cell))
-            axis.plot(interval, [line + shift] * 2, color=colour)
-            axis.plot([mean], [line + shift], "o", color=colour, markersize=5,
-                      label=None if line else label)  # fmt: skip
-    name_lines(axis, ends)
-    axis.axvline(0, color=GREY, linewidth=1)
-    axis.set_xlabel("moved the way that was asked, standard deviations (95 % interval)")
-    axis.legend(loc="upper right")
-    return figure
-
-
 FIGURES: dict[str, Callable[[], Any]] = {
     made.__name__: made
     for made in (
-        margins, real, causal, personas, layers, ranking, compared, efficiency, strengths, costs,
-        training, scale, speed, growth, theory,
+        margins, real, causal, personas, doses, layers, ranking, compared, efficiency, strengths,
+        costs, training, scale, speed, growth, theory,
     )
 }  # fmt: skip
 

@@ -148,7 +148,7 @@ def measure(options: argparse.Namespace) -> None:
         counted = set(splits["test"].index.tolist())
         test = {row: triple for row, triple in test.items() if row in counted}
         codes = encoded(dspa, list(development.values()))
-        for rule in RULES:
+        for rule in options.rules:
             path = options.work / "condition" / f"{name}-{rule}-matched.json"
             methods = cells(dspa, splits, rule, development, test, codes, path)
             lines = options.work / "condition" / f"{name}.jsonl"
@@ -171,6 +171,7 @@ def main() -> None:
     one.add_argument("--device", default="cpu")
     one.add_argument("--triples", type=int, default=150, help="test triples, at most")
     one.add_argument("--match", type=int, default=24, help="development triples to match on")
+    one.add_argument("--rules", nargs="*", default=list(RULES), choices=tuple(RULES))
     for command in (one, two):
         command.add_argument("--work", type=Path, default=Path("work/theory"))
         command.add_argument("--sets", nargs="*", default=list(SETS))

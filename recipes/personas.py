@@ -53,6 +53,7 @@ SIZES = (5, 20)
 ALPHAS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 # Raising a latent is capped by nothing.
 BOTH_ALPHAS = (0.1, 0.2, 0.4)
+ENDS = {"both": (1.0, -1.0), "high": (1.0,), "low": (-1.0,)}
 FULL: SteeringOptions = {"alpha": 1.0}
 
 
@@ -148,7 +149,7 @@ def graded(options: argparse.Namespace) -> None:
     known = known_effects(experiment.dspa)
     found = contrasted(experiment.dspa, known) if options.contrast else known
     prompts = experiment.prompts[options.split][options.first :][: options.test]
-    wanted = [{axis: sign} for axis in options.axes for sign in (1.0, -1.0)]
+    wanted = [{axis: sign} for axis in options.axes for sign in ENDS[options.end]]
     personas = [
         Persona(weights, found, latents=options.latents, mode=options.mode) for weights in wanted
     ]
@@ -225,6 +226,8 @@ def main() -> None:
                         help="effects: share of answers in which a latent fires")  # fmt: skip
     parser.add_argument("--axes", nargs="*", default=["concise", "proactive"], choices=tuple(AXES),
                         help="graded: axes that are moved, both ways")  # fmt: skip
+    parser.add_argument("--end", choices=tuple(ENDS), default="both",
+                        help="graded: the ends of an axis that are asked for")  # fmt: skip
     parser.add_argument("--latents", type=int, default=5, help="graded: latents to a persona")
     parser.add_argument("--mode", choices=("ablate", "augment", "both"), default="ablate",
                         help="graded: how they are edited")  # fmt: skip

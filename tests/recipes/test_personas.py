@@ -66,7 +66,7 @@ def test_axes_are_graded_both_ways(
     monkeypatch.setattr(recipe, "known_effects", lambda _: few)
     given = argparse.Namespace(
         source=source, work=tmp_path, device="cpu", test=2, longest=200, tokens=3, batch=8,
-        axes=["concise"], latents=2, mode="ablate", alphas=[0.5, 1.0], contrast=False,
+        axes=["concise"], end="both", latents=2, mode="ablate", alphas=[0.5, 1.0], contrast=False,
         split="test", first=1,
     )  # fmt: skip
     recipe.graded(given)
