@@ -48,7 +48,7 @@ ROOMS = (
     ("serving", "harness"),
     ("demo", "reproduce", "chat", "checkup"),
     ("cli",),
-    ("__init__",),
+    ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, room in enumerate(ROOMS) for name in room}
 

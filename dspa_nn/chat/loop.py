@@ -66,6 +66,8 @@ def run_chat(talk: Talk, console: Console, read: Callable[[str], str] | None = N
                 _turn(line, talk, screen)
         except DSPAError as error:
             screen.say(f"dspa: {error}", "red")
+        except KeyboardInterrupt:  # while a map was read, or words were looked up
+            screen.say("stopped: the talk goes on", "dim")
 
 
 def _turn(line: str, talk: Talk, screen: Screen) -> None:

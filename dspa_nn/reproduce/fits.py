@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dspa_nn.baselines import (
 )
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import EvaluationError
-from dspa_nn.files import write_atomically
+from dspa_nn.files import sha256_of_file, write_atomically
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.reproduce.settings import FITTED, Settings
 from dspa_nn.reproduce.tables import Row
@@ -43,6 +44,7 @@ class Fits:
         self.dspa, self.triples, self.settings = dspa, triples, settings
         self.folder, self.trained, self.progress = folder, trained, progress
         self._counts: ActivationCounts | None = None
+        self._weights: dict[str, list[str]] = {}
 
     @property
     def counts(self) -> ActivationCounts:
@@ -88,6 +90,26 @@ class Fits:
         name = FITTED[row.method]
         return baseline_method(name, self.dspa, self._artefact(row, name), row.slug)
 
+    def name_of(self, row: Row) -> str:
+        """What a row's answers are kept under: its slug, and where it was trained its weights'.
+
+        So answers of other weights, which the folder may hold, are not taken for these.
+        """
+        weights = self.weights_of(row)
+        if not weights:
+            return row.slug
+        return f"{row.slug}-{sha256(''.join(weights).encode()).hexdigest()[:8]}"
+
+    def weights_of(self, row: Row) -> list[str]:
+        """SHA-256 of what a training recipe wrote for a row; empty where nothing is trained."""
+        folder = self.trained.get(row.slug)
+        if row.method in FITTED or folder is None:
+            return []
+        if row.slug not in self._weights:
+            files = [*folder.glob("*model*.safe*"), *folder.glob("adapter_config.json")]
+            self._weights[row.slug] = [sha256_of_file(path) for path in sorted(files)]
+        return self._weights[row.slug]
+
     def _artefact(self, row: Row, name: str) -> Any:
         if name in ("unsteered", "prefix"):
             return fit_baseline(name, self.dspa)
@@ -112,7 +134,7 @@ class Fits:
             return None
         kind = AdapterMethod if (folder / "adapter_config.json").is_file() else WeightsMethod
         # Of the model as it was loaded: what was trained on an SFT of one's own names that.
-        return kind(row.slug, Subject(self.dspa.model), folder)
+        return kind(self.name_of(row), Subject(self.dspa.model), folder)
 
 
 def _as_json(triple: PreferenceTriple) -> str:

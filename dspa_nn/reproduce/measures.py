@@ -48,7 +48,8 @@ def rate_mt_bench(bench: MTBench, folder: Path, judge: Judge, name: str) -> dict
 
     The interval is a bootstrap's, as in `mt_bench.score_judgments`.
     """
-    path = judge_answers(bench, folder, judge, name=name)
+    with _without_their_logs():
+        path = judge_answers(bench, folder, judge, name=name)
     rows = [row for row in load_judgments(path) if row["model"] == name]
     table: Any = score_judgments(rows)
     scores: Any = table.loc[name]
@@ -117,7 +118,7 @@ def measure_choices(
 
 @contextmanager
 def _without_their_logs() -> Generator[None]:
-    """Keep lm-eval and alpaca_eval from logging what goes as it should."""
+    """Keep others from logging what goes as it should, such as each request to a judge."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

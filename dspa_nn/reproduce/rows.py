@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dspa_nn.files import Parts, sha256_of_file
+from dspa_nn.files import Parts
 from dspa_nn.progress import say
 from dspa_nn.reproduce import measures
 from dspa_nn.reproduce.fits import Fits
@@ -58,9 +58,7 @@ class Measuring:
             return
         key: dict[str, Any] = {"row": row.slug}
         if trained is not None and row.method not in FITTED:
-            key["trained"] = [
-                sha256_of_file(path) for path in sorted(trained.glob("*model*.safe*"))
-            ]
+            key["trained"] = self.fits.weights_of(row)
         made: dict[str, Callable[[Row, dict[str, Any]], dict[str, Any]]] = {
             "mt-bench": self._mt_bench,
             "alpaca-eval": self._alpaca_eval,
@@ -71,7 +69,7 @@ class Measuring:
             into |= made[step](row, key)
 
     def _mt_bench(self, row: Row, key: dict[str, Any]) -> dict[str, Any]:
-        folder = self.folder / "mt-bench"
+        folder, name = self.folder / "mt-bench", self.fits.name_of(row)
 
         def answers() -> dict[str, Any]:
             return {
@@ -88,11 +86,12 @@ class Measuring:
         return self._part(
             "mt-bench",
             key | {"judge": judge.name},
-            lambda: measures.rate_mt_bench(bench, folder, judge, row.slug),
+            lambda: measures.rate_mt_bench(bench, folder, judge, name),
         )
 
     def _alpaca_eval(self, row: Row, key: dict[str, Any]) -> dict[str, Any]:
-        folder, reference = self.folder / "alpaca-eval", self.inputs.alpaca_eval
+        folder, name = self.folder / "alpaca-eval", self.fits.name_of(row)
+        reference = self.inputs.alpaca_eval
 
         def answers() -> dict[str, Any]:
             path = measures.answer_alpaca_eval(
@@ -107,7 +106,7 @@ class Measuring:
         return self._part(
             "alpaca-eval",
             key | {"judge": judge.name},
-            lambda: measures.rate_alpaca_eval(folder / f"{row.slug}.json", reference, judge),
+            lambda: measures.rate_alpaca_eval(folder / f"{name}.json", reference, judge),
         )
 
     def _multiple_choice(self, row: Row, key: dict[str, Any]) -> dict[str, Any]:

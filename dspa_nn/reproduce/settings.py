@@ -52,6 +52,11 @@ class Settings:
                 check_positive_int(name, getattr(self, name), EvaluationError)
         if not 0 <= self.percentile <= 100:
             raise EvaluationError(f"percentile is {self.percentile}; give a number from 0 to 100")
+        if self.triples is not None and self.triples < self.few:
+            raise EvaluationError(
+                f"{self.triples} triples are to be read, and {self.few} of them to be drawn; read "
+                "more (--limit-triples), or draw fewer (--few)"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

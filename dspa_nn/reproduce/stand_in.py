@@ -189,7 +189,7 @@ def _has_peft() -> bool:
 
 def _adapter(folder: Path, preset: Preset) -> Path:
     """A LoRA of random weights, where a training recipe would have left a trained one."""
-    if folder.is_dir():
+    if (folder / "adapter_config.json").is_file():  # which PEFT writes last
         return folder
     peft: Any = untyped("peft")
     model, _ = tiny_model(preset)

@@ -98,26 +98,46 @@ def read_checkpoint(folder: str | Path) -> Any:
             f"{', '.join(weights)}: give one that dictionary_learning's {named} saved"
         )
     state = {ours: weights[theirs] for theirs, ours in kind.tensors.items()}
-    if kind.transposed:
-        state |= {name: state[name].T.contiguous() for name in ("W_enc", "W_dec")}
-    if "threshold" in state and state["threshold"].ndim == 0:
-        state["threshold"] = state["threshold"].repeat(state["W_enc"].shape[1])
     config = _config(trainer, kind, path)
+    if kind.transposed:
+        state |= {
+            name: state[name].t().contiguous()
+            for name in ("W_enc", "W_dec")
+            if state[name].ndim == 2
+        }
+    if "threshold" in state and state["threshold"].ndim == 0:
+        state["threshold"] = state["threshold"].repeat(config["d_sae"])
     shapes = config["d_in"], config["d_sae"]
     if tuple(state["W_enc"].shape) != shapes or tuple(state["W_dec"].shape) != shapes[::-1]:
         raise SAEError(
             f"the checkpoint in {str(path)!r} holds an encoder of {tuple(state['W_enc'].shape)} "
             f"and its config says {shapes}: give the config.json that was written beside it"
         )
+    _check_vectors(state, config, kind, path)
     sae: Any = import_module("sae_lens").SAE.from_dict(config)
     sae.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()})
     return sae
 
 
+def _check_vectors(
+    state: dict[str, Tensor], config: dict[str, Any], kind: _Kind, path: Path
+) -> None:
+    """Refuse a bias or threshold that is not one number a latent, or b_dec of another width."""
+    for theirs, ours in kind.tensors.items():
+        if ours in ("W_enc", "W_dec"):
+            continue
+        expected = (config["d_in"] if ours == "b_dec" else config["d_sae"],)
+        if tuple(state[ours].shape) != expected:
+            raise SAEError(
+                f"the checkpoint in {str(path)!r} holds {theirs} of {tuple(state[ours].shape)} "
+                f"where {expected} belongs: it is damaged or of another SAE, so download it again"
+            )
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         config: Any = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        trainer = cast(dict[str, Any], config["trainer"])
+        trainer = cast(dict[str, Any], dict(config["trainer"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, CONFIG, error) from None
     try:
@@ -154,9 +174,14 @@ def _config(trainer: dict[str, Any], kind: _Kind, path: Path) -> dict[str, Any]:
         }
         if kind.architecture == "topk":
             config["k"] = int(trainer["k"])
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
         raise SAEError(
             f"{CONFIG} in {str(path)!r} lacks {error} of its trainer: give the one that "
             "dictionary_learning wrote"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise SAEError(
+            f"{CONFIG} in {str(path)!r} says of its trainer what is no whole number ({error}): "
+            "give the one that dictionary_learning wrote"
         ) from None
     return config

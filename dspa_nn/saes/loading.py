@@ -125,6 +125,11 @@ def _encoder(
             f"the SAE {sae_id} keeps k = {rule['k']} latents but has only {cfg.d_sae}: correct k "
             "in its config"
         )
+    if rule.get("k", 1) < 1:
+        raise SAEError(
+            f"the SAE {sae_id} keeps k = {rule['k']} latents, so that none would ever fire: "
+            "correct k in its config"
+        )
     names = sae_type.tensors + (("b_dec",) if rule["apply_b_dec_to_input"] else ())
     absent = [name for name in names if name not in state]
     if absent:

@@ -202,6 +202,17 @@ def test_ctrl_c_stops_an_answer_and_not_the_talk(
     assert len(talk.turns) == 1
 
 
+def test_ctrl_c_while_a_map_is_read_leaves_the_talk(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dspa_nn.chat.loop.read_map", slow)
+    assert "stopped: the talk goes on" in typed(talk, "/map me/warm", ASKED)
+    assert len(talk.turns) == 1
+
+
 def test_a_talk_refuses_what_cannot_be(talk: Talk, tmp_path: Path) -> None:
     with pytest.raises(SteeringError, match="alpha is -1"):
         Talk(talk.dspa, talk.map, "warm", settings={"alpha": -1.0})

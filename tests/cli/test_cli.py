@@ -271,6 +271,14 @@ def test_version() -> None:
 
 
 @pytest.mark.usefixtures("tiny_preset")
+def test_the_package_runs_as_the_command() -> None:
+    asked = [sys.executable, "-m", "dspa_nn", "presents"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert told.stderr.startswith("Usage: dspa ")
+    assert "Did you mean 'presets'?" in told.stderr
+
+
 def test_split_and_limit(source: Path, tmp_path: Path) -> None:
     result = dspa("fit", source, "--out", tmp_path / "map", "--limit", 5)
     assert result.exit_code == 0, result.output

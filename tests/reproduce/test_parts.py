@@ -66,6 +66,7 @@ def test_rows_and_steps_by_name() -> None:
         (lambda: steps_of(("map",)), r"map.*did you mean 'maps'"),
         (lambda: Settings(percentile=101), r"^percentile is 101; give a number from 0 to 100"),
         (lambda: Settings(few=0), r"^few is 0"),
+        (lambda: Settings(triples=100), r"^100 triples are to be read, and 250 of them to be"),
     ):
         with pytest.raises(EvaluationError, match=text) as error:
             call()
@@ -154,7 +155,8 @@ def test_needs_are_told_with_what_they_assume() -> None:
     text = str(needs)
     for part in ("GPU memory  7 GB", "judge calls MT-Bench 1,600", "61,000 triples", "ask yours"):
         assert part in text
-    trial = reproduction_needs("gemma-2-2b", rows[:1], STEPS, Settings(triples=61, questions=2))
+    few = Settings(triples=61, few=50, questions=2)
+    trial = reproduction_needs("gemma-2-2b", rows[:1], STEPS, few)
     assert sum(trial.hours.values()) < sum(needs.hours.values()) / 100
     assert trial.calls == {"MT-Bench": 4, "AlpacaEval": 2}
     assert shortfalls(needs, 80 * 10**9, 10**13) == []

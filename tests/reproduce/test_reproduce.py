@@ -1,10 +1,12 @@
 """A reproduction from end to end on tiny random models: stand-ins, and the way of a real run."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from dspa_nn.errors import EvaluationError
 from dspa_nn.judges import Endpoint, Judge
@@ -79,6 +81,29 @@ def test_a_stand_in_goes_all_the_way_and_again_measures_nothing(
     assert ours(again) == ours(done)
     with pytest.raises(EvaluationError, match=r"holds a run of gemma-2-2b with another preset"):
         reproduce("qwen3-8b", tmp_path, stand_in=True, progress=False)
+
+
+def test_answers_of_other_weights_are_not_taken_for_a_trained_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("peft")
+    pytest.importorskip("openai")
+    caplog.set_level(logging.INFO)
+    run: Any = {"rows": ["main-dpo"], "steps": ["mt-bench"], "stand_in": True, "progress": False}
+    said = tmp_path / "mt-bench" / "model_answer"
+    first = reproduce("gemma-2-2b", tmp_path, **run)
+    (before,) = said.iterdir()
+    kept = before.read_text()
+    weights = tmp_path / "stand-in" / "main-dpo" / "adapter_model.safetensors"
+    save_file({name: -3 * value for name, value in load_file(weights).items()}, weights)
+    second = reproduce("gemma-2-2b", tmp_path, **run)
+    (after,) = set(said.iterdir()) - {before}
+    assert before.read_text() == kept
+    turns = [[json.loads(line)["choices"] for line in path.read_text().splitlines()]
+             for path in (before, after)]  # fmt: skip
+    assert turns[0] != turns[1]
+    assert [ours(done)["main-dpo"]["mt_bench"]["n"] for done in (first, second)] == [2, 2]
+    assert not [record for record in caplog.records if "HTTP Request" in record.getMessage()]
 
 
 @pytest.mark.parametrize("name", ["gemma-2-9b", "qwen3-8b"])

@@ -168,7 +168,20 @@ def test_bad_checkpoints_are_one_sentence(tmp_path: Path) -> None:
     config = checkpoint(tmp_path / "config", batchtopk())
     trainer = {key: value for key, value in TRAINER.items() if key != "layer"}
     (config / "config.json").write_text(json.dumps({"trainer": trainer}))
+    lists = checkpoint(tmp_path / "lists", batchtopk())
+    (lists / "config.json").write_text(json.dumps({"trainer": ["BatchTopKSAE"]}))
     for folder, text in (
+        (checkpoint(tmp_path / "d", batchtopk() | {"b_dec": normal(3)}), r"b_dec of \(3,\) where"),
+        (
+            checkpoint(tmp_path / "e", batchtopk() | {"threshold": normal(1)}),
+            r"threshold of \(1,\) where",
+        ),
+        (
+            checkpoint(tmp_path / "f", batchtopk() | {"encoder.weight": normal(5)}),
+            r"an encoder of \(5,\)",
+        ),
+        (checkpoint(tmp_path / "g", batchtopk(), layer="nine"), r"no whole number \(.*'nine'\)"),
+        (lists, r"config\.json of .* cannot be read"),
         (cut, r"ae\.pt of .* cannot be read"),
         (checkpoint(tmp_path / "a", batchtopk(), dict_class="CrossCoder"), r"class 'CrossCoder'"),
         (checkpoint(tmp_path / "b", lacking), r"has no threshold, only k, b_dec, encoder\.weight"),

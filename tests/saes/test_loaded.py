@@ -204,6 +204,11 @@ def test_nan_and_infinity_are_refused(name, value):
     )
 
 
+def test_a_k_of_no_latent_is_refused():
+    with pytest.raises(SAEError, match=r"keeps k = 0 latents, so that none would ever fire"):
+        load_sae(zoo.build("topk", k=0))
+
+
 def test_k_above_the_width_is_refused():
     with pytest.raises(SAEError) as error:
         load_sae(zoo.build("topk", k=65))
