@@ -31,7 +31,8 @@ NNSIGHT_CAME_FIRST = "nnsight" in sys.modules
 # must stay as written. The hook takes a name and whatever lies below it, hence no bare "dspa_nn".
 # A room that does not exist is simply never imported.
 CHECKED_ROOMS = (
-    "dspa_nn.__main__", "dspa_nn._version", "dspa_nn.checks", "dspa_nn.shipping", "dspa_nn.errors", "dspa_nn.shapes",
+    "dspa_nn.__main__",
+    "dspa_nn._version", "dspa_nn.checks", "dspa_nn.shipping", "dspa_nn.errors", "dspa_nn.shapes",
     "dspa_nn.provenance", "dspa_nn.imports", "dspa_nn.progress", "dspa_nn.shown",
     "dspa_nn.files", "dspa_nn.extensions", "dspa_nn.hub", "dspa_nn.triples", "dspa_nn.judges",
     "dspa_nn.mt_bench", "dspa_nn.harness",
