@@ -1,13 +1,14 @@
 """`dspa tune`: settings chosen on development triples, within limits on damage."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dspa_nn.cli.build import build, build_sweep
+from dspa_nn.cli.build import build, build_sweep, read_sae
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
     AsJSON,
@@ -23,6 +24,7 @@ from dspa_nn.cli.options import (
 from dspa_nn.cli.stopping import resumable
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import as_path, require_folder
+from dspa_nn.models import get_preset
 from dspa_nn.steering import DSPA, LayerSweep
 from dspa_nn.triples import PreferenceTriple, load_triples
 from dspa_nn.tuning import Space, commands
@@ -98,12 +100,61 @@ def tune(
         return
     typer.echo(found)
     if found.region is not None:
-        typer.echo("\nwith the best:\n  " + "\n  ".join(commands(found.region, source)))
+        best = found.region.best.choice.vote.layers
+        where = _flags(
+            preset, model, weights, input_sae or [], output_sae or [], layers, chat, best
+        )
+        told = (f"{command}{where}" for command in commands(found.region, source))
+        typer.echo("\nwith the best:\n  " + "\n  ".join(told))
     if found.picture is None:
         typer.echo("no picture: pip install 'dspa-nn[demo]' brings matplotlib, which draws it")
     typer.echo(f"\nevery figure is in {found.json}" + (
         "" if found.picture is None else f", the plot in {found.picture}"
     ))  # fmt: skip
+
+
+def _flags(
+    preset: str,
+    model: str | None,
+    weights: Any,
+    inputs: list[str],
+    outputs: list[str],
+    layers: str | None,
+    chat: bool,
+    best: tuple[int, int],
+) -> str:
+    """The options that make `dspa fit` and `dspa steer` take what the search took.
+
+    best: the layers of the setting; of several SAEs theirs are named, without the layer.
+    """
+    told: dict[str, str | None] = {"preset": None if preset == DEFAULT_PRESET else preset}
+    told |= {"weights": weights, "model": model}
+    several = _several(inputs, outputs)
+    for role, sources, layer in zip(("input", "output"), (inputs, outputs), best, strict=True):
+        own = sources
+        if several:
+            own = [_source(one) for one in sources if read_sae(role, one)[0] == layer]
+            own = own or [str(getattr(get_preset(preset), f"{role}_sae"))]
+        told[f"{role}-sae"] = own[0] if own else None
+    told["layers"] = ",".join(map(str, best)) if several else layers
+    named = (f" --{name} {shlex.quote(str(value))}" for name, value in told.items() if value)
+    return "".join(named) + (" --chat" if chat else "")
+
+
+def _several(inputs: list[str], outputs: list[str]) -> bool:
+    """Whether SAE options came more than once, or with their layer."""
+    sides = (inputs, outputs)
+    return any(len(side) > 1 or any(_source(one) != one for one in side) for side in sides)
+
+
+def _source(option: str) -> str:
+    """What an option names, without its layer.
+
+    >>> _source("9=saes/early"), _source("saes/early")
+    ('saes/early', 'saes/early')
+    """
+    layer, equals, rest = option.partition("=")
+    return rest.strip() if equals and layer.strip().isdecimal() else option
 
 
 def _space(**given: Any) -> Space:
@@ -148,8 +199,8 @@ def _built(
     layers: str | None,
     weights: Any,
 ) -> DSPA | LayerSweep:
-    """A model with two SAEs, or, where an SAE option came more than once, with several layers'."""
-    if len(inputs) > 1 or len(outputs) > 1:
+    """A model with two SAEs, or several layers where SAEs came more than once or with a layer."""
+    if _several(inputs, outputs):
         if layers is not None:
             raise EvaluationError(
                 f"--layers {layers} came with SAEs of several layers; write each as LAYER=SOURCE"

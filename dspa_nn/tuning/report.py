@@ -6,7 +6,7 @@ from typing import Any
 from dspa_nn.evaluation import bootstrap
 from dspa_nn.provenance import package_versions
 from dspa_nn.tuning.region import Region, front_of
-from dspa_nn.tuning.space import Layers, Space, Trial, Vote
+from dspa_nn.tuning.space import Space, Trial, Vote
 from dspa_nn.tuning.study import as_json
 from dspa_nn.tuning.subject import Subject, hashes
 
@@ -64,9 +64,10 @@ def commands(region: Region, fitting: str, setting: str = "best") -> tuple[str, 
     def flags(settings: Mapping[str, Any]) -> str:
         return " ".join(f"--{n.replace('_', '-')} {value}" for n, value in settings.items())
 
-    layers: Layers = choice.vote.layers
-    steer = f"dspa steer my_map PROMPT {flags(choice.steer)}"
-    return f"dspa fit {fitting} --out my_map {flags(choice.fit)}", f"{steer}  # layers {layers}"
+    return (
+        f"dspa fit {fitting} --out my_map {flags(choice.fit)}",
+        f"dspa steer my_map PROMPT {flags(choice.steer)}",
+    )
 
 
 def told(region: Region | None, trials: int) -> list[str]:

@@ -21,7 +21,7 @@ from dspa_nn.tuning.plot import drawn, png
 from dspa_nn.tuning.region import Region, region_of
 from dspa_nn.tuning.report import report_of, told
 from dspa_nn.tuning.space import Space, Trial, Vote
-from dspa_nn.tuning.study import Study
+from dspa_nn.tuning.study import Study, alone
 from dspa_nn.tuning.subject import Subject, hashes
 
 # Settings that are measured together: the model runs up to the output layer once for all of them.
@@ -106,22 +106,25 @@ def tune(
     Raises:
         EvaluationError: a triple in both sets, a test triple of the package's own sets, limits
             that are none, or a folder that holds the
-            search of something else.
+            search of something else or is being written to by another run.
     """
     started = time.perf_counter()
     space = Space() if space is None else space
     fitting, development = _checked(fitting, development, trials, keep, kl, perplexity)
     require_folder("out", as_path(out))
-    subject = Subject(built, fitting, development, out, progress)
-    screened = _screen(subject, space)
-    votes = _kept(screened, keep)
-    key = {**hashes(subject), "keep": keep, "seed": seed, "kl": kl}
-    study = Study(out, space, {vote.label: vote for vote in votes}, key=key, kl=kl, seed=seed)
-    _search(subject, study, trials, progress)
-    measured = study.trials
-    region = region_of(measured, kl, seed)
-    if region is not None and perplexity is not None:
-        region = _fluent_region(subject, measured, kl, perplexity, answers, max_new_tokens, seed)
+    with alone(as_path(out)):
+        subject = Subject(built, fitting, development, out, progress)
+        screened = _screen(subject, space)
+        votes = _kept(screened, keep)
+        key = {**hashes(subject), "keep": keep, "seed": seed, "kl": kl}
+        study = Study(out, space, {vote.label: vote for vote in votes}, key=key, kl=kl, seed=seed)
+        _search(subject, study, trials, progress)
+        measured = study.trials
+        region = region_of(measured, kl, seed)
+        if region is not None and perplexity is not None:
+            region = _fluent_region(
+                subject, measured, kl, perplexity, answers, max_new_tokens, seed
+            )
     drawing = drawn(measured, region, kl)
     folder = as_path(out)
     image = png(measured, region, kl)

@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Study:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             storage = self.optuna.storages.JournalStorage(
-                journal.JournalFileBackend(str(folder / _FILE))
+                journal.JournalFileBackend(str((folder / _FILE).resolve()))
             )
             # What is only opened is not written to.
             names = [study.study_name for study in storage.get_all_studies()]
@@ -151,6 +152,34 @@ class Study:
     def _frozen(self, state: str) -> list[Any]:
         wanted = getattr(self.optuna.trial.TrialState, state)
         return self.study.get_trials(deepcopy=False, states=(wanted,))
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Hold a folder for one search, and free its study of a lock that a killed search left.
+
+    Optuna locks the journal with a link that a killed process leaves, and would wait for it. This
+    lock ends with its process, so whoever has it may remove that link.
+
+    Raises:
+        EvaluationError: another run holds it.
+    """
+    lock = untyped("filelock").FileLock(folder / "study.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except untyped("filelock").Timeout:
+        raise EvaluationError(
+            f"another run is searching in {folder}; wait for it, or give another --out"
+        ) from None
+    except (OSError, NotImplementedError):  # a disk without locks, or not to be written: see Study
+        yield
+        return
+    try:
+        (folder / f"{_FILE}.lock").unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def _optuna() -> Any:

@@ -1,6 +1,8 @@
 """`dspa tune`, on a tiny model and SAEs in folders."""
 
 import json
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,18 @@ def test_layers_are_searched_and_the_commands_told(folder: Path, tmp_path: Path)
     told = tune(folder, *run)
     assert told.exit_code == 0, told.output
     assert "3 settings" in told.stdout
-    assert "dspa fit " in told.stdout
+    lines = [line.strip() for line in told.stdout.splitlines() if line.startswith("  dspa ")]
+    assert len(lines) == 2
+    for line in lines:  # they name the model, and the SAEs of the layers that were chosen
+        options = shlex.split(line)
+        given = dict(pairwise(options))
+        assert given["--model"] == str(folder / "model")
+        pair = given["--layers"].split(",")
+        assert given["--input-sae"] == str(folder / f"sae-{pair[0]}")
+        assert given["--output-sae"] == str(folder / "sae-2")
+        assert "--chat" not in options
+    fitted = dspa(*shlex.split(lines[0].replace("my_map", str(tmp_path / "my_map")))[1:])
+    assert fitted.exit_code == 0, fitted.output
     plot = told.stdout.split("\n\n")[0].splitlines()
     assert max(map(len, plot)) <= 80
     again = tune(folder, *run, "--json")
@@ -50,6 +63,17 @@ def test_layers_are_searched_and_the_commands_told(folder: Path, tmp_path: Path)
     assert report["triples"] == {"fit": 13, "dev": 3}
     assert {trial["steer"]["mode"] for trial in report["trials"]} == {"ablate"}
     assert report == json.loads((tmp_path / "tuning.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_commands_read_prompts_as_the_search_did(folder: Path, tmp_path: Path) -> None:
+    """Single SAEs may name their layer, too."""
+    told = tune(folder, "--out", tmp_path, "--chat")
+    assert told.exit_code == 0, told.output
+    lines = [line for line in told.stdout.splitlines() if line.startswith("  dspa ")]
+    assert len(lines) == 2
+    for line in lines:
+        assert "--layers 1,2 --chat" in line
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import accuracy, bootstrap, margins
 from dspa_nn.tuning import Choice, Space, Trial, Vote, commands, front_of, region_of, run, tune
 from dspa_nn.tuning.plot import drawn
+from dspa_nn.tuning.study import alone
 from dspa_nn.tuning.subject import Subject
 from tests import eval_zoo
 from tests.conftest import REPOSITORY
@@ -76,6 +78,24 @@ def test_a_run_that_was_cut_off_asks_for_the_same(tmp_path, found, monkeypatch):
     assert [one.choice for one in again.trials] == [one.choice for one in found.trials]
     monkeypatch.setattr(run, "margins", None)  # nothing is left to measure
     assert tuned(tmp_path).report["settings"] == found.report["settings"]
+
+
+@pytest.mark.slow
+def test_the_lock_of_a_killed_run_holds_nobody_up(tmp_path, monkeypatch):
+    """Optuna's own lock is a link, which a killed process leaves behind."""
+    tuned(tmp_path, trials=1)
+    monkeypatch.chdir(tmp_path.parent)
+    (tmp_path / "study.log.lock").symlink_to(f"{tmp_path.name}/study.log")
+    started = time.perf_counter()
+    assert len(tuned(tmp_path.name, trials=2).trials) == 2
+    assert time.perf_counter() - started < 25
+    assert not (tmp_path / "study.log.lock").is_symlink()
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(tmp_path):
+    with alone(tmp_path), pytest.raises(EvaluationError, match="another run is searching in"):
+        tuned(tmp_path, trials=1)
+    assert not (tmp_path / "study.log").exists()
 
 
 @pytest.mark.slow
