@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from dspa_nn.checks import check_temperature
+from dspa_nn.checks import check_positive_int, check_temperature
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.passes import quiet
 from dspa_nn.evaluation.teacher_forcing import force, join
@@ -76,10 +76,13 @@ def answer(
         advance: called with the number of prompts that are done.
 
     Raises:
-        EvaluationError: a temperature below 0, or one too small to divide by.
+        EvaluationError: a temperature below 0 or too small to divide by, or a length or batch
+            below 1.
         SteeringError: inside a tracing context, or what the method raises.
     """
     check_temperature(temperature, EvaluationError)
+    check_positive_int("max_new_tokens", max_new_tokens, EvaluationError)
+    check_positive_int("batch_size", batch_size, EvaluationError)
     hf_model: Any = as_local(dspa.model)
     check_outside_blocks("answer", hf_model if method is None else None)
     tokenizer, ends = dspa.facts.tokenizer, dspa.facts.eos_ids
@@ -154,7 +157,11 @@ def distinct(ids: Int64[Tensor, " tokens"], n: int) -> float:
     Example:
         >>> distinct(torch.tensor([5, 6, 5, 6]), 2)
         0.6666666666666666
+
+    Raises:
+        EvaluationError: n below 1.
     """
+    check_positive_int("n", n, EvaluationError)
     tokens = [int(token) for token in ids]
     grams = list(zip(*(tokens[start:] for start in range(n)), strict=False))
     return len(set(grams)) / len(grams) if grams else float("nan")

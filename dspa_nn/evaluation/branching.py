@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from dspa_nn.checks import check_positive_int
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.answers import Answers, answer
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.prompts import Rendered
@@ -82,10 +84,13 @@ def branching_factor(
         seed: of the sampling; torch's own random state is left as it was.
 
     Raises:
+        EvaluationError: samples, a length or a batch below 1.
         SteeringError: inside a tracing context, or what the method raises.
 
     Source: Yang and Holtzman 2025, arXiv 2506.17871; docs/measures.md.
     """
+    check_positive_int("samples", samples, EvaluationError)
+    check_positive_int("batch_size", batch_size, EvaluationError)
     entropies: list[np.ndarray] = []
     parts: list[Answers] = []
     untyped: Any = torch

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.evaluation import Answers, answer, distinct, surprise
+from dspa_nn.evaluation import Answers, answer, branching_factor, distinct, surprise
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
@@ -68,3 +68,19 @@ def test_a_temperature_that_nothing_can_be_drawn_at_is_refused(temperature):
 def test_distinct_ngrams(ids, n, expected):
     assert distinct(torch.tensor(ids), n) == pytest.approx(expected)
     assert np.isnan(distinct(torch.tensor(ids[:0], dtype=torch.int64), n))
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"batch_size": 0}, {"samples": 0}])
+def test_a_length_a_batch_or_samples_below_one_are_refused(wrong):
+    (name,) = wrong
+    refused = pytest.raises(EvaluationError, match=f"{name} is 0; expected a whole number of at")
+    with refused:
+        branching_factor(eval_zoo.dspa(), prompts(2), **wrong)
+    if name != "samples":
+        with refused:
+            answer(eval_zoo.dspa(), prompts(2), **wrong)
+
+
+def test_distinct_of_no_tokens_to_a_gram_is_refused():
+    with pytest.raises(EvaluationError, match="n is 0; expected a whole number"):
+        distinct(torch.tensor([1, 2, 3]), 0)
