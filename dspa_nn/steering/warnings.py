@@ -97,6 +97,13 @@ def remarks(log: EditLog, record: Record) -> list[str]:
         said.append(f"nothing was steered: {reason}")
     if not _anywhere_far(record):
         return said
+    broken = _not_finite(record)
+    if broken:
+        said.append(
+            f"the edit of rows {broken} became NaN or infinite after the first pass, so the tokens "
+            "after that mean nothing; guard the divisions of an edit of your own, or run the model "
+            "in float32"
+        )
     far = [row for row, share in enumerate(log.shares_by_row()) if share > LARGEST_SHARE]
     if far:
         said.append(
@@ -108,7 +115,7 @@ def remarks(log: EditLog, record: Record) -> list[str]:
 
 
 def _anywhere_far(record: Record) -> bool:
-    """Whether any token was moved beyond the limit: told at once for all passes, which is cheap."""
+    """Whether any token was moved beyond the limit, or by NaN: told at once for all passes."""
     entries = [entry for entry in record.steps if entry is not None]
     if not entries:
         return False
@@ -116,7 +123,16 @@ def _anywhere_far(record: Record) -> bool:
         torch.cat([entry[name].to(entry["norm"].device) for entry in entries], 1)
         for name in ("norm", "stream")
     )
-    return bool((norms > LARGEST_SHARE * streams).any())
+    return not bool((norms <= LARGEST_SHARE * streams).all())
+
+
+def _not_finite(record: Record) -> list[int]:
+    """Rows that an edit moved by NaN or infinity."""
+    found: set[int] = set()
+    for entry in record.steps:
+        if entry is not None:
+            found.update(torch.nonzero(~entry["norm"].isfinite().all(-1)).flatten().tolist())
+    return sorted(found)
 
 
 def received(state: dict[str, Any]) -> EditLog:

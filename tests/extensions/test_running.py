@@ -226,6 +226,17 @@ def test_nan_and_the_wrong_shape_in_a_run_are_one_sentence(lab: Lab) -> None:
         by_hooks(lab, [lab.ids(lab.prompts(1)[0])], edit=shrinking)
 
 
+def test_an_edit_that_turns_nan_after_the_first_pass_is_warned_of(lab: Lab) -> None:
+    @extension("edit", name="nan later")
+    def later(latents: Latents, hidden: Float[Tensor, "batch position d_model"]) -> Latents:
+        late = hidden.shape[1] == 1 and hidden.shape[2] >= 24  # no sample is so wide
+        return latents * (float("nan") if late else 1.0)
+
+    rows = [lab.ids(lab.prompts(1)[0])]
+    with pytest.warns(dn.DSPAWarning, match=r"the edit of rows \[0\] became NaN or infinite after"):
+        by_hooks(lab, rows, edit=later, positions="all")
+
+
 def test_what_an_extension_raises_in_a_run_is_one_sentence(lab: Lab) -> None:
     @extension("gate", name="gates by")
     class GatesBy:
