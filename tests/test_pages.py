@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 # Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
 PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
-    "docs/api/costs.md", "docs/measures.md", "docs/theory.md",
+    "docs/api/costs.md", "docs/arena.md", "docs/measures.md", "docs/theory.md",
     *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "extend",
                                            "files", "hooks", "latents", "personas", "shards",
                                            "sums", "trace", "triples")),

@@ -151,7 +151,7 @@ def check_text(value: object, what: str) -> None:
     except UnicodeEncodeError as error:
         raise TripleError(
             f"{what} holds half of a surrogate pair at character {error.start}, which is no valid "
-            "Unicode: mend the text, or leave this triple out"
+            "Unicode: mend the text, or leave it out"
         ) from None
 
 

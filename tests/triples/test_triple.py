@@ -98,12 +98,12 @@ def test_other_keys_of_a_message_are_left_out() -> None:
         (
             ("Hi", "yes \ud83d", "no"),
             "the chosen response holds half of a surrogate pair at character 4, which is no valid "
-            "Unicode: mend the text, or leave this triple out",
+            "Unicode: mend the text, or leave it out",
         ),
         (
             ([{"role": "user", "content": "\udc00"}], "yes", "no"),
             "'content' of message 0 of the prompt holds half of a surrogate pair at character 0, "
-            "which is no valid Unicode: mend the text, or leave this triple out",
+            "which is no valid Unicode: mend the text, or leave it out",
         ),
     ],
 )
