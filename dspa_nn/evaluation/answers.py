@@ -13,7 +13,7 @@ from torch import Tensor
 from dspa_nn.checks import check_positive_int, check_temperature
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.passes import quiet
-from dspa_nn.evaluation.teacher_forcing import force, join
+from dspa_nn.evaluation.teacher_forcing import check_methods, force, join
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.models import as_local, evaluating
 from dspa_nn.prompts import Rendered, padded
@@ -80,6 +80,7 @@ def answer(
             below 1.
         SteeringError: inside a tracing context, or what the method raises.
     """
+    check_methods([method])
     check_temperature(temperature, EvaluationError)
     check_positive_int("max_new_tokens", max_new_tokens, EvaluationError)
     check_positive_int("batch_size", batch_size, EvaluationError)

@@ -147,6 +147,7 @@ def margins(
 
     Raises:
         DSPAError: what reading, rendering, a method or an empty response raises.
+        EvaluationError: a method that cannot steer, such as a map by itself.
         SteeringError: inside a tracing context.
     """
     check_outside_blocks("margins")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from dspa_nn.errors import DSPAError
+from dspa_nn.errors import DSPAError, EvaluationError
 from dspa_nn.evaluation.passes import Moved, Pass, compare, log_softmax
 from dspa_nn.evaluation.tokens import TokenChanges
 from dspa_nn.graph.calls import check_outside_blocks
@@ -77,6 +77,7 @@ def force(
 
     Raises:
         DSPAError: a sequence without a response.
+        EvaluationError: a method that cannot steer.
         SteeringError: inside a tracing context.
     """
     check_outside_blocks("force", torch_module(dspa.model))
@@ -86,6 +87,7 @@ def force(
                 f"sequence {index} has no response, and one of at least one token was expected; "
                 "leave it out"
             )
+    check_methods(methods)
     tables = [_Table(len(sequences)) for _ in methods]
     for indices in batches_by_length([len(sequence.ids) for sequence in sequences], token_budget):
         batch = [sequences[index] for index in indices]
@@ -200,3 +202,21 @@ def mean_by(
     """
     total = torch.zeros(rows, dtype=torch.float64).index_add_(0, owner, values.double().cpu())
     return (total / torch.bincount(owner, minlength=rows)).numpy()
+
+
+def check_methods(methods: Sequence[object]) -> None:
+    """Refuse what cannot steer; None is the unsteered model.
+
+    Example:
+        >>> check_methods([None, DSPAMethod("DSPA", dspa, map)])
+
+    Raises:
+        EvaluationError: naming its type.
+    """
+    for method in methods:
+        if method is not None and not isinstance(method, SteeringMethod):
+            raise EvaluationError(
+                f"a method of type {type(method).__name__} came, where an object with a name and "
+                "with steering(prompts) was expected: a map is measured as DSPAMethod(name, dspa, "
+                "map)"
+            )

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import dspa_nn as dn
-from dspa_nn.errors import DSPAError, SteeringError, TripleError
+from dspa_nn.errors import DSPAError, EvaluationError, SteeringError, TripleError
 from dspa_nn.evaluation import answer, encode, margins, surprise, token_changes
 from dspa_nn.evaluation.passes import Pass
-from dspa_nn.evaluation.teacher_forcing import force
+from dspa_nn.evaluation.teacher_forcing import check_methods, force
 from dspa_nn.steering import DSPAMethod, SteeringOptions
 from dspa_nn.triples import PreferenceTriple
 from tests import eval_zoo, tiny
@@ -202,3 +202,10 @@ def test_a_prompt_that_cannot_be_rendered_is_named():
     wrong: Any = ["sun", [{"role": "user"}]]
     with pytest.raises(TripleError, match=r"^prompt 1: "):
         dspa.prompt_batch(wrong)
+
+
+def test_what_cannot_steer_is_no_method() -> None:
+    # Asked of the check itself: shape checks refuse a wrong type before it in these tests.
+    map = eval_zoo.counts().fit(percentile=50)
+    with pytest.raises(EvaluationError, match=r"of type ConditionalDiff\w+ came, .* as DSPAM"):
+        check_methods([None, DSPAMethod("DSPA", eval_zoo.dspa(), map), map])
