@@ -84,7 +84,7 @@ def _complete(folder: Path) -> list[Path]:
     splits = sorted({shards for _, shards in found})
     if not splits:
         raise CountsError(
-            f"{folder} holds no shards, expected folders such as {shard_folder('', 0, 8)}; count "
+            f"{folder} holds no shards, expected folders such as {shard_folder('.', 0, 8)}; count "
             "them with dspa fit --shards 8 --shard 0, and so on"
         )
     if len(splits) > 1:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dspa_nn.checks import check_choice
-from dspa_nn.errors import MapError
+from dspa_nn.errors import FileError, MapError
 from dspa_nn.evaluation import AxisChanges
 from dspa_nn.files import ASSETS
 from dspa_nn.personas.files import read_json, write_json
@@ -203,18 +203,18 @@ class AxisEffects:
 
 
 def _latents(values: Any, width: int) -> Int64[np.ndarray, " latents"]:
-    """Latents of a file; `ValueError` where they are none, or not ascending."""
+    """Latents of a file; `FileError` where they are none, or not ascending."""
     whole = all(type(latent) is int and 0 <= latent < width for latent in values)
     if not whole or any(one >= next_ for one, next_ in pairwise(values)):
-        raise ValueError(f"its latents are no ascending whole numbers from 0 to {width - 1}")
+        raise FileError(f"its latents are no ascending whole numbers from 0 to {width - 1}")
     return np.array(values, dtype=np.int64)
 
 
 def _numbers(values: Mapping[str, Any], name: str) -> Float64[np.ndarray, "..."]:
-    """A table of a file; `ValueError` where a cell is no finite number."""
+    """A table of a file; `FileError` where a cell is no finite number."""
     found = np.array(values[name], dtype=np.float64)
     if not np.isfinite(found).all():
-        raise ValueError(f"its {name} holds what is no finite number")
+        raise FileError(f"its {name} holds what is no finite number")
     return found
 
 

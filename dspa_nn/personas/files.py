@@ -61,6 +61,8 @@ def read_json(
         )
     try:
         return make(body)
+    except FileError as error:
+        raise FileError(f"{target} is damaged ({error}); save it again") from None
     except DSPAError:
         raise
     except KeyError as error:

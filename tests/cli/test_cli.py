@@ -49,6 +49,7 @@ def dspa(*arguments: object) -> Result:
 
 
 @pytest.mark.slow
+@pytest.mark.steers_hard
 @pytest.mark.usefixtures("tiny_preset")
 def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None:
     fitted = dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)
@@ -75,7 +76,7 @@ def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None
     assert "12 of 12 prompts open at least one of the map's" in reach.output
     assert "top 10 of maps fitted on halves of 12 triples" in reach.output
     both = dspa("audit", tmp_path / "map", "sun", "--triples", source)
-    assert "a prompt came with --triples or --fitted-on or --causal" in both.stderr
+    assert "a prompt came with --triples, which tell of the map alone" in both.stderr
     empty = dspa("steer", tmp_path / "map", "", "--max-new-tokens", 4)
     assert empty.exit_code == 1
     assert "the prompt is empty, and this model begins no text by itself; say more" in empty.stderr
