@@ -131,7 +131,8 @@ def _not_finite(record: Record) -> list[int]:
     found: set[int] = set()
     for entry in record.steps:
         if entry is not None:
-            found.update(torch.nonzero(~entry["norm"].isfinite().all(-1)).flatten().tolist())
+            rows: Any = torch.nonzero(~entry["norm"].isfinite().all(-1)).flatten()
+            found.update(rows.tolist())
     return sorted(found)
 
 
