@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import re
 import sys
 import sysconfig
@@ -61,10 +62,11 @@ def show_progress(
     from tqdm.auto import tqdm
 
     bars: Callable[..., Any] = tqdm
-    options: dict[str, Any] = {"total": total, "desc": step, "unit": f" {unit}" if unit else ""}
-    if visible is False:
-        options |= {"disable": True}
-    elif visible is None and not sys.stderr.isatty():
+    options: dict[str, Any] = {
+        "total": total, "desc": step, "unit": f" {unit}" if unit else "",
+        "disable": visible is False,
+    }  # fmt: skip
+    if visible is None and not sys.stderr.isatty():
         options |= {
             "file": _Lines(),
             "mininterval": LOG_INTERVAL,
@@ -78,6 +80,19 @@ def show_progress(
             bar.update(done)
 
         yield advance
+
+
+def slow_bars_of_others() -> None:
+    """Where standard error is no terminal, draw other packages' tqdm bars every half minute.
+
+    >>> slow_bars_of_others()
+
+    To be called before anything imports tqdm, which reads its defaults from the environment then
+    (https://tqdm.github.io/docs/tqdm/#parameters). What a user has set there stays.
+    """
+    if not sys.stderr.isatty():
+        for name in ("TQDM_DELAY", "TQDM_MININTERVAL"):
+            os.environ.setdefault(name, f"{LOG_INTERVAL:.0f}")
 
 
 def say(text: str, visible: bool | None = None) -> None:

@@ -2,11 +2,14 @@
 
 import io
 import logging as levels
+import os
+import subprocess
+import sys
 
 import pytest
 
 from dspa_nn import progress
-from dspa_nn.progress import quiet_loaders, show_progress
+from dspa_nn.progress import quiet_loaders, show_progress, slow_bars_of_others
 
 
 class Terminal(io.StringIO):
@@ -46,6 +49,25 @@ def test_a_short_step_leaves_a_log_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_bar_can_be_asked_for_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, Terminal(), visible=False) == ""
     assert "3/3" in shown(monkeypatch, io.StringIO(), visible=True)
+
+
+def test_bars_of_other_packages_stay_out_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> str:
+        code = "from tqdm.auto import tqdm\nfor _ in tqdm(range(3), desc='others'): pass"
+        run = [sys.executable, "-c", code]
+        return subprocess.run(run, capture_output=True, text=True, check=True).stderr
+
+    for name in ("TQDM_DELAY", "TQDM_MININTERVAL"):
+        monkeypatch.delenv(name, raising=False)
+    assert "others" in drawn()
+    monkeypatch.setattr("sys.stderr", Terminal())
+    slow_bars_of_others()
+    assert "TQDM_DELAY" not in os.environ
+    monkeypatch.setenv("TQDM_MININTERVAL", "5")
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    slow_bars_of_others()
+    assert drawn() == ""
+    assert os.environ["TQDM_MININTERVAL"] == "5"
 
 
 def test_loaders_are_quiet_inside_alone() -> None:

@@ -1,7 +1,10 @@
 """What training leaves, as `SteeringMethod`s: an adapter that is switched on, or other weights."""
 
+import hashlib
 import json
 import os
+import re
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +20,7 @@ from dspa_nn.errors import FileError, SteeringError, first_line
 from dspa_nn.files import as_path, on_disk
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.graph.vectors import check_vector
+from dspa_nn.progress import quiet_loaders
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import hooked_module
 
@@ -53,7 +57,7 @@ class AdapterMethod:
         """
         check_outside_blocks("steering")
         module = hooked_module(self.subject.model)
-        key = self.name.replace(" ", "_").replace(".", "_")
+        key = self._key()
         if key not in cast(dict[str, Any], getattr(module, "peft_config", {})):
             self._put_in(module, key)
         module.set_adapter(key)
@@ -63,13 +67,23 @@ class AdapterMethod:
         finally:
             module.disable_adapters()
 
+    def _key(self) -> str:
+        """A name inside PEFT that another folder, or the same one trained again, does not share."""
+        weights = as_path(on_disk(self.folder)) / "adapter_model.safetensors"
+        written = weights.stat().st_mtime_ns if weights.exists() else 0
+        told = f"{weights.resolve()} {written}".encode()
+        return f"{re.sub('[ .]', '_', self.name)}_{hashlib.sha256(told).hexdigest()[:8]}"
+
     def _put_in(self, module: Any, key: str) -> None:
         folder = as_path(on_disk(self.folder))
         config = read_json(folder / "adapter_config.json", "an adapter that PEFT saved")
         here = self.subject.origin(self.subject.facts.n_layers - 1)
         check_trained(folder, config.get("base_model_name_or_path"), here)
         try:
-            module.load_adapter(str(folder), adapter_name=key)
+            with quiet_loaders(), warnings.catch_warnings():
+                # Several adapters in one model are meant: one at a time is switched on.
+                warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+                module.load_adapter(str(folder), adapter_name=key)
         except ImportError as error:
             raise SteeringError(
                 f"an adapter needs PEFT ({error}): pip install 'dspa-nn[train]' brings it"

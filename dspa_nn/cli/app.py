@@ -16,6 +16,7 @@ from dspa_nn._version import __version__
 from dspa_nn.cli.commands import COMMANDS, function_of
 from dspa_nn.cli.stopping import STOPPED
 from dspa_nn.errors import DSPAError, DSPAWarning
+from dspa_nn.progress import slow_bars_of_others
 
 # What the process exits with, beside 0 and click's 2 for a command line that cannot be read.
 REFUSED, UNEXPECTED = 1, 70
@@ -146,4 +147,5 @@ def every_command(
         bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help=_DEBUG_HELP)
     ] = False,
 ) -> None:
-    """Typer makes a group of commands only of an app that has a callback."""
+    """What comes before every command."""
+    slow_bars_of_others()

@@ -119,6 +119,8 @@ def reproduce(
     )  # fmt: skip
     needs = reproduction_needs(preset, wanted, asked, settings)
     if plan:
+        if stand_in:
+            say("what the real run needs; --stand-in needs no GPU, download or judge, and a minute")
         typer.echo(json.dumps(needs.to_dict(), indent=1) if as_json else needs)
         return
     if not stand_in:

@@ -15,6 +15,7 @@ from dspa_nn.imports import late, untyped
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local
 from dspa_nn.personas import read_map
+from dspa_nn.progress import show_progress
 from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringMethod
 
@@ -100,10 +101,10 @@ def model_class() -> Any:
             answers: list[Any] = [None] * len(requests)
             base: Any = super()
             size = int(self.batch_size)
-            bar: Any = untyped("tqdm.auto").tqdm(
-                total=len(requests), disable=disable_tqdm, desc="log-likelihoods"
+            shown = show_progress(
+                "log-likelihoods", len(requests), "requests", False if disable_tqdm else None
             )
-            with bar:
+            with shown as advance:
                 for start in range(0, len(order), size):
                     chosen = order[start : start + size]
                     chunk = [requests[index] for index in chosen]
@@ -118,7 +119,7 @@ def model_class() -> Any:
                         self._prompt_lengths = None
                     for index, answer in zip(chosen, scored, strict=True):
                         answers[index] = answer
-                    bar.update(len(chunk))
+                    advance(len(chunk))
             return answers
 
         def _model_call(

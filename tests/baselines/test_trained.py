@@ -53,6 +53,16 @@ def test_an_adapter_is_on_inside_and_off_outside(subject: Subject, tmp_path: Pat
     assert not torch.allclose(wanted, before, atol=1e-2)
 
 
+def test_adapters_of_one_name_are_told_apart(subject: Subject, tmp_path: Path) -> None:
+    """By their folder, and by when it was written: trained again, it is read again."""
+    hf = subject.model._module
+    plain = copy.deepcopy(hf)
+    for folder in (tmp_path / "first", tmp_path / "second", tmp_path / "first"):
+        wanted = save_adapter(plain, folder)
+        with AdapterMethod("DPO", subject, folder).steering([]):
+            assert torch.allclose(logits(hf), wanted, atol=1e-5)
+
+
 def test_an_adapter_of_another_base_model_is_refused(subject: Subject, tmp_path: Path) -> None:
     save_adapter(subject.model._module, tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
