@@ -10,7 +10,7 @@ from rich.console import Console
 from dspa_nn.chat.screen import Screen
 from dspa_nn.chat.talk import Talk
 from dspa_nn.chat.why import reasons
-from dspa_nn.errors import DSPAError, SteeringError
+from dspa_nn.errors import DSPAError, SteeringError, first_line
 from dspa_nn.graph.spelling import did_you_mean
 from dspa_nn.personas import Persona, known_effects, read_map, read_weights
 from dspa_nn.steering import remark_on_alpha
@@ -68,6 +68,9 @@ def run_chat(talk: Talk, console: Console, read: Callable[[str], str] | None = N
             screen.say(f"dspa: {error}", "red")
         except KeyboardInterrupt:  # while a map was read, or words were looked up
             screen.say("stopped: the talk goes on", "dim")
+        except Exception as error:  # noqa: BLE001 (what was said so far must not be lost to it)
+            unforeseen = first_line(error, named=True)
+            screen.say(f"dspa: {unforeseen}: this was not foreseen; /save keeps the talk", "red")
 
 
 def _turn(line: str, talk: Talk, screen: Screen) -> None:

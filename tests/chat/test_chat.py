@@ -53,6 +53,22 @@ def typed(talk: Talk, *lines: str, width: int = 80, terminal: bool = False) -> s
     return shown.getvalue()
 
 
+def test_an_unforeseen_error_leaves_the_talk(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(*_: Any, **__: Any) -> Iterator[Piece]:
+        raise RuntimeError("the device is gone.\nCUDA says more")
+
+    typed(talk, ASKED)
+    monkeypatch.setattr(Talk, "ask", fails)
+    shown = typed(talk, "red", f"/save {tmp_path / 'kept'}")
+    assert "RuntimeError: the device is gone: this was not foreseen; /save keeps the talk" in (
+        " ".join(shown.split())
+    )
+    assert ASKED in (tmp_path / "kept" / "transcript.md").read_text()
+    assert len(talk.turns) == 1
+
+
 def test_both_answers_are_those_of_conversations(talk: Talk) -> None:
     dspa, map = talk.dspa, talk.map
     pieces = list(talk.ask(ASKED))
