@@ -3,6 +3,7 @@
 So `dspa --help` loads no model library. What a command exits with is in docs/howto/cli.md.
 """
 
+import errno
 import sys
 import traceback
 import warnings
@@ -85,7 +86,8 @@ class _Commands(TyperGroup):
                 if ctx.meta.get(_DEBUG):
                     typer.echo(traceback.format_exc(), err=True, nl=False)
                 typer.echo(f"dspa: {in_words(error)}", err=True)
-                sys.exit(REFUSED if isinstance(error, DSPAError) else UNEXPECTED)
+                foreseen = isinstance(error, DSPAError) or _is_full(error)
+                sys.exit(REFUSED if foreseen else UNEXPECTED)
 
 
 def _is_typers(error: Exception) -> bool:
@@ -93,6 +95,11 @@ def _is_typers(error: Exception) -> bool:
     return type(error).__module__.startswith(("typer", "click")) or isinstance(
         error, BrokenPipeError
     )
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether what is printed had nowhere to go; files say so themselves, as a `FileError`."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def in_words(error: Exception) -> str:
@@ -105,6 +112,8 @@ def in_words(error: Exception) -> str:
     """
     if isinstance(error, DSPAError):
         return str(error)
+    if _is_full(error):
+        return "the disk that the output goes to is full; free some of it, and run this again"
     said = str(error).strip().partition("\n")[0]
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return (

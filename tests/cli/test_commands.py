@@ -1,5 +1,6 @@
 """What all subcommands have in common: examples, --debug, --json, exit codes, completion."""
 
+import errno
 import json
 import os
 import shlex
@@ -108,6 +109,11 @@ def test_debug_adds_the_traceback(before: bool, tmp_path: Path) -> None:
             UNEXPECTED,
         ),
         (MemoryError(), "dspa: the memory is full (no more of it is to be had); `dspa doctor`", 70),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "dspa: the disk that the output goes to is full; free some of it, and run this again\n",
+            1,
+        ),
         (KeyboardInterrupt(), "dspa: stopped: run the same command again to start over\n", 130),
     ],
 )
