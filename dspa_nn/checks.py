@@ -1,5 +1,6 @@
 """Checks of single values that several packages make alike, each refused in one sentence."""
 
+import math
 import operator
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -61,6 +62,21 @@ def check_positive_int(name: str, value: object, error: type[DSPAError]) -> None
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise error(f"{name} is {value!r}; expected a whole number of at least 1.")
+
+
+def check_finite_number(name: str, value: object, error: type[DSPAError]) -> None:
+    """Refuse what is no finite number.
+
+    >>> check_finite_number("scale", -0.5, DSPAError)
+    >>> check_finite_number("scale", float("nan"), DSPAError)
+    Traceback (most recent call last):
+    dspa_nn.errors.DSPAError: scale is nan; expected a finite number.
+    """
+    plain: Any = value
+    if getattr(value, "ndim", None) == 0:  # numpy's and torch's scalars are numbers too
+        plain = plain.item()
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not math.isfinite(plain):
+        raise error(f"{name} is {value!r}; expected a finite number.")
 
 
 def check_temperature(value: Any, error: type[DSPAError]) -> None:

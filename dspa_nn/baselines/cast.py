@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from nnsight.modeling.transformers import TransformersModel
@@ -55,7 +56,7 @@ def fit_cast(
     """
     taken = as_activations(model, source, **options)
     differences, prompts = taken.differences, taken.prompts
-    labelled = agreeing(differences) if labels is None else torch.as_tensor(labels).bool()
+    labelled = agreeing(differences) if labels is None else as_labels(labels)
     if len(labelled) != len(taken) or not 0 < int(labelled.sum()) < len(taken):
         raise SteeringError(
             f"{int(labelled.sum())} of {len(labelled)} labels are true, for {len(taken)} triples; "
@@ -74,6 +75,24 @@ def fit_cast(
     }
     vector = differences[labelled].mean(0).float()
     return ControlVector(taken.layer, vector, "cast", scale, condition, taken.provenance | noted)
+
+
+def as_labels(labels: Any) -> Bool[Tensor, " n"]:
+    """Labels as a row of booleans; what is neither true or false, nor 1 or 0, is refused.
+
+    >>> as_labels([True, False])
+    tensor([ True, False])
+    """
+    try:
+        given = np.asarray(labels)
+    except ValueError:  # rows of different lengths
+        given = np.array(None)
+    if given.ndim != 1 or given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
+        raise SteeringError(
+            f"labels are {labels!r:.60}; give one for each triple, True where its prompt is to be "
+            "steered, else False"
+        )
+    return torch.as_tensor(given).bool()
 
 
 def agreeing(differences: Float64[Tensor, "n d_model"]) -> Bool[Tensor, " n"]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
 from nnsight import save
 from nnsight.modeling.transformers import TransformersModel
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from dspa_nn.baselines.log import VectorLog
 from dspa_nn.baselines.subject import Subject
 from dspa_nn.baselines.vector import ControlVector
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_finite_number, check_type
 from dspa_nn.errors import SteeringError
 from dspa_nn.graph.apply import apply
 from dspa_nn.graph.calls import check_outside_blocks
@@ -63,13 +64,22 @@ class VectorMethod(Shipped):
     positions: Positions = "response"
 
     def __post_init__(self) -> None:
+        check_type("vector", self.vector, ControlVector, SteeringError)
         check_choice("positions", self.positions, POSITIONS, SteeringError)
+        check_finite_number("scale", self.strength, SteeringError)
         self.subject.layer(self.vector.layer)
+        if self.vector.condition is not None:
+            self.subject.layer(self.vector.condition.layer)
         width, wanted = len(self.vector.vector), self.subject.facts.d_model
         if width != wanted:
             raise SteeringError(
                 f"the vector has {width} numbers, and the residual stream of "
                 f"{self.subject.facts.model_id} is {wanted} wide; use a vector of this model"
+            )
+        if abs(self.strength) * self.vector.norm > torch.finfo(torch.float32).max:
+            raise SteeringError(
+                f"scale is {self.strength}, at which a vector of norm {self.vector.norm:.3g} is no "
+                "longer finite; give a smaller one"
             )
 
     @property
@@ -94,8 +104,9 @@ class VectorMethod(Shipped):
         3.0
 
         Raises:
-            SteeringError: the vector is 0.
+            SteeringError: the vector is 0, or the norm is no finite number.
         """
+        check_finite_number("norm", norm, SteeringError)
         if not self.vector.norm:
             raise SteeringError(
                 f"the vector of {self.name} is 0, which no scale brings to a norm of {norm}; fit "

@@ -78,7 +78,7 @@ def import_vector(
         raise FileError(f"{file} holds vectors of layers {_listed(found)}; choose one with layer=")
     chosen = next(iter(found)) if layer is None else layer
     if chosen not in found:
-        raise FileError(f"{file} holds vectors of layers {_listed(found)}, and not of {chosen}")
+        raise FileError(f"{file} holds vectors of layers {_listed(found)}, and not of {chosen!r}")
     noted = {
         "imported": file.name,
         "imported_sha256": sha256_of_file(file),
@@ -92,8 +92,14 @@ def _listed(found: Mapping[int, Any]) -> str:
     return ", ".join(str(number) for number in sorted(found))
 
 
-def _vector(values: Any) -> Float[Tensor, " d_model"]:
-    return torch.as_tensor(np.array(values, dtype=np.float32)).flatten().contiguous()
+def _vector(name: object, values: Any) -> Float[Tensor, " d_model"]:
+    array = np.array(values, dtype=np.float32)
+    if array.size != max(array.shape, default=0):
+        raise FileError(
+            f"the tensor {name} has shape {array.shape}, where one vector was expected; save one "
+            "vector a layer"
+        )
+    return torch.as_tensor(array).flatten().contiguous()
 
 
 def _gguf(file: Path) -> tuple[dict[int, Tensor], str | None]:
@@ -112,7 +118,7 @@ def _gguf(file: Path) -> tuple[dict[int, Tensor], str | None]:
         ) from error
     hint: Any = reader.get_field("controlvector.model_hint")
     found = {
-        int(tensor.name.removeprefix("direction.")): _vector(tensor.data)
+        int(tensor.name.removeprefix("direction.")): _vector(tensor.name, tensor.data)
         for tensor in reader.tensors
         if re.fullmatch(r"direction\.\d+", tensor.name)
     }
@@ -124,8 +130,8 @@ def _torch(file: Path) -> tuple[dict[int, Tensor], str | None]:
         loaded: Any = cast(Any, torch).load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch's own, pickle's, zipfile's
         raise FileError(
-            f"{file} holds more than tensors ({type(error).__name__}), and nothing is unpickled "
-            "here; save torch.save(vector.layer_activations, path) where it was made"
+            f"{file} is damaged or holds more than tensors ({type(error).__name__}), and nothing "
+            "is unpickled here; save torch.save(vector.layer_activations, path) where it was made"
         ) from None
     inner: Any = loaded
     if isinstance(loaded, Mapping) and "layer_activations" in loaded:
@@ -146,7 +152,13 @@ def _by_layer(tensors: Any) -> dict[int, Tensor]:
     for name, values in cast(Mapping[Any, Any], tensors).items():
         number = _NUMBER.search(str(name))
         if number is not None and isinstance(values, Tensor):
-            found[int(number[1])] = _vector(values.detach().float().numpy())
+            layer = int(number[1])
+            if layer in found:
+                raise FileError(
+                    f"two tensors end in the number of layer {layer}, {name} the second; save one "
+                    "vector a layer"
+                )
+            found[layer] = _vector(name, values.detach().float().numpy())
     return found
 
 

@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float64, Int32
 from torch import Tensor
 
+from dspa_nn.baselines.states import taken_already
+from dspa_nn.checks import check_positive_int
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.errors import SteeringError
 from dspa_nn.extensions import declared
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
@@ -42,8 +45,12 @@ def fit_global_difference(
     Returns:
         A map of one row, which holds the scores: `one_for_all` steers by it.
 
+    Raises:
+        SteeringError: `keep` below 1.
+
     Source: docs/method.md 8.6.
     """
+    check_positive_int("keep", keep, SteeringError)
     counts = as_counts(dspa, source, **options)
     difference = np.asarray(counts.differences().sum(0)).ravel() / len(counts)
     return one_row(dspa, counts, difference, keep, "global difference", defaults)
@@ -56,10 +63,15 @@ def as_counts(
 
     >>> as_counts(dspa, counts) is counts
     True
+
+    Raises:
+        SteeringError: options for counts that are there already.
     """
-    if isinstance(source, ActivationCounts):
-        return source
-    return dspa.count(source, **options)
+    if not isinstance(source, ActivationCounts):
+        return dspa.count(source, **options)
+    if options:
+        raise SteeringError(taken_already(options, "counts"))
+    return source
 
 
 def one_row(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dspa_nn.baselines.inserted import Inserted, place_of
 from dspa_nn.baselines.subject import Subject, as_subject
+from dspa_nn.checks import check_type
 from dspa_nn.counts import takes_positions
 from dspa_nn.errors import FileError, SteeringError
 from dspa_nn.files import as_path, on_disk, write_atomically
@@ -76,7 +77,10 @@ class Instruction:
                 f"{path} has schema {known.get('schema')!r}, expected {SCHEMA!r}, version 1; check "
                 "the path"
             )
-        return cls(known["text"], known["provenance"])
+        text, provenance = known.get("text"), known.get("provenance", {})
+        if not isinstance(text, str) or not isinstance(provenance, dict):
+            raise FileError(f"{path} holds no text of an instruction; save the instruction again")
+        return cls(text, cast(dict[str, Any], provenance))
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class PromptPrefix:
     instruction: str = INSTRUCTION
 
     def __post_init__(self) -> None:
+        check_type("instruction", self.instruction, str, SteeringError)
         if not self.instruction.strip():
             raise SteeringError("the instruction is empty; give some words")
 
@@ -176,6 +181,7 @@ class PromptPrefix:
 
 def fit_prefix(model: Subject | DSPA | TransformersModel, text: str = INSTRUCTION) -> Instruction:
     """The instruction with the model's identity; nothing is fitted."""
+    check_type("text", text, str, SteeringError)
     subject = as_subject(model)
     return Instruction(text, {"model_id": subject.facts.model_id})
 

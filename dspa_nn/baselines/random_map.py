@@ -1,13 +1,14 @@
 """A random map: as many entries as DSPA's, of the same values, in random places."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.errors import SteeringError
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import DSPA
 
@@ -32,9 +33,19 @@ def fit_random_map(
         seed: of the draw.
         options: keywords of `ActivationCounts.fit` and of `DSPA.count`, where no map came.
 
+    Raises:
+        SteeringError: a seed below 0, or options of a fit for a map.
+
     Source: docs/method.md 8.7.
     """
+    if isinstance(seed, bool) or not isinstance(cast(Any, seed), int | np.integer) or seed < 0:
+        raise SteeringError(f"seed is {seed!r}; expected a whole number of at least 0")
     if isinstance(source, ConditionalDifferenceMap):
+        if options:
+            raise SteeringError(
+                f"{' and '.join(options)} came with a map, which is fitted already; give triples "
+                "or counts, or leave that out"
+            )
         fitted = source
     elif isinstance(source, ActivationCounts):
         fitted = source.fit(**options)

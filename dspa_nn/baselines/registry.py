@@ -17,7 +17,7 @@ from dspa_nn.baselines.static_sae import fit_static_sae
 from dspa_nn.baselines.subject import Subject
 from dspa_nn.baselines.unsteered import Unsteered
 from dspa_nn.baselines.vector import ControlVector
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_type
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import FileError, SteeringError
 from dspa_nn.files import as_path
@@ -48,6 +48,7 @@ def _vector_method(title: str, dspa: DSPA, vector: ControlVector) -> SteeringMet
 
 
 def _prefix_method(title: str, dspa: DSPA, instruction: Instruction) -> SteeringMethod:
+    check_type("artefact", instruction, Instruction, SteeringError)
     return PromptPrefix(title, Subject(dspa), instruction.text)
 
 
@@ -82,6 +83,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "dspa": Baseline("DSPA", "counts", _map, DSPAMethod),
 }
+ARTEFACTS = ("vector.json", "map.json", "instruction.json")
 # How a map on disk says what it is, and by which baseline it is steered with.
 _MAPS = {
     "static-sae": "static-sae",
@@ -144,11 +146,17 @@ def load_baseline(folder: str | os.PathLike[str], dspa: DSPA, title: str = "") -
         'Static-SAE'
 
     Raises:
-        FileError: a folder that holds no artefact, or a damaged one.
+        FileError: a folder that holds no artefact, several, or a damaged one.
         SteeringError: a vector of another width than the model's. That it is of this very model is
             checked when it is used, as for a map.
     """
     path = as_path(folder)
+    files = [name for name in ARTEFACTS if (path / name).is_file()]
+    if len(files) > 1:
+        raise FileError(
+            f"{path} holds {' and '.join(files)}, of which one was expected; save each artefact in "
+            "a folder of its own"
+        )
     if (path / "vector.json").is_file():
         vector = ControlVector.load(path)
         known = vector.kind if vector.kind in BASELINES else "caa"

@@ -1,6 +1,6 @@
 """Mean hidden states of preference triples: what dense vectors are fitted on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dspa_nn.baselines.subject import Subject, as_subject
-from dspa_nn.checks import check_choice
+from dspa_nn.checks import check_choice, check_positive_int
 from dspa_nn.counts import TokenisedTriple, prepare
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import sha256_of_json
@@ -96,6 +96,7 @@ def activations(
     """
     check_outside_blocks("activations")
     check_choice("pooling", pooling, ("mean", "last"), SteeringError)
+    check_positive_int("token_budget", token_budget, SteeringError)
     subject = as_subject(model)
     late = subject.layer(layer)
     known = condition_layer is not None or subject.layers is not None
@@ -191,5 +192,26 @@ def as_activations(
     >>> taken = activations(dspa, triples[:4])
     >>> as_activations(dspa, taken) is taken
     True
+
+    Raises:
+        SteeringError: options for activations that are there already.
     """
-    return source if isinstance(source, Activations) else activations(model, source, **options)
+    if not isinstance(source, Activations):
+        return activations(model, source, **options)
+    if options:
+        raise SteeringError(taken_already(options, "activations"))
+    return source
+
+
+def taken_already(options: Mapping[str, Any], what: str) -> str:
+    """What is said of options that say how triples are read, where none are.
+
+    >>> taken_already({"layer": 2}, "activations")
+    'layer came with activations, which were taken without it; give triples, or leave it out'
+    """
+    names = " and ".join(options)
+    them = "it" if len(options) == 1 else "them"
+    return (
+        f"{names} came with {what}, which were taken without {them}; give triples, or leave {them} "
+        "out"
+    )

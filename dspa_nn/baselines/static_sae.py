@@ -5,6 +5,7 @@ from typing import Any
 
 from dspa_nn.baselines.global_difference import KEPT, fit_global_difference
 from dspa_nn.counts import ActivationCounts
+from dspa_nn.graph.settings import check_options
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import DSPA, Mode
 
@@ -37,9 +38,13 @@ def fit_static_sae(
         keep: output latents whose scores are kept in each direction, at least k_diff.
         options: keywords of `DSPA.count`, where triples came.
 
+    Raises:
+        SteeringError: settings out of range.
+
     Source: docs/method.md 8.5. Which statistic ranks the latents is left open there.
     """
     defaults = {"alpha": scale, "k_diff": k_diff, "mode": mode}
+    check_options(defaults, tuple(defaults))
     fitted = fit_global_difference(
         dspa, source, keep=max(keep, k_diff), defaults=defaults, **options
     )

@@ -1,7 +1,8 @@
 """A model that a baseline steers or is fitted on, with or without SAEs."""
 
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from jaxtyping import Bool, Int64
 from nnsight.modeling.transformers import TransformersModel
 from torch import Tensor
@@ -62,12 +63,15 @@ class Subject:
         """
         if layer is None and self.layers is not None:
             layer = self.layers[0 if of == "input" else 1]
-        if layer is None or not 0 <= layer < self.facts.n_layers:
+        given: Any = layer  # whatever a user passed
+        whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+        number = int(cast(int, given)) if whole else -1
+        if not 0 <= number < self.facts.n_layers:
             raise SteeringError(
-                f"layer {layer} came, and {self.facts.model_id} has layers 0 to "
+                f"layer {layer!r} came, and {self.facts.model_id} has layers 0 to "
                 f"{self.facts.n_layers - 1}; give one of them"
             )
-        return layer
+        return number
 
     def render(self, prompt: Prompt | Rendered, response: str | None = None) -> Rendered:
         """Text and ids that the model sees, as `DSPA.render` makes them."""

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dspa_nn.checks import check_choice, check_finite_number
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import on_disk, read_pair, write_pair
+from dspa_nn.graph.settings import PROMPT_TOKENS
 
 SCHEMA_VERSION = 1
 
@@ -25,6 +27,9 @@ class Condition:
         threshold: of the similarity. larger: whether the gate opens above it, or below.
         tanh: whether the projection goes through tanh, as CAST's authors ran it.
         prompt_tokens: which prompt tokens are averaged over, "content" or "all".
+
+    Raises:
+        SteeringError: a threshold that is no number, or other prompt tokens.
     """
 
     layer: int
@@ -33,6 +38,10 @@ class Condition:
     larger: bool = True
     tanh: bool = True
     prompt_tokens: str = "content"
+
+    def __post_init__(self) -> None:
+        check_finite_number("threshold", self.threshold, SteeringError)
+        check_choice("prompt_tokens", self.prompt_tokens, PROMPT_TOKENS, SteeringError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +63,8 @@ class ControlVector:
         provenance: the model and the triples that it was fitted with; settings of the fit.
 
     Raises:
-        SteeringError: what is no finite vector, or a condition above the steered layer.
+        SteeringError: what is no finite vector, a scale that is no finite number, or a condition
+            above the steered layer.
     """
 
     layer: int
@@ -65,6 +75,11 @@ class ControlVector:
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def __post_init__(self) -> None:
+        check_finite_number("scale", self.scale, SteeringError)
+        given: Any = self.vector
+        if not isinstance(given, Tensor) or given.ndim != 1:
+            shown = tuple(getattr(given, "shape", ())) or type(given).__name__
+            raise SteeringError(f"the vector is {shown}; give a tensor of one dimension")
         for name, values in (
             ("vector", self.vector),
             ("condition", self.vector if self.condition is None else self.condition.vector),
@@ -94,16 +109,16 @@ class ControlVector:
         Raises:
             FileError: a full disk or a read-only folder; what was there stays.
         """
-        arrays = {"vector": self.vector.numpy()}
+        arrays = {"vector": self.vector.detach().float().numpy()}
         about: dict[str, Any] = {
             "layer": self.layer,
             "kind": self.kind,
-            "scale": self.scale,
+            "scale": float(self.scale),
             "condition": None,
             "provenance": dict(self.provenance),
         }
         if self.condition is not None:
-            arrays["condition"] = self.condition.vector.numpy()
+            arrays["condition"] = self.condition.vector.detach().float().numpy()
             about["condition"] = {
                 name: value for name, value in vars(self.condition).items() if name != "vector"
             }

@@ -1,5 +1,6 @@
 """Artefacts on disk, and vectors from other packages' files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,27 @@ def test_a_damaged_or_missing_artefact_is_one_sentence(lab: Lab, tmp_path: Path)
         ControlVector.load(tmp_path)
 
 
+def test_a_folder_of_two_artefacts_is_refused(lab: Lab, tmp_path: Path) -> None:
+    for name in ("caa", "static-sae"):
+        fit_baseline(name, lab.dspa, source(lab, name)).save(tmp_path)
+    with pytest.raises(FileError, match=r"holds vector.json and map.json, of which one"):
+        load_baseline(tmp_path, lab.dspa)
+
+
+@pytest.mark.parametrize("body", [{}, {"text": 3}, {"text": "Be brief.", "provenance": 1}])
+def test_an_instruction_without_words_is_one_sentence(tmp_path: Path, body: Any) -> None:
+    body = {"schema": "dspa_nn.instruction", "version": 1, **body}
+    (tmp_path / "instruction.json").write_text(json.dumps(body))
+    with pytest.raises(FileError, match="holds no text of an instruction"):
+        Instruction.load(tmp_path)
+
+
+def test_a_vector_of_other_precision_is_saved_in_float32(tmp_path: Path) -> None:
+    values = torch.linspace(0, 1, 32, dtype=torch.bfloat16).requires_grad_()
+    ControlVector(2, values, "caa").save(tmp_path)
+    assert torch.equal(ControlVector.load(tmp_path).vector, values.detach().float())
+
+
 def test_a_vector_must_be_finite_and_its_condition_below_it() -> None:
     with pytest.raises(SteeringError, match="must hold 2 finite numbers"):
         ControlVector(2, torch.tensor([1.0, torch.nan]), "caa")
@@ -171,6 +193,25 @@ class Pickled:
 def test_what_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:
     torch.save(Pickled(), tmp_path / "v.pt")
     with pytest.raises(FileError, match=r"holds more than tensors .* nothing is unpickled here"):
+        import_vector(tmp_path / "v.pt")
+
+
+def test_a_layer_must_have_one_vector(tmp_path: Path) -> None:
+    path = tmp_path / "v.safetensors"
+    safetensors.torch.save_file({"a.2": torch.ones(32), "b.2": torch.zeros(32)}, path)
+    with pytest.raises(FileError, match="two tensors end in the number of layer 2"):
+        import_vector(path)
+    safetensors.torch.save_file({"layers.2": torch.ones(2, 16)}, path)
+    with pytest.raises(FileError, match=r"layers.2 has shape \(2, 16\), where one vector"):
+        import_vector(path)
+    safetensors.torch.save_file({"layers.2": torch.ones(1, 32)}, path)
+    assert import_vector(path).vector.shape == (32,)
+
+
+def test_a_file_that_was_cut_short_is_said_to_be_damaged(tmp_path: Path) -> None:
+    write_torch(tmp_path / "v.pt")
+    (tmp_path / "v.pt").write_bytes((tmp_path / "v.pt").read_bytes()[:200])
+    with pytest.raises(FileError, match=r"v.pt is damaged or holds more than tensors"):
         import_vector(tmp_path / "v.pt")
 
 

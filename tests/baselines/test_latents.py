@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dspa_nn import SteeringError
 from dspa_nn.baselines import (
     fit_caa,
     fit_global_difference,
@@ -115,6 +116,24 @@ def test_a_random_map_has_the_density_and_the_values_of_dspas(lab: Lab) -> None:
     fitted = fit_random_map(lab.dspa, lab.counts, percentile=50)
     assert len(fitted.values) == len(lab.counts.fit(percentile=50).values)
     assert fitted.provenance["baseline"] == "random map"
+
+
+def test_settings_out_of_range_are_refused_when_fitted(lab: Lab) -> None:
+    with pytest.raises(SteeringError, match="alpha is nan, and must be a finite number"):
+        fit_static_sae(lab.dspa, lab.counts, scale=float("nan"))
+    with pytest.raises(SteeringError, match="k_diff is 0, and must be a whole number"):
+        fit_static_sae(lab.dspa, lab.counts, k_diff=0)
+    with pytest.raises(SteeringError, match="keep is -3; expected a whole number"):
+        fit_global_difference(lab.dspa, lab.counts, keep=-3)
+    with pytest.raises(SteeringError, match="seed is -1; expected a whole number of at least 0"):
+        fit_random_map(lab.dspa, lab.map, seed=-1)
+
+
+def test_options_of_what_was_fitted_already_are_refused(lab: Lab) -> None:
+    with pytest.raises(SteeringError, match="token_budget came with counts, which were taken"):
+        fit_static_sae(lab.dspa, lab.counts, token_budget=64)
+    with pytest.raises(SteeringError, match="percentile came with a map, which is fitted already"):
+        fit_random_map(lab.dspa, lab.map, percentile=50)
 
 
 def test_an_empty_map_stays_empty(lab: Lab) -> None:

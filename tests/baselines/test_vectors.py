@@ -16,6 +16,7 @@ from dspa_nn.baselines import (
     fit_cast,
     fit_repe,
 )
+from dspa_nn.baselines.cast import as_labels
 from dspa_nn.evaluation import calibrate_norm, encode, margins
 from dspa_nn.steering import DSPAMethod, Intervention
 from tests import steer_zoo, tiny
@@ -301,6 +302,45 @@ def test_labels_that_tell_nothing_apart_are_refused(llama: Lab) -> None:
     for labels in ([True] * 12, [True, False]):
         with pytest.raises(SteeringError, match="CAST tells prompts of two kinds apart"):
             fit_cast(llama.dspa, taken, labels=labels)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1e300])
+def test_a_scale_that_is_not_finite_is_refused(
+    llama: Lab, caa: ControlVector, scale: float
+) -> None:
+    with pytest.raises(SteeringError, match=r"scale is (nan|inf|1e\+300)[;,] .*finite"):
+        zoo.method(llama, caa, scale=scale)
+    with pytest.raises(SteeringError, match=r"scale is (nan|inf)|no longer finite"):
+        zoo.method(llama, fit_caa(llama.dspa, zoo.taken("llama", "markup"), scale=scale))
+    with pytest.raises(SteeringError, match="norm is nan; expected a finite number"):
+        zoo.method(llama, caa).at_norm(float("nan"))
+
+
+def test_a_condition_is_of_finite_numbers_and_of_a_layer_that_is_there(
+    llama: Lab, caa: ControlVector
+) -> None:
+    with pytest.raises(SteeringError, match="threshold is nan; expected a finite number"):
+        Condition(1, torch.ones(32), float("nan"))
+    with pytest.raises(SteeringError, match="prompt_tokens is 'every'; expected one of 'content'"):
+        Condition(1, torch.ones(32), 0.0, prompt_tokens="every")
+    below = ControlVector(2, caa.vector, "cast", 1.0, Condition(-1, torch.ones(32), 0.0))
+    with pytest.raises(SteeringError, match="layer -1 came, and tiny-llama has layers 0 to 3"):
+        zoo.method(llama, below)
+
+
+def test_labels_are_true_or_false(llama: Lab) -> None:
+    taken = zoo.taken("llama", "markup")
+    for labels in (["yes", "no"] * 6, "yes", [0.5] * 12, [[True]] * 12):
+        with pytest.raises(SteeringError, match="give one for each triple, True where its prompt"):
+            as_labels(labels)
+    numbers = fit_cast(llama.dspa, taken, labels=torch.tensor([1, 0] * 6).bool())
+    assert numbers.provenance["labelled"] == int(as_labels([1, 0] * 6).sum()) == 6
+
+
+def test_options_of_what_was_taken_already_are_refused(llama: Lab) -> None:
+    words = "layer came with activations, which were taken without it"
+    with pytest.raises(SteeringError, match=words):
+        fit_caa(llama.dspa, zoo.taken("llama", "markup"), layer=1)
 
 
 def test_a_log_reads_as_an_edit_log(llama: Lab, caa: ControlVector) -> None:
