@@ -37,7 +37,8 @@ class Token:
         edits: the latents that moved. strongest: M_t. norm, stream: of the change, and of the
             residual stream before it.
         logits: next tokens whose logits moved most; empty where no model was at hand.
-        voters: voting input latents that are active here; empty likewise.
+        voters: voting input latents that are active here; empty likewise, and where the token was
+            not counted.
     """
 
     text: str

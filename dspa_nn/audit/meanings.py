@@ -12,6 +12,17 @@ from dspa_nn.saes import LatentMeaning, meanings_of
 from dspa_nn.steering import DSPA
 
 
+def _first(own: LatentMeaning, table: LatentMeaning) -> LatentMeaning:
+    """What was given, and what the table adds to it."""
+    [merged] = explained({0: table}, {0: own}).values()
+    return replace(
+        merged,
+        promotes=own.promotes or table.promotes,
+        fires_on=own.fires_on or table.fires_on,
+        snippets=own.snippets or table.snippets,
+    )
+
+
 def known_meanings(
     origin: Mapping[str, Any],
     side: str,
@@ -40,8 +51,7 @@ def known_meanings(
     wanted = list(latents)
     table = meanings_of(origin.get(f"{side}_sae_sha256"))
     known = {latent: table.get(latent, LatentMeaning()) for latent in wanted}
-    if given:
-        known = explained(known, {latent: given[latent] for latent in wanted if latent in given})
+    known |= {j: _first(given[j], known[j]) for j in wanted if given and j in given}
     if side == "output" and dspa is not None:
         bare = [latent for latent in wanted if not known[latent].promotes]
         words = promoted_tokens(dspa, bare, most=6)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dspa_nn.audit.gathering import LogitChange, Row
@@ -16,6 +16,7 @@ from dspa_nn.errors import DSPAWarning, SteeringError
 from dspa_nn.extensions import rule_of
 from dspa_nn.graph.blocks import hidden_states
 from dspa_nn.models import as_local, evaluating, for_ndif
+from dspa_nn.prompts import content_of
 from dspa_nn.steering import DSPA, RunOptions
 
 # Steered tokens of a row whose logits are looked at, and next tokens that are kept of each.
@@ -85,10 +86,11 @@ def answer_unsteered(dspa: DSPA, row: Row) -> str | None:
 
 
 def _voters(dspa: DSPA, hf_model: Any, row: Row, ids: Int64[Tensor, " tokens"]) -> None:
-    """Note at each prompt token which of the voting input latents are active on it."""
+    """Note at each prompt token that was counted which voting input latents are active on it."""
     voting = [latent for latent, _, _ in row.plan.prompt_latents]
     prompt = [index for index, token in enumerate(row.tokens) if token.prompt]
-    if not voting or not prompt:
+    counted = _counted(dspa, row, ids[: len(prompt)])
+    if not voting or counted is None:
         return
     seen: list[Tensor] = []
     block = hf_model.get_submodule(dspa.paths[0])
@@ -103,11 +105,21 @@ def _voters(dspa: DSPA, hf_model: Any, row: Row, ids: Int64[Tensor, " tokens"]) 
     finally:
         handle.remove()
     latents = dspa.encoders[0].encode(seen[-1][0])[0]
-    active = (latents[:, voting] > 0).cpu()
-    has_bos = int(ids[0]) == dspa.facts.tokenizer.bos_token_id
+    active = (latents[:, voting] > 0).cpu() & counted[:, None]
     for index, here in zip(prompt, active, strict=True):
-        if index or not has_bos:
-            row.tokens[index].voters = [voting[int(k)] for k in torch.nonzero(here)]
+        row.tokens[index].voters = [voting[int(k)] for k in torch.nonzero(here)]
+
+
+def _counted(dspa: DSPA, row: Row, ids: Int64[Tensor, " prompt"]) -> Bool[Tensor, " prompt"] | None:
+    """Which prompt tokens the run counted; None where what is known does not come to its number."""
+    known = torch.ones(len(ids), dtype=torch.bool)
+    known[:1] = bool(len(ids)) and int(ids[0]) != dspa.facts.tokenizer.bos_token_id
+    readings = [known]
+    if row.plan.settings["prompt_tokens"] == "content":
+        inside = content_of(dspa.facts.tokenizer, ids)
+        readings = [known] if inside is None else [known & inside.cpu(), known]
+    fits = [one for one in readings if int(one.sum()) == row.plan.counted_tokens]
+    return fits[0] if fits and len(ids) else None
 
 
 def _logits(

@@ -82,6 +82,11 @@ def report(
             "the edit log comes without a tokenizer, as logs from NDIF do; give report dspa= or "
             "tokenizer="
         )
+    if not callable(getattr(tokenizer, "decode", None)):
+        raise SteeringError(
+            f"tokenizer is {tokenizer!r}, of type {type(tokenizer).__name__}; expected a tokenizer "
+            "of transformers, as AutoTokenizer.from_pretrained loads one"
+        )
     rows = rows_of(logs, tokenizer, set(getattr(tokenizer, "all_special_ids", ())))
     notes: list[str] = []
     _answer(rows, dspa, unsteered, notes)

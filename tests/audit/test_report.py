@@ -17,6 +17,7 @@ from torch import Tensor
 from dspa_nn import DSPAWarning, SteeringError, extension
 from dspa_nn.audit import LatentMeaning, Snippet, report, votes_for
 from dspa_nn.audit.gathering import rows_of
+from dspa_nn.audit.meanings import known_meanings
 from dspa_nn.audit.replay import replay
 from dspa_nn.baselines import Subject, VectorMethod, fit_caa
 from dspa_nn.errors import MapError
@@ -93,6 +94,35 @@ def test_what_a_log_does_not_hold_is_worked_out_again(lab: Lab, run: Any, tmp_pa
         for token in steered:
             assert all(0 <= probability <= 1 for one in token[7] for probability in one[2:])
     assert "Unsteered" in path.read_text()
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_tokens_of_a_chats_template_have_no_votes(system: bool, tmp_path: Path) -> None:
+    dspa, map = eval_zoo.dspa(), eval_zoo.counts().fit(percentile=50)
+    before = [{"role": "system", "content": "sea oak"}] if system else []
+    prompt = dspa.render([*before, {"role": "user", "content": "sun moon"}])
+    with dspa.attach(eval_zoo.model(), map, prompt=prompt, alpha=0.1) as log:
+        eval_zoo.model().generate(prompt.ids[None], max_new_tokens=2)
+    [row] = data_of(report(log, tmp_path / "report.html", dspa=dspa, map=map))["rows"]
+    voters = [token[2] if len(token) > 2 else [] for token in row["tokens"]]
+    plan = log.plans[0]
+    assert 0 < plan.counted_tokens < len(prompt.ids)
+    counts = {latent: count for latent, count, _ in plan.prompt_latents}
+    assert {latent: sum(latent in here for here in voters) for latent in counts} == counts
+    outside = [here for here, inside in zip(voters, prompt.content, strict=False) if not inside]
+    assert len(outside) > 4
+    assert not any(outside)
+
+
+def test_meanings_that_are_given_go_before_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {3: LatentMeaning(promotes=("glad",), fires_on=("sun",), explanation="joy")}
+    monkeypatch.setattr("dspa_nn.audit.meanings.meanings_of", lambda sae: table)
+    given = {3: LatentMeaning(promotes=("sad",), category="Content")}
+    found = known_meanings({}, "output", [3, 4], given)
+    assert found[3].promotes == ("sad",)
+    assert found[3].fires_on == ("sun",)
+    assert (found[3].explanation, found[3].category) == ("joy", "Content")
+    assert not found[4].promotes
 
 
 @pytest.mark.parametrize("summed", [False, True])
@@ -194,9 +224,12 @@ def test_a_run_with_an_edit_of_ones_own_is_replayed_with_it(lab: Lab, tmp_path: 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "wrong",
-    [{"title": 3}, {"map": "map"}, {"unsteered": [1]}, {"meanings": {3: "volcanoes"}}],
+    [
+        {"title": 3}, {"map": "map"}, {"unsteered": [1]}, {"meanings": {3: "volcanoes"}},
+        {"tokenizer": "gpt2"},
+    ],
     ids=lambda wrong: next(iter(wrong)),
-)
+)  # fmt: skip
 def test_arguments_of_another_type_are_refused(run: Any, tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(SteeringError, match=f"{next(iter(wrong))} is .*; expected "):
         report(run.log, tmp_path / "report.html", **wrong)
