@@ -1,9 +1,12 @@
 """How objects show themselves: to a notebook as small HTML without scripts, or as a picture."""
 
+import reprlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
+
+import numpy as np
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.imports import untyped
@@ -103,6 +106,29 @@ def shaded_html(tokens: Iterable[tuple[str, float, str]]) -> str:
         )
         parts.append(f'<span style="{style}" title="{as_html(said)}">{as_html(text)}</span>')
     return f'<p style="white-space:pre-wrap;max-width:50em">{"".join(parts)}</p>'
+
+
+def check_axes(axes: object, wanted: int) -> None:
+    """Refuse what is not as many of matplotlib's axes as a picture is drawn on.
+
+    >>> check_axes(pyplot().subplots(2)[1], 2)
+    >>> check_axes("left", 1)
+    Traceback (most recent call last):
+    dspa_nn.errors.DSPAError: axes is 'left', of type str; expected one of matplotlib's Axes, as ...
+
+    wanted: 1, or 2 in a list or an array. None, for which new ones are made, passes.
+    """
+    if axes is None:
+        return
+    each: Any = [axes] if wanted == 1 else axes
+    some = isinstance(each, list | tuple | np.ndarray) and len(each) == wanted
+    if not some or not all(callable(getattr(one, "errorbar", None)) for one in each):
+        expected = "one of matplotlib's Axes" if wanted == 1 else f"{wanted} of matplotlib's Axes"
+        makes = "" if wanted == 1 else str(wanted)
+        raise DSPAError(
+            f"axes is {reprlib.repr(axes)}, of type {type(axes).__name__}; expected {expected}, as "
+            f"plt.subplots({makes})[1] makes them"
+        )
 
 
 def pyplot() -> Any:

@@ -3,10 +3,11 @@
 import importlib
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 
 from dspa_nn import DSPAError
-from dspa_nn.shown import facts_html, pyplot, shaded_html, shown, table_html, visible
+from dspa_nn.shown import check_axes, facts_html, pyplot, shaded_html, shown, table_html, visible
 
 HOSTILE = "<script>\u202e\ud800{{ 1 }}\x00 \u200d"
 
@@ -38,3 +39,15 @@ def test_without_matplotlib_there_is_one_sentence(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(DSPAError, match="matplotlib is not installed, and plot draws with it"):
         pyplot()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_a_picture_is_drawn_on_axes_alone(wanted: int) -> None:
+    mpl.use("agg")
+    one, two = pyplot().subplots()[1], pyplot().subplots(2)[1]
+    for good in (None, two if wanted == 2 else one):
+        check_axes(good, wanted)
+    for wrong in ("left", 3, [], two[:1], one if wanted == 2 else two):
+        with pytest.raises(DSPAError, match=r"axes is .*; expected .* of matplotlib's Axes, as"):
+            check_axes(wrong, wanted)

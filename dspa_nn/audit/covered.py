@@ -14,7 +14,7 @@ from dspa_nn.errors import MapError
 from dspa_nn.evaluation import Interval, proportion
 from dspa_nn.graph.settings import DEFAULTS
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
-from dspa_nn.shown import as_html, facts_html, pyplot, shown
+from dspa_nn.shown import as_html, check_axes, facts_html, pyplot, shown
 from dspa_nn.steering import Plan
 
 # Prompts that are looked at together: dense, they take 8 bytes for each latent.
@@ -69,6 +69,7 @@ class Coverage:
         Beside it, where it is known, how often the fitting prompts opened the same rows. `axes`:
         one of matplotlib's to draw on; returned, as is a new one where None is given.
         """
+        check_axes(axes, 1)
         if axes is None:
             _, axes = pyplot().subplots(figsize=(7, 3), layout="constrained")
         order = np.argsort(-self.times, kind="stable")

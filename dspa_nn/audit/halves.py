@@ -13,7 +13,7 @@ from dspa_nn.checks import check_positive_int, check_type
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import CountsError, DSPAWarning, MapError
 from dspa_nn.maps import FitOptions
-from dspa_nn.shown import as_html, pyplot, shown, table_html
+from dspa_nn.shown import as_html, check_axes, pyplot, shown, table_html
 
 RESAMPLINGS = 20
 _FEWEST = 8
@@ -70,6 +70,7 @@ class Stability:
 
         `axes`: one of matplotlib's to draw on; returned, as is a new one where None is given.
         """
+        check_axes(axes, 1)
         if axes is None:
             _, axes = pyplot().subplots(figsize=(7, 3), layout="constrained")
         for name, colour in _COLOURS:

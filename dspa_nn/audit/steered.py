@@ -11,7 +11,7 @@ from dspa_nn.checks import check_positive_int, check_type
 from dspa_nn.errors import MapError
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.saes import LatentMeaning, meanings_of
-from dspa_nn.shown import pyplot, shown, table_html
+from dspa_nn.shown import check_axes, pyplot, shown, table_html
 
 if TYPE_CHECKING:
     import pandas
@@ -85,6 +85,16 @@ class SteeredLatents:
         ]
         return pandas.DataFrame(lines, columns=["set", "place", *RankedLatent._fields])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, each latent's by their names.
+
+        Example:
+            >>> list(steered_latents(map, n=2).to_dict()["prompt"][0])
+            ['latent', 'sum', 'size', 'entries', 'opened', 'words']
+        """
+        ranked = {name: [one._asdict() for one in each] for name, each in self._sets().items()}
+        return {**ranked, "columns": list(self.columns), "rows": self.rows}
+
     def plot(self, axes: Any = None) -> Any:
         """Draw the latents of the largest sums, with matplotlib.
 
@@ -92,6 +102,7 @@ class SteeredLatents:
         prompt latents by the size of their rows. `axes`: two of matplotlib's to draw on; returned,
         as are new ones where None is given.
         """
+        check_axes(axes, 2)
         if axes is None:
             height = 1.2 + 0.22 * 2 * _DRAWN
             _, axes = pyplot().subplots(1, 2, figsize=(11, height), layout="constrained")

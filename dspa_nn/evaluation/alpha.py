@@ -9,7 +9,7 @@ from dspa_nn.evaluation.effects import Effect
 from dspa_nn.evaluation.margin import margins
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 from dspa_nn.maps import ConditionalDifferenceMap
-from dspa_nn.shown import pyplot, shown, table_html
+from dspa_nn.shown import check_axes, pyplot, shown, table_html
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class AlphaCurve:
         Bars are 95 % intervals. `axes`: two of matplotlib's to draw on; returned, as are new ones
         where None is given.
         """
+        check_axes(axes, 2)
         if axes is None:
             _, axes = pyplot().subplots(
                 2, 1, sharex=True, figsize=(6, 5), layout="constrained", squeeze=True,

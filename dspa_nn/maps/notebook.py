@@ -9,7 +9,7 @@ from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import MapError
 from dspa_nn.maps.rows import Entry
 from dspa_nn.saes import meanings_of
-from dspa_nn.shown import as_html, pyplot, shown, table_html
+from dspa_nn.shown import as_html, check_axes, pyplot, shown, table_html
 
 _ENTRIES = 10
 
@@ -75,6 +75,7 @@ def plot_map(map: ShownMap, n: int, axes: Any) -> Any:
     grid = np.zeros((len(rows), len(columns)))
     at = place[0][row[shown_here]], place[1][column[shown_here]]
     grid[at] = map.values.numpy()[shown_here]
+    check_axes(axes, 1)
     if axes is None:
         side = 2 + 0.22 * n
         _, axes = pyplot().subplots(figsize=(side + 1.5, side), layout="constrained")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
@@ -79,8 +80,9 @@ def check_row(row: int, rows: int) -> None:
             "tokens were asked of an edit log whose run has not taken place; run the model under "
             "apply or attach first"
         )
-    if not 0 <= row < rows:
-        raise SteeringError(f"row {row} came, and the log has {rows}; count them from 0")
+    whole = isinstance(row, int | np.integer) and not isinstance(row, bool)
+    if not whole or not 0 <= row < rows:
+        raise SteeringError(f"row {row!r} came, and the log has {rows}; count them from 0")
 
 
 def sequence_of(record: Record, row: int) -> RowTokens:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dspa_nn.shown import pyplot
+from dspa_nn.shown import check_axes, pyplot
 from dspa_nn.steering.edits import RowTokens, SteeredPass, check_row
 
 # Of middle lightness, so that they can be told on white and on black.
@@ -62,6 +62,7 @@ def over_tokens(
 def plot_log(log: Drawable, row: int, axes: Any) -> Any:
     """Draw edits, and below them shares of the norm, over a row's tokens: see `EditLog.plot`."""
     edits, share = over_tokens(log, row)
+    check_axes(axes, 2)
     if axes is None:
         figure, axes = pyplot().subplots(
             2, 1, sharex=True, figsize=(8, 3.6), layout="constrained", squeeze=True

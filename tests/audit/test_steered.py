@@ -1,5 +1,6 @@
 """What a map steers: sums of a dense map, coverage by its weights, halves by their fits."""
 
+import json
 from typing import Any
 
 import matplotlib as mpl
@@ -39,6 +40,10 @@ def test_latents_rank_by_the_sums_of_the_dense_map(map: ConditionalDifferenceMap
     assert first.opened == float(map.gate_mean[first.latent])
     assert found.augment[0].opened is None
     assert found.columns == (int((sums > 0).sum()), int((sums < 0).sum()))
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["prompt"][0] == first._asdict()
+    assert [one["latent"] for one in told["ablate"]] == [one.latent for one in found.ablate]
+    assert told["columns"] == list(found.columns)
 
 
 def test_ties_go_to_the_lower_latent_and_signs_do_not_mix() -> None:

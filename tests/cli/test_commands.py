@@ -164,6 +164,7 @@ def test_results_are_json_and_nothing_else(
     assert audited == {"report": str(page), **steered}
     alone = printed("audit", out, "--top", 2)
     assert len(alone["latents"]["prompt"]) == 2
+    assert {"latent", "sum", "words"} < alone["latents"]["prompt"][0].keys()
     kept = printed("counts")["kept"]
     assert [entry["finished"] for entry in kept] == [True]
     assert printed("counts", "clear")["removed"] == [kept[0]["key"]]

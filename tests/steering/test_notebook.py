@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from dspa_nn import SteeringError
+from dspa_nn import DSPAError, SteeringError
 from dspa_nn.baselines import Subject, VectorMethod, fit_caa
 from dspa_nn.graph.record import Record
 from dspa_nn.saes import LatentMeaning, meanings
@@ -47,6 +47,7 @@ def test_a_plan_shows_votes_and_directions(lab: Lab) -> None:
     assert "nothing would be steered" in lab.dspa.plan(lab.map, "sun", only=[])._repr_html_()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_picture_has_a_bar_for_every_token(log: Any) -> None:
     above, below = log.plot(1)
     assert len(above.patches) == len(log.sequence(1).ids)
@@ -56,6 +57,11 @@ def test_a_picture_has_a_bar_for_every_token(log: Any) -> None:
     assert moved.sum() / 100 / STEPS == pytest.approx(log.shares_by_row()[1], rel=1e-5)
     with pytest.raises(SteeringError, match="row 3 came, and the log has 3; count them from 0"):
         log.plot(3)
+    for wrong in ("0", True, 1.0):
+        with pytest.raises(SteeringError, match=f"row {wrong!r} came, and the log has 3"):
+            log.sequence(wrong)
+    with pytest.raises(DSPAError, match="expected 2 of matplotlib's Axes"):
+        log.plot(0, above)
     with pytest.raises(SteeringError, match="an edit log whose run has not taken place"):
         EditLog(Record(log._record.options)).plot()
     with pytest.raises(SteeringError, match="row 3 came, and the log has 3; count them from 0"):
