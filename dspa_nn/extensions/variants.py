@@ -1,12 +1,15 @@
 """Extensions that come with the package, at the same four points as anybody's own."""
 
+import reprlib
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from dspa_nn.errors import ExtensionError
 from dspa_nn.extensions.points import Axes
 from dspa_nn.extensions.register import declared
 
@@ -97,6 +100,9 @@ class Demixed:
             prompt k opened latents[indptr[k]:indptr[k + 1]].
         ridge: added to the diagonal of M_S, as a share of its mean; M_S is badly conditioned.
             Without one (0) the pseudo-inverse is taken.
+
+    Raises:
+        ExtensionError: bounds or gates that are no compressed rows, or a ridge below 0.
     """
 
     def __init__(
@@ -105,7 +111,7 @@ class Demixed:
         latents: Int64[Tensor, " opened"],
         ridge: float = 0.1,
     ) -> None:
-        self.indptr, self.latents, self.ridge = indptr, latents, ridge
+        self.indptr, self.latents, self.ridge = _rows(indptr, latents), latents, _ridge(ridge)
 
     @classmethod
     def sample(cls, axes: Axes) -> "Demixed":
@@ -122,6 +128,13 @@ class Demixed:
     def solved(self, weights: Float64[Tensor, "batch d_in"]) -> Float64[Tensor, "batch d_in"]:
         """M_S^-1 w_S in the place of w_S, for each prompt."""
         solved = torch.zeros_like(weights)
+        width = weights.shape[-1]
+        last = int(self.latents.max()) if len(self.latents) else 0
+        # A server has none of the package's errors; the run says it in one sentence.
+        assert last < width, (
+            f"gate {last} is among those of the fitting prompts, and the input SAE has {width}; "
+            "give the gates of the map's own SAE"
+        )
         size = len(self.indptr) - 1
         prompt = torch.repeat_interleave(self.indptr.diff())
         for row in range(len(weights)):
@@ -142,3 +155,30 @@ class Demixed:
                 inverse = linalg.pinv(gram, hermitian=True, rtol=1e-10)
                 solved[row, voting] = inverse @ weights[row, voting]
         return solved
+
+
+def _rows(indptr: Any, latents: Any) -> Int64[Tensor, " bounds"]:
+    """Refuse what are no gates of fitting prompts, as compressed rows."""
+    for name, value in (("indptr", indptr), ("latents", latents)):
+        if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.ndim != 1:
+            raise ExtensionError(
+                f"{name} is {reprlib.repr(value)}; expected an int64 tensor of one axis"
+            )
+    ascend = len(indptr) > 1 and int(indptr[0]) == 0 and not bool((indptr.diff() < 0).any())
+    if not ascend or int(indptr[-1]) != len(latents):
+        raise ExtensionError(
+            f"indptr is {reprlib.repr(indptr.tolist())}, with {len(latents)} gates in latents; "
+            f"expected bounds that ascend from 0 to {len(latents)}, one more than there are prompts"
+        )
+    if bool((latents < 0).any()):
+        raise ExtensionError(
+            f"gate {int(latents.min())} came; expected numbers of input latents, from 0 on"
+        )
+    return indptr
+
+
+def _ridge(value: Any) -> float:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) < float("inf"):
+        raise ExtensionError(f"ridge is {value!r}; expected a finite number of at least 0")
+    return float(value)

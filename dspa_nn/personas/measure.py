@@ -52,6 +52,8 @@ def measure_effects(
 
     Source: docs/method.md 10.
     """
+    if isinstance(prompts, str):
+        raise DSPAError("one text came for prompts; give a list of them, three at least")
     rendered = [one if isinstance(one, Rendered) else dspa.render(one) for one in prompts]
     if len(rendered) < 3:
         raise DSPAError(

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from dspa_nn.checks import check_choice, check_positive_int
+from dspa_nn.checks import check_choice, check_positive_int, check_type
 from dspa_nn.errors import MapError
 from dspa_nn.graph.settings import ALWAYS
 from dspa_nn.hub import CardFacts
@@ -72,6 +72,7 @@ class Persona(ConditionalDifferenceMap):
         mode: Mode = "ablate",
         prompt_tokens: PromptTokens = "content",
     ) -> None:
+        check_type("effects", effects, AxisEffects, MapError)
         self.axis_weights = _checked(axis_weights, effects.axes)
         if latents is not None:
             check_positive_int("latents", latents, MapError)

@@ -35,8 +35,9 @@ def concentration_radius(
 
 
 def _check_delta(delta: float) -> None:
-    if not 0 < delta < 1:
-        raise MapError(f"delta is {delta}; expected a probability above 0 and below 1.")
+    number = isinstance(delta, int | float | np.integer | np.floating)
+    if not number or not 0 < delta < 1:
+        raise MapError(f"delta is {delta!r}; expected a probability above 0 and below 1.")
 
 
 def row_means(sample: Sample) -> SparseTable:

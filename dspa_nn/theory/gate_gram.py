@@ -22,8 +22,12 @@ def gram(gates: SparseTable) -> SparseTable:
     array([[1. , 0.5],
            [0.5, 0.5]])
 
+    Raises:
+        MapError: gates of no prompt.
+
     Source: docs/method.md 9.
     """
+    _check_rows(gates)
     open_: Any = gates
     return ((open_.T @ open_).tocsr() * (1.0 / gates.shape[0])).tocsr()
 
@@ -37,8 +41,9 @@ def gram_on(gates: SparseTable, active: Int64[np.ndarray, " s"]) -> Float64[np.n
            [0.5, 0.5]])
 
     Raises:
-        MapError: a gate that there is none of.
+        MapError: a gate that there is none of, or gates of no prompt.
     """
+    _check_rows(gates)
     d_in = gates.shape[1]
     outside = active[(active < 0) | (active >= d_in)]
     if len(outside):
@@ -48,6 +53,15 @@ def gram_on(gates: SparseTable, active: Int64[np.ndarray, " s"]) -> Float64[np.n
         )
     some = gates[:, active].toarray()
     return some.T @ some / gates.shape[0]
+
+
+def _check_rows(gates: SparseTable) -> None:
+    """Refuse gates of no prompt, whose mean is none."""
+    if not gates.shape[0]:
+        raise MapError(
+            f"gates of shape {gates.shape} came, which are of no prompt; give those of one fitting "
+            "prompt at least, one to a row."
+        )
 
 
 @dataclass(frozen=True)

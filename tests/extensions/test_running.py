@@ -376,6 +376,33 @@ def test_demixed_scores_are_those_of_the_formula(lab: Lab) -> None:
     assert torch.allclose(plan.scores, wanted)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("bounds", "latents", "ridge", "sentence"),
+    [
+        ([0, 2, 9], [1, 4, 7, 9], 0.1, r"indptr is \[0, 2, 9\], with 4 gates in latents; expected"),
+        ([0, 3, 2, 4], [1, 4, 7, 9], 0.1, "expected bounds that ascend from 0 to 4"),
+        ([0], [], 0.1, "expected bounds that ascend from 0 to 0"),
+        ([0, 2], [1, -4], 0.1, "gate -4 came; expected numbers of input latents"),
+        ([0, 2], [1, 4], -1, "ridge is -1; expected a finite number of at least 0"),
+        ([0, 2], [1, 4], "x", "ridge is 'x'; expected a finite number"),
+        (None, [1, 4], 0.1, "indptr is None; expected an int64 tensor of one axis"),
+    ],
+)
+def test_demixed_is_of_gates(bounds: Any, latents: Any, ridge: Any, sentence: str) -> None:
+    some = None if bounds is None else torch.tensor(bounds, dtype=torch.int64)
+    given: Any = some
+    with pytest.raises(ExtensionError, match=sentence):
+        Demixed(given, torch.tensor(latents, dtype=torch.int64), ridge)
+
+
+def test_demixed_of_another_saes_gates_is_refused(lab: Lab) -> None:
+    width = lab.map.shape[0]
+    own = Demixed(torch.tensor([0, 2]), torch.tensor([1, width]))
+    with pytest.raises(ExtensionError, match=f"gate {width} is among .*, and the input SAE has"):
+        lab.dspa.plan(lab.map, "sun moon", score=own)
+
+
 def test_a_method_of_the_evaluation_takes_extensions(lab: Lab) -> None:
     method = DSPAMethod("mine", lab.dspa, lab.map, {"select": papers_selection})
     prompt = lab.dspa.render(lab.prompts(1)[0])

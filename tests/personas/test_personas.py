@@ -170,6 +170,16 @@ def test_weights_that_say_nothing_are_refused(wanted: Any, sentence: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_what_are_no_effects_and_no_prompts_is_refused() -> None:
+    for wrong in (None, {"axes": ["direct"]}):
+        given: Any = wrong
+        with pytest.raises(MapError, match=r"effects is .*; expected AxisEffects"):
+            Persona({"direct": 1.0}, given)
+    with pytest.raises(DSPAError, match="one text came for prompts; give a list of them"):
+        measure_effects(eval_zoo.dspa(), "sun and moon")
+
+
 def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
     dspa, effects = eval_zoo.dspa(), eval_zoo.effects()
     stuck = replace(effects, effect=np.zeros_like(effects.effect))

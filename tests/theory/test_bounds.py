@@ -34,11 +34,15 @@ def bounded(n: int, seed: int, shift: float = 0.0) -> Sample:
     return Sample(csr_array(gates), csr_array(drho), np.full(12, 0.5))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_at_250_triples_the_bound_is_about_one() -> None:
     assert concentration_radius(np.array([25]), 4096)[0] == pytest.approx(0.98, abs=0.01)
     assert np.isinf(concentration_radius(np.array([0]), 4096)[0])
     with pytest.raises(MapError, match=r"delta is 0.0; expected a probability"):
         concentration_radius(np.array([5]), 10, delta=0.0)
+    text: Any = "0.05"
+    with pytest.raises(MapError, match=r"delta is '0.05'; expected a probability"):
+        concentration_radius(np.array([5]), 10, delta=text)
     with pytest.raises(MapError, match=r"delta is 1.5; expected a probability"):
         row_bounds(bounded(5, 0)).needed(20, delta=1.5)
 

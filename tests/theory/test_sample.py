@@ -65,3 +65,10 @@ def test_gates_that_there_are_none_of(gate: int) -> None:
     sample = sample_of(eval_zoo.counts(20), percentile=50)
     with pytest.raises(MapError, match=f"gate {gate} is in the set, and there are gates 0 to "):
         gram_on(sample.gates, np.array([0, gate]))
+
+
+@pytest.mark.parametrize("take", [gram, lambda gates: gram_on(gates, np.array([0]))])
+def test_a_gram_matrix_is_of_some_prompts(take: Any) -> None:
+    gates = sample_of(eval_zoo.counts(20), percentile=50).gates
+    with pytest.raises(MapError, match=r"gates of shape \(0, 48\) came, which are of no prompt"):
+        take(gates[:0])
