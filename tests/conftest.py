@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("ndif") and not ndif:
             item.add_marker(no_ndif)
         # Tiny random models are moved by more than half in ordinary runs; the embedded one is not.
-        if item.get_closest_marker("steers_hard") or not item.get_closest_marker("slow"):
+        if "embedded" not in getattr(item, "fixturenames", ()):
             item.add_marker(far)
 
 

@@ -12,9 +12,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -148,12 +149,10 @@ def test_rule_8_imports_work_in_either_order(code: str) -> None:
     assert run_python(f"{code}; print(hasattr(object(), 'save'))").split() == ["True"]
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_a_module_holds_one_idea(path: Path) -> None:
-    lines = len(path.read_text().splitlines())
-    assert lines <= LONGEST_MODULE
-    listed = name_of(path) in LONG_MODULES
-    assert listed == (lines > USUAL_MODULE), f"{name_of(path)} has {lines} lines: see LONG_MODULES"
+def test_a_module_holds_one_idea() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in modules()}
+    assert max(lengths.values()) <= LONGEST_MODULE
+    assert {name for name, lines in lengths.items() if lines > USUAL_MODULE} == set(LONG_MODULES)
 
 
 def test_rooms_are_packages_or_modules_of_the_root() -> None:
@@ -163,12 +162,12 @@ def test_rooms_are_packages_or_modules_of_the_root() -> None:
     assert rooms == set(LEVEL) - {"__init__"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_go_downwards_only(path: Path) -> None:
-    room = room_of(name_of(path))
-    assert room in LEVEL, f"{name_of(path)} has no place in ROOMS: give it one"
+def test_imports_go_downwards_only() -> None:
+    rooms = {path: room_of(name_of(path)) for path in modules()}
+    assert set(rooms.values()) <= set(LEVEL), "give the new room a place in ROOMS"
     upwards = [
-        f"{path.name}:{line} imports {module}"
+        f"{path}:{line} imports {module}"
+        for path, room in rooms.items()
         for line, module in imports_of(path)
         if module.split(".")[0] == "dspa_nn" and LEVEL[room_of(module)] > LEVEL[room]
     ]
@@ -187,17 +186,15 @@ def test_a_package_lists_its_public_names(folder: Path) -> None:
     assert all(hasattr(face, name) for name in face.__all__)
 
 
-@pytest.mark.parametrize(
-    "path", everywhere("dspa_nn", "recipes", "benchmarks", "tests"), ids=lambda p: p.stem
-)
-def test_other_packages_are_imported_by_their_face(path: Path) -> None:
-    # A package's tests lie in a folder of its name, and may look inside.
-    mine = path.relative_to(REPOSITORY).parts[1]
-    faces = {folder.name for folder in packages()} - {mine}
+def test_other_packages_are_imported_by_their_face() -> None:
+    faces = {folder.name for folder in packages()}
     deep = [
-        f"{path.name}:{line} imports {module}"
+        f"{path}:{line} imports {module}"
+        for path in everywhere("dspa_nn", "recipes", "benchmarks", "tests")
+        # A package's tests lie in a folder of its name, and may look inside.
+        for others in [faces - {path.relative_to(REPOSITORY).parts[1]}]
         for line, module in imports_of(path)
-        if re.match(r"dspa_nn\.\w+\.\w+", module) and module.split(".")[1] in faces
+        if re.match(r"dspa_nn\.\w+\.\w+", module) and module.split(".")[1] in others
     ]
     assert not deep
 
@@ -222,40 +219,49 @@ def test_no_submodule_bears_the_name_of_a_callable_of_its_package(folder: Path) 
     assert not [name for name in exported if (folder / f"{name}.py").exists()]
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "graph").glob("*.py")), ids=lambda p: p.stem)
-def test_what_travels_needs_torch_and_nnsight_alone(path: Path) -> None:
+GRAPH = sorted((PACKAGE / "graph").glob("*.py"))
+
+
+def nodes_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Any]]:
+    """Every node of the syntax trees, with where it stands."""
+    for path in paths:
+        for node in ast.walk(tree_of(path)):
+            yield f"{path}:{getattr(node, 'lineno', 0)}", path, node
+
+
+def test_what_travels_needs_torch_and_nnsight_alone() -> None:
     allowed = {"torch", "nnsight", "math", "collections", "typing"}
     foreign = [
-        f"line {line}: {module}"
+        f"{path}:{line}: {module}"
+        for path in GRAPH
         for line, module in imports_of(path)
         if module.split(".")[0] not in allowed and not module.startswith("dspa_nn.graph")
     ]
     assert not foreign
-    for node in ast.walk(tree_of(path)):
-        line = getattr(node, "lineno", 0)
-        assert not getattr(node, "decorator_list", None), f"line {line}: a decorator"
+    for where, _, node in nodes_of(GRAPH):
+        assert not getattr(node, "decorator_list", None), f"{where}: a decorator"
         is_super = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "super"
-        assert not is_super, f"line {line}: super() is not found on the server"
+        assert not is_super, f"{where}: super() is not found on the server"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "graph").glob("*.py")), ids=lambda p: p.stem)
-def test_one_module_of_graph_knows_nnsights_internals(path: Path) -> None:
+def test_one_module_of_graph_knows_nnsights_internals() -> None:
     # So that the next version of nnsight breaks one file. `save` alone is public.
+    others = [path for path in GRAPH if path.stem != "adapter"]
     names = [
-        f"line {node.lineno}: {node.module}.{alias.name}"
-        for node in ast.walk(tree_of(path))
+        f"{where}: {node.module}.{alias.name}"
+        for where, _, node in nodes_of(others)
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "nnsight"
         for alias in node.names
         if (node.module, alias.name) != ("nnsight", "save")
     ]
     imported = [
-        f"line {node.lineno}: {alias.name}"
-        for node in ast.walk(tree_of(path))
+        f"{where}: {alias.name}"
+        for where, _, node in nodes_of(others)
         if isinstance(node, ast.Import)
         for alias in node.names
         if alias.name.split(".")[0] in ("nnsight", "greenlet")
     ]
-    assert path.stem == "adapter" or not names + imported
+    assert not names + imported
 
 
 # What nnsight offers to everybody: `from nnsight import ...` of these, and its model class.
@@ -265,14 +271,15 @@ NNSIGHT_ADAPTER = "dspa_nn.ndif.adapter"
 TORCH_MODULE = "dspa_nn.models.facts"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_nnsights_inner_workings_are_known_to_its_adapters_alone(path: Path) -> None:
+def test_nnsights_inner_workings_are_known_to_its_adapters_alone() -> None:
     # `graph/`, which runs on the server, has an adapter too, and a rule in its tests.
-    name = name_of(path)
-    if name == NNSIGHT_ADAPTER or name.startswith("dspa_nn.graph"):
-        return
-    for node in ast.walk(tree_of(path)):
-        where = f"{path.name}:{getattr(node, 'lineno', 0)}"
+    names = {path: name_of(path) for path in modules()}
+    others = [
+        path
+        for path, name in names.items()
+        if name != NNSIGHT_ADAPTER and not name.startswith("dspa_nn.graph")
+    ]
+    for where, path, node in nodes_of(others):
         if isinstance(node, ast.Import):
             inner = [alias.name for alias in node.names if alias.name.startswith("nnsight.")]
             assert not inner, f"{where}: {inner}"
@@ -285,40 +292,42 @@ def test_nnsights_inner_workings_are_known_to_its_adapters_alone(path: Path) -> 
             assert node.value != "interleave", f"{where}: a frame of nnsight's"
         if isinstance(node, ast.Attribute):
             assert not re.match(r"_remote", node.attr), f"{where}: .{node.attr} is nnsight's"
-        if name != TORCH_MODULE:  # the torch module behind a model has one reader
+        if names[path] != TORCH_MODULE:  # the torch module behind a model has one reader
             named = getattr(node, "attr", None), getattr(node, "value", None)
             assert "_module" not in named, f"{where}: use models.torch_module"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_rule_10_every_module_is_checked_or_travels(path: Path) -> None:
-    name = name_of(path)
-    if name == "dspa_nn.__init__":
-        return
+def test_rule_10_every_module_is_checked_or_travels() -> None:
     rooms = (*CHECKED_ROOMS, *UNCHECKED_ROOMS)
-    assert any(name == room or name.startswith(f"{room}.") for room in rooms), (
-        f"{name} is in neither list of tests/conftest.py"
-    )
+    outside = [
+        name
+        for name in map(name_of, modules())
+        if name != "dspa_nn.__init__"
+        and not any(name == room or name.startswith(f"{room}.") for room in rooms)
+    ]
+    assert not outside, "they are in neither list of tests/conftest.py"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_annotations_stay_objects(path: Path) -> None:
+def test_annotations_stay_objects() -> None:
     # With string annotations jaxtyping would check nothing, silently.
-    assert "__future__" not in [module for _, module in imports_of(path)]
+    future = [path for path in modules() if "__future__" in [name for _, name in imports_of(path)]]
+    assert not future
 
 
-@pytest.mark.parametrize(
-    "path", everywhere("dspa_nn", "recipes", "benchmarks"), ids=lambda p: p.stem
-)
-def test_rule_9_nothing_is_unpickled_and_no_remote_code_is_trusted(path: Path) -> None:
+def test_rule_9_nothing_is_unpickled_and_no_remote_code_is_trusted() -> None:
     picklers = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    assert not [module for _, module in imports_of(path) if module.split(".")[0] in picklers]
-    for node in ast.walk(tree_of(path)):
+    ours = everywhere("dspa_nn", "recipes", "benchmarks")
+    assert not [
+        f"{path}:{line} imports {module}"
+        for path in ours
+        for line, module in imports_of(path)
+        if module.split(".")[0] in picklers
+    ]
+    for where, _, node in nodes_of(ours):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        where = f"{path.name}:{node.lineno}"
         assert called != "torch.save", f"{where}: files are safetensors and JSON"
         if called == "torch.load":
             assert given.get("weights_only") == "True", f"{where}: torch.load unpickles"
@@ -326,17 +335,16 @@ def test_rule_9_nothing_is_unpickled_and_no_remote_code_is_trusted(path: Path) -
         assert given.get("allow_pickle", "False") == "False", where
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_rule_7_errors_are_of_one_family(path: Path) -> None:
+def test_rule_7_errors_are_of_one_family() -> None:
     builtin = {"Exception", "ValueError", "RuntimeError", "KeyError", "IndexError", "OSError"}
-    for node in ast.walk(tree_of(path)):
+    for where, path, node in nodes_of(modules()):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             raised = ast.unparse(node.exc.func)
-            assert raised not in builtin, f"{path.name}:{node.lineno} raises {raised}"
+            assert raised not in builtin, f"{where} raises {raised}"
         if isinstance(node, ast.ClassDef) and path != PACKAGE / "errors.py":
             bases = {ast.unparse(base) for base in node.bases}
             own = node.name.endswith("Error") and bases & builtin
-            assert not own, f"{path.name}:{node.lineno} starts a family of its own"
+            assert not own, f"{where} starts a family of its own"
 
 
 def test_rule_7_every_error_is_public_and_a_dspa_error() -> None:

@@ -17,8 +17,6 @@ from tests.conftest import REPOSITORY
 from tests.steer_zoo import SETTINGS, Lab, by_hooks, by_nnsight, by_oracle, deviation
 from tests.steering.test_log import changed
 
-pytestmark = pytest.mark.steers_hard
-
 FAMILIES = (("gemma2", "add"), ("qwen3", "none"), ("llama", "markup"))
 
 

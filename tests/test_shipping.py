@@ -15,8 +15,6 @@ from dspa_nn.models import torch_module
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab
 
-pytestmark = pytest.mark.steers_hard
-
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:

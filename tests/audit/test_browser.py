@@ -18,7 +18,7 @@ from tests import steer_zoo
 from tests.audit.test_report import HOSTILE
 from tests.steer_zoo import SETTINGS, by_nnsight
 
-pytestmark = [pytest.mark.slow, pytest.mark.steers_hard]
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent / "browser.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

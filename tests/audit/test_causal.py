@@ -13,8 +13,6 @@ from dspa_nn.errors import DSPAError, MapError, TripleError
 from dspa_nn.evaluation import edit_alone, margins
 from tests import eval_zoo
 
-pytestmark = pytest.mark.steers_hard
-
 
 def test_it_measures_the_latents_of_the_largest_sums(tmp_path: Path) -> None:
     dspa, held_out = eval_zoo.dspa(), eval_zoo.triples(6, seed=3)

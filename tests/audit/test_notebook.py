@@ -18,7 +18,6 @@ SHOWN = (
 )  # fmt: skip
 
 
-@pytest.mark.steers_hard
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of IPython's own parts
 def test_a_notebook_runs_and_shows_its_objects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,8 +26,6 @@ from dspa_nn.steering import EditLog
 from tests import eval_zoo, steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab, by_nnsight
 
-pytestmark = pytest.mark.steers_hard
-
 HOSTILE = (
     "</script><script>alert(1)</script> <img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %} "
     "\u202eevil\u202c \u200f \ud800 half \x1b[31m \x00 & \"quotes\" 'single'"

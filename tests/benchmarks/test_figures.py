@@ -20,6 +20,7 @@ def test_a_cell_is_read_as_it_was_written() -> None:
     assert figures.value("61,000") == 61_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_a_figure_shows_what_its_table_says(name: str, tmp_path: Path) -> None:
     made = figures.save(name, tmp_path)

@@ -49,7 +49,6 @@ def dspa(*arguments: object) -> Result:
 
 
 @pytest.mark.slow
-@pytest.mark.steers_hard
 @pytest.mark.usefixtures("tiny_preset")
 def test_fit_saves_a_map_and_steer_uses_it(source: Path, tmp_path: Path) -> None:
     fitted = dspa("fit", source, "--out", tmp_path / "map", "--percentile", 50)
@@ -280,6 +279,7 @@ def test_the_package_runs_as_the_command() -> None:
     assert "Did you mean 'presets'?" in told.stderr
 
 
+@pytest.mark.slow
 def test_split_and_limit(source: Path, tmp_path: Path) -> None:
     result = dspa("fit", source, "--out", tmp_path / "map", "--limit", 5)
     assert result.exit_code == 0, result.output

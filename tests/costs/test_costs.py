@@ -57,6 +57,7 @@ def config_of(family: str):
     return tiny.model(family, **({"sliding_window": 512} if family == "gemma2" else {})).config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [(10, 12, 7), (1, 1, 1), (90, 40, 60)])
 def test_each_plan_costs_what_a_formula_by_hand_says(family, lengths):
     p, c, r = lengths
@@ -78,6 +79,7 @@ def test_each_plan_costs_what_a_formula_by_hand_says(family, lengths):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tokens", "past"), [(1, 0), (20, 0), (9, 5), (6, 30)])
 def test_without_weights_torch_counts_what_it_counts_with_them(family, tokens, past):
     # The sliding window of 8 is on here, and the cache drops what lies before it.
@@ -89,6 +91,7 @@ def test_without_weights_torch_counts_what_it_counts_with_them(family, tokens, p
     assert predicted == counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lengths", [(12, 12, 12), (5, 9, 3), (21, 4, 17)], ids=["equal", "short", "past the window"]
 )
@@ -140,6 +143,7 @@ def test_gpu_hours_are_arithmetic_on_a_stated_utilisation():
 # -- training --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_every_weight_costs_three_forwards():
     config = config_of("llama")
     forward = sum(forward_by_hand(n, n, LAYERS, True) for n in (22, 17))

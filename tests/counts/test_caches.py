@@ -163,6 +163,7 @@ def in_whole_passes(dspa: DSPA, model: Any, triples: list[PreferenceTriple]) -> 
     return {name: torch.stack(rows) for name, rows in tables.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, *ATTENTION])
 def test_batches_count_what_whole_passes_of_one_triple_show(family: str) -> None:
     model = build(family)

@@ -240,6 +240,7 @@ def test_passes_hold_every_response_once_and_waste_little(lab: Lab) -> None:
     assert len(plan_passes(jobs, 10**6)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "qwen3"])
 def test_counts_are_those_of_three_whole_passes_at_any_budget(kind: str) -> None:
     """The prompt runs once; what is counted is what plain passes over whole sequences show."""

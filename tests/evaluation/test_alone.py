@@ -20,7 +20,6 @@ from dspa_nn.evaluation import (
 )
 from tests import eval_zoo
 
-pytestmark = pytest.mark.steers_hard
 TOKENS = 6
 
 

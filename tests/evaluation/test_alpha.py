@@ -10,7 +10,6 @@ from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
 mpl.use("agg")
-pytestmark = pytest.mark.steers_hard
 
 
 def test_a_point_is_what_margins_measures_at_that_alpha() -> None:

@@ -28,8 +28,6 @@ from dspa_nn.steering import DSPAMethod, MixedRows, row_steerer
 from tests import steer_zoo
 from tests.steer_zoo import Lab, by_hooks, by_nnsight, by_oracle, deviation, padded
 
-pytestmark = pytest.mark.steers_hard
-
 Weights = Float64[Tensor, "batch d_in"]
 Scores = Float64[Tensor, "batch d_out"]
 Latents = Float[Tensor, "batch position k"]

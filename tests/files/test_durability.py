@@ -50,6 +50,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     assert all(row["identical"] == row["runs finished"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [0, 1, 4, 7, 10])
 def test_a_disk_that_is_full_in_the_middle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int

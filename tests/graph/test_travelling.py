@@ -51,7 +51,6 @@ def lab() -> Lab:
 
 
 @pytest.mark.slow
-@pytest.mark.steers_hard
 def test_what_is_sent_steers_and_counts_as_it_does_here(lab: Lab, tmp_path: Path) -> None:
     prompt = lab.dspa.render("sun moon red")
     plan = lab.dspa.plan(lab.map, prompt, **SETTINGS)

@@ -206,6 +206,7 @@ def test_lm_evals_own_command_knows_the_model_class(capsys: pytest.CaptureFixtur
     assert get_model("dspa") is model_class()
 
 
+@pytest.mark.slow
 def test_an_unknown_task_gets_one_sentence() -> None:
     with pytest.raises(EvaluationError) as raised:
         run_lm_eval(["run", "--model", "dspa", "--model_args", "preset=x", "--tasks", "no_such"])

@@ -11,7 +11,7 @@ from tests.steer_zoo import SETTINGS, Lab
 
 peft: Any = pytest.importorskip("peft")
 # PEFT 0.21 asks transformers 5.23 for a name that is on its way out.
-pytestmark = [pytest.mark.steers_hard, pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CALL: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False}
 
 

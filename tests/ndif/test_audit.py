@@ -14,7 +14,7 @@ from dspa_nn.shown import pyplot
 from tests.ndif.test_remote import QUESTIONS, generated, prompts
 
 mpl.use("agg")
-pytestmark = [pytest.mark.ndif, pytest.mark.steers_hard]
+pytestmark = pytest.mark.ndif
 
 
 def data_of(path: Path) -> Any:

@@ -20,7 +20,6 @@ from tests.ndif.test_remote import prompts, triples
 
 pytestmark = [
     pytest.mark.ndif,
-    pytest.mark.steers_hard,
     pytest.mark.filterwarnings("ignore::dspa_nn.DSPAWarning"),
 ]
 ASKED = "Tell me about volcanoes."

@@ -15,7 +15,7 @@ from dspa_nn.extensions import Demixed, norm_preserving, soft_gate
 from dspa_nn.theory import shrunk_whitening
 from tests.ndif.test_remote import OPTIONS, padded, prompts, triples
 
-pytestmark = [pytest.mark.ndif, pytest.mark.steers_hard]
+pytestmark = pytest.mark.ndif
 
 CELL = '''
 from jaxtyping import Float, Float64, Int64

@@ -14,7 +14,6 @@ from tests.ndif.test_remote import OPTIONS, prompts, triples
 pytestmark = [
     pytest.mark.ndif,
     # Random SAEs, and settings that steer hard.
-    pytest.mark.steers_hard,
 ]
 KEY = "5e7f-not-to-be-seen-anywhere"
 

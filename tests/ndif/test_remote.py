@@ -16,7 +16,6 @@ from dspa_nn.ndif import backend_factory
 pytestmark = [
     pytest.mark.ndif,
     # Random SAEs, and settings that steer hard.
-    pytest.mark.steers_hard,
 ]
 OPTIONS: dict[str, Any] = {"alpha": 0.5, "k_diff": 256}
 QUESTIONS = ("Tell me about volcanoes.", "Hi")

@@ -25,7 +25,6 @@ from dspa_nn.personas import (
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
-pytestmark = pytest.mark.steers_hard
 weights = st.dictionaries(
     st.sampled_from(list(AXES)), st.floats(-2, 2).filter(lambda x: abs(x) > 0.1), min_size=1
 )

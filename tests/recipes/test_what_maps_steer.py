@@ -9,7 +9,6 @@ from tests import eval_zoo
 from tests.conftest import REPOSITORY
 
 
-@pytest.mark.steers_hard
 def test_the_share_of_planned_latents_in_the_ranked_sets(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "recipes"))
     recipe = importlib.import_module("what_maps_steer")

@@ -18,7 +18,6 @@ from dspa_nn.serving.server import is_local
 from tests import serve_zoo
 from tests.serving.test_engine import Slow, until
 
-pytestmark = pytest.mark.steers_hard
 HELLO: dict[str, Any] = {
     "model": "warm",
     "messages": [{"role": "user", "content": "tea sea"}],

@@ -12,7 +12,6 @@ from dspa_nn.graph.rules import Rule
 from dspa_nn.serving import Done, Engine, Piece, read_request
 from tests import serve_zoo, steer_zoo
 
-pytestmark = pytest.mark.steers_hard
 HELLO = {"model": "warm", "messages": [{"role": "user", "content": "tea sea"}], "temperature": 0}
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests import serve_zoo
 
 pytest.importorskip("lm_eval")
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.steers_hard, pytest.mark.slow]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 QUESTIONS = ["tea sea", "sun moon red", "oak elm fog ice", "run one two"]
 

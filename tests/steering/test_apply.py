@@ -11,8 +11,6 @@ from dspa_nn import DSPA, SteeringError, extension
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, STEPS, Lab, by_hooks, by_nnsight, by_oracle, deviation
 
-pytestmark = pytest.mark.steers_hard
-
 # One rounding of a logit in bfloat16 is 4e-3 of it: a few of them, since edits are rounded too.
 BFLOAT16 = 2e-2
 

@@ -17,8 +17,6 @@ from dspa_nn.steering import received
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab
 
-pytestmark = pytest.mark.steers_hard
-
 CALL: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}
 COMPILED = "was compiled with torch.compile, and compiled code leaves steered layers out"
 

@@ -10,8 +10,6 @@ from dspa_nn import SteeringError
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab, by_generate, by_hooks, by_nnsight, by_oracle
 
-pytestmark = pytest.mark.steers_hard
-
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:

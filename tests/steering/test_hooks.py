@@ -15,8 +15,6 @@ from dspa_nn.prompts import padded
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, Lab, by_oracle
 
-pytestmark = pytest.mark.steers_hard
-
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:

@@ -13,8 +13,6 @@ from dspa_nn import DSPAWarning
 from tests import steer_zoo, tiny
 from tests.steer_zoo import SETTINGS, STEPS, Lab, by_hooks, by_nnsight, by_oracle
 
-pytestmark = pytest.mark.steers_hard
-
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:

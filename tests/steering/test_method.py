@@ -11,8 +11,6 @@ from dspa_nn.steering import DSPAMethod, Intervention, SteeringMethod, SteeringO
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab, by_hooks
 
-pytestmark = pytest.mark.steers_hard
-
 
 def options_of(settings: Any) -> SteeringOptions:
     return settings

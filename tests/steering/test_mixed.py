@@ -11,8 +11,6 @@ from dspa_nn.steering import EditLog, MixedRows, row_steerer
 from tests import steer_zoo
 from tests.steer_zoo import STEPS, Lab
 
-pytestmark = pytest.mark.steers_hard
-
 # None is an unsteered row.
 ROWS: list[Any] = [
     {"alpha": 0.5, "k_prompt": 8, "k_diff": 6, "mode": "both"},

@@ -15,7 +15,6 @@ from dspa_nn.steering import EditLog
 from tests import eval_zoo, steer_zoo
 from tests.steer_zoo import STEPS, Lab, by_nnsight
 
-pytestmark = pytest.mark.steers_hard
 mpl.use("agg")
 
 

@@ -17,7 +17,6 @@ from tests.oracle import model as oracle
 from tests.steer_zoo import Lab, assert_equal, by_hooks, by_nnsight, by_oracle, deviation
 
 # Tiny random models are steered far, so that a wrong edit shows.
-pytestmark = pytest.mark.steers_hard
 
 WORLDS: tuple[tuple[str, Any], ...] = (
     ("gemma2", "add"),
@@ -109,6 +108,7 @@ def three_ways(lab: Lab, rows: list[list[int]], contents: Any = None, **changes:
     return ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_and_prompt_rule(lab: Lab, rows: Any, mode: str, rule: str) -> None:
@@ -134,6 +134,7 @@ def test_every_way_of_running(lab: Lab, rows: Any, changes: dict[str, Any]) -> N
     three_ways(lab, rows, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt_tokens", ["content", "all"])
 def test_chat_prompts(world: tuple[str, Any], prompt_tokens: str) -> None:
     lab = steer_zoo.lab(*world, chat=True, prompt_tokens=prompt_tokens)
@@ -237,6 +238,7 @@ OTHERS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", OTHERS, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_other_saes_layers_and_gates(others: dict[str, Any]) -> None:
     lab = steer_zoo.lab("llama", "add", **others)

@@ -12,8 +12,6 @@ from dspa_nn.steering import planning
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab
 
-pytestmark = pytest.mark.steers_hard
-
 PLANNED: dict[str, Any] = {name: value for name, value in SETTINGS.items() if name != "positions"}
 
 

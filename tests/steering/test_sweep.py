@@ -97,6 +97,7 @@ def assert_pairs_are_those_of_runs_alone(
         assert found == wanted, pair
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*tiny.FAMILIES, "mamba"])
 def test_each_pair_is_that_of_a_run_alone(family: str, tmp_path: Path) -> None:
     scene = Scene(family, "none" if family == "qwen3" else "add")

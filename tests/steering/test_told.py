@@ -14,8 +14,6 @@ from dspa_nn.steering.warnings import LARGEST_SHARE
 from tests import steer_zoo
 from tests.steer_zoo import SETTINGS, Lab, by_hooks, by_nnsight
 
-pytestmark = pytest.mark.steers_hard
-
 CALL: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False}
 
 
