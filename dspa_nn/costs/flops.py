@@ -131,7 +131,7 @@ def build(config: Any, *, blocks: int | None = None, lm_head: bool = False) -> A
         cut.num_hidden_layers = blocks
         if getattr(cut, "layer_types", None):
             cut.layer_types = cut.layer_types[:blocks]
-    kind = cast(Any, AutoModelForCausalLM if lm_head else AutoModel)
+    kind = AutoModelForCausalLM if lm_head else AutoModel
     with torch.device("meta"):
         return kind.from_config(cut, attn_implementation="eager").eval()
 
