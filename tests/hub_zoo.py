@@ -29,7 +29,17 @@ class Repository:
 
     @property
     def sha(self) -> str:
-        return hashlib.sha1(str(len(self.commits)).encode()).hexdigest()
+        return self.shas[-1]
+
+    @property
+    def shas(self) -> list[str]:
+        return [hashlib.sha1(b"%d" % n).hexdigest() for n in range(1, len(self.commits) + 1)]
+
+    def index(self, revision: str | None) -> int | None:
+        """Which commit a revision names, if any."""
+        if revision in (None, "main"):
+            return len(self.commits) - 1
+        return self.shas.index(revision) if revision in self.shas else None
 
 
 @dataclass
@@ -82,8 +92,11 @@ class Answers(BaseHTTPRequestHandler):
         path, body = self.path.partition("?")[0], self.body()
         self.hub.asked.append(f"POST {path}")
         if path == "/api/validate-yaml":
-            known = "\ntags:" in json.loads(body)["content"]
-            return self.answer({"errors": [], "warnings": []}, 200 if known else 400)
+            content = json.loads(body)["content"]
+            licence = re.search(r"\nlicense: (.*)", content)
+            known = "\ntags:" in content and not (licence and " " in licence[1])
+            errors = [] if known else [{"message": '"license" must be one of [apache-2.0, mit]'}]
+            return self.answer({"errors": errors, "warnings": []}, 200 if known else 400)
         if not self.may_write():
             return None
         if path == "/api/repos/create":
@@ -106,6 +119,8 @@ class Answers(BaseHTTPRequestHandler):
                 for one in json.loads(body)["objects"]
             ]
             return self.answer({"transfer": "basic", "objects": objects})
+        if re.fullmatch(r"/api/models/[\w./-]+/(?:preupload|commit)/(?!main$)\w+", path):
+            return self.answer({"error": "no such branch"}, 404, X_Error_Code="RevisionNotFound")
         if found := re.fullmatch(r"/api/models/([\w./-]+)/preupload/\w+", path):
             files = [
                 {
@@ -148,7 +163,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.hub.asked.append(f"{self.command} {path}")
-        api = re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(/(?:revision|tree)/\w+)?", path)
+        api = re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/(?:revision|tree)/(\w+))?", path)
         file = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/(.+)", path)
         found = api or file
         repository = self.hub.repositories.get(found[1]) if found else None
@@ -156,22 +171,26 @@ class Answers(BaseHTTPRequestHandler):
             return self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
         if repository.private and not self.may_write():
             return None
+        index = repository.index(found[2])
+        if index is None:
+            return self.answer({"error": "no such revision"}, 404, X_Error_Code="RevisionNotFound")
+        files, sha = repository.commits[index], repository.shas[index]
         if api and "/tree/" in path:
             listed = [
                 {"type": "file", "path": name, "size": len(content), "oid": git_oid(content)}
-                for name, content in sorted(repository.files.items())
+                for name, content in sorted(files.items())
             ]
             return self.answer(listed)
         if api:
-            siblings = [{"rfilename": name} for name in sorted(repository.files)]
-            about = {"id": api[1], "modelId": api[1], "sha": repository.sha}
+            siblings = [{"rfilename": name} for name in sorted(files)]
+            about = {"id": api[1], "modelId": api[1], "sha": sha}
             return self.answer({**about, "siblings": siblings, "private": repository.private})
         assert file is not None
-        content = repository.files.get(file[3])
+        content = files.get(file[3])
         if content is None:
             return self.answer({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
         etag = hashlib.sha256(content).hexdigest()
-        return self.answer(content, ETag=f'"{etag}"', X_Repo_Commit=repository.sha)
+        return self.answer(content, ETag=f'"{etag}"', X_Repo_Commit=sha)
 
     def log_message(self, *arguments: Any) -> None:
         return

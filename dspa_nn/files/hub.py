@@ -32,12 +32,18 @@ def on_disk(folder: str | os.PathLike[str]) -> Path:
     hub, patterns = untyped("huggingface_hub"), ["map.json", "map-*.safetensors"]
     try:
         with without_waiting():
-            return Path(hub.snapshot_download(text, allow_patterns=patterns))
+            path = Path(hub.snapshot_download(text, allow_patterns=patterns))
     except Exception as error:  # the hub's many errors, and those of the network below it
         raise FileError(
             f"{text} is no folder here, and the hub does not give it ({type(error).__name__}); "
             "check the name, or download the map and pass its folder."
         ) from error
+    if not (path / "map.json").is_file():
+        raise FileError(
+            f"{text} on the hub holds no map.json, and so no map; `dspa inspect {text}` says what "
+            "it holds"
+        )
+    return path
 
 
 def hub_answers() -> bool:

@@ -84,15 +84,18 @@ def identify(source: str | Path) -> list[Found]:
 
 def _all_in(folder: Path, where: str, local: bool) -> list[Found]:
     found: list[Found] = []
+    others: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
             found.append(_file(path, str(path) if local else f"{where}/{path.name}", local))
-        except FileError:  # somebody else's JSON
-            continue
+        except FileError:  # somebody else's JSON, or one of ours that was cut short
+            others.append(path.name)
     if not found:
+        named = f" ({', '.join(others[:5])})" if others else ""
+        cut = ", and copy it again if one of them was cut short" if others else ""
         raise FileError(
-            f"{where} holds nothing of dspa-nn that can be told by its JSON files; give a folder "
-            "that save(...) wrote, or one of its files"
+            f"{where} holds nothing of dspa-nn that can be told by its JSON files{named}; give a "
+            f"folder that save(...) wrote, or one of its files{cut}"
         )
     return found
 

@@ -1,13 +1,15 @@
 """To the hub and back: whole folders, in one commit, with a card."""
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Unpack, cast
 
-from dspa_nn.errors import FileError
+from dspa_nn.checks import check_names
+from dspa_nn.errors import DSPAError, FileError
 from dspa_nn.files import hub_answers, without_waiting
 from dspa_nn.hub.cards import MARKER, CardFacts, CardOptions, card_of
 from dspa_nn.imports import untyped
@@ -69,7 +71,7 @@ class OnHub:
 
         Args:
             repo_id: "owner/name"; it is made where there is none.
-            private: make it a private one.
+            private: make it a private one; one that is public already is refused.
             revision: a branch, which must exist; the main one where it is left out.
             message: of the commit.
             token: of the hub; else what `hf auth login` stored or HF_TOKEN holds. It is sent to
@@ -78,7 +80,9 @@ class OnHub:
 
         Raises:
             FileError: the hub does not answer or refuses, or a receipt of something else.
+            DSPAError: a keyword that is none of `CardOptions`.
         """
+        check_names("push_to_hub", said, list(CardOptions.__annotations__), DSPAError)
         facts = self.card_facts()
         card = card_of(facts, repo_id, said)
         with tempfile.TemporaryDirectory() as folder:
@@ -105,9 +109,16 @@ class OnHub:
             token: as for `push_to_hub`.
 
         Raises:
-            FileError: there is none, the hub refuses, or the files are damaged.
+            FileError: there is none, it holds something else, the hub refuses, or the files are
+                damaged.
         """
-        return cls.from_folder(download(repo_id, cls.hub_files, revision=revision, token=token))
+        folder = download(repo_id, cls.hub_files, revision=revision, token=token)
+        if not any(any(folder.glob(pattern)) for pattern in cls.hub_files):
+            raise FileError(
+                f"{repo_id} holds no {' or '.join(cls.hub_files[:1])}, and so no {cls.__name__}; "
+                f"`dspa inspect {repo_id}` says what it holds"
+            )
+        return cls.from_folder(folder)
 
 
 def upload(
@@ -132,9 +143,17 @@ def upload(
             f"{repo_id} cannot be published, since the hub does not answer; check the network, "
             "HF_HUB_OFFLINE and HF_ENDPOINT (`dspa doctor` looks at them)"
         )
-    api = hub.HfApi(endpoint=untyped("huggingface_hub.constants").ENDPOINT, token=token)
+    if repo_id.count("/") != 1:  # the hub would make "name" yours, and then not find it
+        raise FileError(f"{repo_id} cannot be published: {_REMEDIES['HFValidationError']}")
+    endpoint = untyped("huggingface_hub.constants").ENDPOINT
+    api = hub.HfApi(endpoint=endpoint, token=_sendable(token))
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise FileError(
+                f"{repo_id} is there already, and public, so nothing was sent; make it private in "
+                "its settings on the hub, or choose another name"
+            )
         if _written_by_hand(api, repo_id, revision):
             say(f"{repo_id} has a card that was written by hand: it stays as it is")
         else:
@@ -150,6 +169,8 @@ def upload(
         operations = [hub.CommitOperationAdd(path.name, str(path)) for path in new]
         operations += [hub.CommitOperationDelete(name) for name in gone]
         done = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
+    except FileError:
+        raise
     except Exception as error:
         raise FileError(_refused(repo_id, "published", error)) from error
     return str(done.commit_url)
@@ -174,11 +195,24 @@ def download(
     hub = untyped("huggingface_hub")
     wanted: dict[str, Any] = {"allow_patterns": list(patterns), "revision": revision}
     wanted["endpoint"] = untyped("huggingface_hub.constants").ENDPOINT
+    wanted["token"] = _sendable(token)
     try:
         with without_waiting():
-            return Path(hub.snapshot_download(repo_id, token=token, **wanted))
+            return Path(hub.snapshot_download(repo_id, **wanted))
     except Exception as error:
         raise FileError(_refused(repo_id, "had", error)) from error
+
+
+def _sendable(token: str | None) -> str | None:
+    """A token without the line break that a file of it ends in: httpx would print both."""
+    if token is None:
+        return None
+    if re.fullmatch(r"[!-~]+", bare := token.strip()) is None:
+        raise FileError(
+            "the token of the hub is empty, or holds blanks or letters outside of ASCII; pass it "
+            "as the hub showed it, or leave it out"
+        )
+    return bare
 
 
 def _written_by_hand(api: Any, repo_id: str, revision: str | None) -> bool:
@@ -208,9 +242,14 @@ def _refused(repo_id: str, what: str, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     remedy = _REMEDIES.get(kind)
     if remedy is None and status in (401, 403):
+        ask = f"the hub refuses it ({status}); log in with `hf auth login` and a token that may "
+        own = "write there, or choose a repository of your own"
+        remedy = ask + ("read it" if what == "had" else own)
+    if remedy is None and "Invalid metadata" in str(error):
+        said = " ".join(str(error).partition("README.md.")[2].split())[:300]
         remedy = (
-            f"the hub refuses it ({status}); log in with `hf auth login` and a token that may "
-            "write there, or choose a repository of your own"
+            f"the hub does not take what its card says of it: {said or 'it gives no reason'}; "
+            "licence= is the hub's short name of one, such as 'cc-by-4.0' or 'other'"
         )
     if remedy is None:
         remedy = f"the hub says {kind}{f' ({status})' if status else ''}; try again later"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dspa_nn.cli.commands import COMMANDS
+
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = [
     REPOSITORY / "README.md",
@@ -18,3 +20,19 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     named = re.findall(r"`((?:tests|dspa_nn|recipes|benchmarks)/[\w./-]*)", page.read_text())
     missing = [name for name in named if not (REPOSITORY / name).exists()]
     assert not missing
+
+
+def test_both_tables_of_longer_experiments_name_every_script() -> None:
+    recipes = REPOSITORY / "recipes"
+    scripts = [path.name for path in recipes.glob("*.py") if "__main__" in path.read_text()]
+    scripts += [path.name for path in recipes.glob("*.sh")]
+    assert len(scripts) > 20
+    readme = (recipes / "README.md").read_text()
+    page = (REPOSITORY / "docs" / "recipes" / "index.md").read_text()
+    assert not [name for name in scripts if f"`{name}`" not in readme]
+    assert not [name for name in scripts if f"`recipes/{name}`" not in page]
+
+
+def test_the_reference_has_a_line_for_every_command() -> None:
+    page = (REPOSITORY / "docs" / "api" / "command.md").read_text()
+    assert not [name for name in COMMANDS if f"| `dspa {name}" not in page]

@@ -14,7 +14,7 @@ import torch
 
 from dspa_nn import ActivationCounts, ConditionalDifferenceMap
 from dspa_nn.counts import CountRows
-from dspa_nn.errors import FileError
+from dspa_nn.errors import DSPAError, FileError
 from dspa_nn.hub import card_of, identify
 from dspa_nn.personas import Persona
 from tests import eval_zoo
@@ -163,6 +163,9 @@ def test_a_card_written_by_hand_stays(there: Hub, capfd: pytest.CaptureFixture[s
     [
         ("me/warm", "hf_wrong", r"me/warm cannot be published: the hub refuses it \(401\); log in"),
         ("me/warm/more", TOKEN, "me/warm/more cannot be published: this is no id of a repository"),
+        ("warm", TOKEN, "warm cannot be published: this is no id of a repository; write owner/"),
+        ("me/warm", " ", "the token of the hub is empty, or holds blanks"),
+        ("me/warm", f"{TOKEN}\n{TOKEN}", "the token of the hub is empty, or holds blanks"),
     ],
 )
 def test_what_the_hub_refuses_is_one_sentence_without_the_token(
@@ -170,8 +173,51 @@ def test_what_the_hub_refuses_is_one_sentence_without_the_token(
 ) -> None:
     with pytest.raises(FileError, match=sentence) as raised:
         a_map().push_to_hub(repo_id, token=token)
-    assert token not in str(raised.value)
+    assert "hf_" not in str(raised.value)
     assert not there.repositories
+
+
+def test_a_token_read_from_a_file_is_taken_without_its_line_break(there: Hub) -> None:
+    a_map().push_to_hub("me/warm", private=True, token=f"{TOKEN}\n")
+    assert len(ConditionalDifferenceMap.from_hub("me/warm", token=f"{TOKEN}\n").values) == 2
+
+
+def test_an_older_revision_comes_back_and_one_that_is_not_there_is_told(there: Hub) -> None:
+    a_map().push_to_hub("me/warm", token=TOKEN)
+    older = there.repositories["me/warm"].sha
+    a_map(0.75).push_to_hub("me/warm", token=TOKEN)
+    assert ConditionalDifferenceMap.from_hub("me/warm", revision=older).to_dense()[0, 1] == 0.5
+    assert ConditionalDifferenceMap.from_hub("me/warm").to_dense()[0, 1] == 0.75
+    with pytest.raises(FileError, match="me/warm cannot be had: it has no such revision"):
+        ConditionalDifferenceMap.from_hub("me/warm", revision="draft")
+    with pytest.raises(FileError, match="me/warm cannot be published: it has no such revision"):
+        a_map().push_to_hub("me/warm", revision="draft", token=TOKEN)
+
+
+def test_what_is_to_be_private_is_not_sent_to_a_public_repository(there: Hub) -> None:
+    a_map().push_to_hub("me/warm", token=TOKEN)
+    with pytest.raises(FileError, match="me/warm is there already, and public, so nothing was"):
+        a_map(0.75).push_to_hub("me/warm", private=True, token=TOKEN)
+    assert len(there.repositories["me/warm"].commits) == 2
+
+
+def test_a_card_says_what_it_was_told_or_the_call_is_refused(there: Hub) -> None:
+    misspelt: Any = {"license": "mit"}
+    with pytest.raises(DSPAError, match=r"takes no license \(did you mean 'licence'\?\); it takes"):
+        a_map().push_to_hub("me/warm", token=TOKEN, **misspelt)
+    assert not there.repositories
+    with pytest.raises(FileError, match=r"its card says of it: - \"license\" must be.*'cc-by-4.0'"):
+        a_map().push_to_hub("me/warm", token=TOKEN, licence="CC BY 4.0")
+    assert not there.repositories["me/warm"].files
+
+
+def test_another_kind_of_thing_is_told(there: Hub) -> None:
+    some_counts().push_to_hub("me/counts", token=TOKEN)
+    for read in (ConditionalDifferenceMap.from_hub, ConditionalDifferenceMap.load):
+        with pytest.raises(FileError, match=r"me/counts .*holds no map\.json.*`dspa inspect me/co"):
+            read("me/counts")
+    with pytest.raises(FileError, match=r"holds no persona\.json, and so no Persona"):
+        Persona.from_hub("me/counts")
 
 
 def test_what_is_not_there_is_told(there: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +326,7 @@ def test_identify_refuses_in_one_sentence(content: bytes, sentence: str, tmp_pat
     for nothing in ("", "  "):
         with pytest.raises(FileError, match=r"^'\s*' is no path \(it is empty\); give the path of"):
             identify(nothing)
-    with pytest.raises(FileError, match="holds nothing of dspa-nn that can be told"):
+    with pytest.raises(FileError, match=r"holds nothing of dspa-nn .* \(x\.json\).* was cut short"):
         identify(tmp_path)
 
 
