@@ -43,7 +43,7 @@ config = Qwen3Config(
     pad_token_id=tokenizer.pad_token_id,
 )
 model = TransformersModel(
-    AutoModelForCausalLM.from_config(config), tokenizer=tokenizer, task="text-generation"
+    AutoModelForCausalLM.from_config(config).eval(), tokenizer=tokenizer, task="text-generation"
 )
 
 # %% [markdown]
