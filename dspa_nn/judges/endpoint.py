@@ -176,6 +176,12 @@ def _read(completion: Any) -> Reply | None:
     usage = getattr(completion, "usage", None)
     return Reply(
         str(message.content or ""),
-        int(getattr(usage, "prompt_tokens", 0) or 0),
-        int(getattr(usage, "completion_tokens", 0) or 0),
+        _tokens(usage, "prompt_tokens"),
+        _tokens(usage, "completion_tokens"),
     )
+
+
+def _tokens(usage: object, name: str) -> int:
+    """Tokens as the endpoint counted them; 0 where it tells none, or no number."""
+    told: Any = getattr(usage, name, None)
+    return told if isinstance(told, int) and not isinstance(told, bool) else 0

@@ -1,6 +1,7 @@
 """Files of MT-Bench in FastChat's layout: questions, references, judge prompts, answers."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -55,11 +56,13 @@ class MTBench:
 
         Raises:
             EvaluationError: a file that is missing or broken, an id that is missing or comes twice
-                (of a question or a reference), a question without two turns, or one that needs a
-                reference and has none.
+                (of a question or a reference), a question without two turns, one that needs a
+                reference and has none, or a judge prompt that cannot be filled in.
         """
         root = as_path(folder)
         rows = _rows(root / "question.jsonl")
+        if not rows:
+            raise EvaluationError(f"{root / 'question.jsonl'} holds no questions; give another")
         questions = {
             _id(row, root / "question.jsonl", position): row for position, row in enumerate(rows, 1)
         }
@@ -69,12 +72,12 @@ class MTBench:
                 "of one question set."
             )
         for number, question in questions.items():
-            turns: Any = question.get("turns")
-            two = isinstance(turns, list) and len(cast(list[Any], turns)) == TURNS
-            if not two or "category" not in question:
+            turns = _texts(question.get("turns"))
+            category: Any = question.get("category")
+            if len(turns) != TURNS or not all(turns) or not isinstance(category, str):
                 raise EvaluationError(
-                    f"question {number} has no category or not {TURNS} turns; expected the layout "
-                    "of FastChat's question.jsonl."
+                    f"question {number} has no category or not {TURNS} turns of text; expected the "
+                    "layout of FastChat's question.jsonl."
                 )
         path = root / "reference_answer" / "gpt-4.jsonl"
         references = _answers(path if path.exists() else root / "reference_answer_gpt-4.jsonl")
@@ -98,6 +101,8 @@ class MTBench:
             raise EvaluationError(
                 f"judge_prompts.jsonl lacks {', '.join(lacking)}; expected FastChat's judge prompts"
             )
+        for name in needed:
+            _check_prompt(name, prompts[name])
         return cls(questions, references, {str(name): row for name, row in prompts.items()})
 
     def temperature(self, number: int) -> float:
@@ -132,8 +137,8 @@ def load_judgments(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         >>> load_judgments("gpt-4_single.jsonl")  # doctest: +SKIP
 
     Raises:
-        EvaluationError: a row without model, turn, judge or score, or an answer that was judged
-            twice by the same judge.
+        EvaluationError: a row without model, turn, judge or score, one that is of another type, or
+            an answer that was judged twice by the same judge.
     """
     file = as_path(path)
     rows = _rows(file)
@@ -144,6 +149,11 @@ def load_judgments(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             raise EvaluationError(
                 f"line {position} of {file} lacks {', '.join(lacking)}; expected judgments as "
                 "FastChat writes them for single answers."
+            )
+        if wrong := _wrong_in(row):
+            raise EvaluationError(
+                f"line {position} of {file} has {wrong[0]} {row[wrong[0]]!r:.40}; expected "
+                f"{wrong[1]}, as FastChat writes it for single answers."
             )
         key = (number, row["model"], row["turn"], *row["judge"])
         if key in seen:
@@ -158,6 +168,43 @@ def load_judgments(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON Lines whole, or leave what was there."""
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _wrong_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first field of a judgment that is not what it should be, and what that is."""
+    score, turn = row["score"], row["turn"]
+    if not isinstance(row["model"], str):
+        return "model", "a name"
+    if isinstance(turn, bool) or turn not in range(1, TURNS + 1):
+        return "turn", f"a whole number from 1 to {TURNS}"
+    if not _texts(row["judge"]):
+        return "judge", "a list of the judge's name and of its prompt's"
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        return "score", "a number, -1 where there is no rating"
+    return None
+
+
+def _texts(value: object) -> list[str]:
+    """A list of texts as it is; of anything else, no texts."""
+    items = cast(list[Any], value) if isinstance(value, list) else []
+    return items if all(isinstance(item, str) for item in items) else []
+
+
+def _check_prompt(name: str, prompt: Mapping[str, Any]) -> None:
+    """Refuse a judge prompt that cannot be filled in, before anything is answered."""
+    names = ["question", "answer"]
+    names += [f"{kind}_{turn}" for kind in ("question", "answer", "ref_answer") for turn in (1, 2)]
+    reason = ""
+    try:
+        prompt["prompt_template"].format(**dict.fromkeys(names, ""))
+        reason = "" if isinstance(prompt["system_prompt"], str) else "system_prompt is no text"
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    if reason:
+        raise EvaluationError(
+            f"the judge prompt {name} cannot be filled in ({reason}); expected FastChat's judge "
+            "prompts, with system_prompt and prompt_template"
+        )
 
 
 def _known(given: Mapping[int, Any], questions: Mapping[int, Any], what: str) -> None:
@@ -181,7 +228,7 @@ def _answers(path: Path) -> dict[int, list[str]]:
 
 def _turns(row: Mapping[str, Any], path: Path) -> list[str]:
     try:
-        turns = [str(turn) for turn in row["choices"][0]["turns"]]
+        turns = _texts(row["choices"][0]["turns"])
     except (KeyError, IndexError, TypeError):
         turns = []
     if len(turns) != TURNS:

@@ -7,6 +7,9 @@ from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import bootstrap
 from dspa_nn.imports import untyped
 
+# Texts are left out: pandas reads none that holds half a surrogate pair.
+COLUMNS = ("question_id", "model", "turn", "score")
+
 if TYPE_CHECKING:
     import pandas
 
@@ -38,7 +41,7 @@ def score_judgments(
         EvaluationError: no judgment has a rating, or a question that `bench` doesn't have.
     """
     pd: Any = untyped("pandas")
-    every: Any = pd.DataFrame(list(rows))
+    every: Any = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows])
     rated: Any = every[every["score"] != -1] if len(every) else every
     if not len(rated):
         raise EvaluationError(

@@ -147,6 +147,13 @@ def test_a_line_that_was_cut_off_is_asked_again_and_harms_no_other(tmp_path: Pat
         assert ReplyCache(path).get("another") == Reply("more")
 
 
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": "many"}, "lots"])
+def test_usage_that_is_no_number_counts_nothing(usage: Any) -> None:
+    body = json.dumps({**json.loads(completion("Rating: [[7]]")), "usage": usage})
+    with judge_stub(lambda number, asked: Behaviour(body=body)) as stub:
+        assert Endpoint(stub.url, "stub", retries=0).ask(ASKED) == Reply("Rating: [[7]]")
+
+
 def test_a_reply_that_is_not_accepted_is_asked_for_again(tmp_path: Path) -> None:
     with judge_stub(first_then_well(Behaviour("Hm."))) as stub:
         judge = Judge(Endpoint(stub.url, "stub"), ReplyCache(tmp_path / "replies.jsonl"))

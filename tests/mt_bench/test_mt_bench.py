@@ -234,6 +234,24 @@ def test_empty_answers_are_judged_and_said(tmp_path: Path) -> None:
             {"questions": [{"question_id": 1, "turns": ["a"]}]},
             "question 1 has no category or not 2",
         ),
+        (
+            {"questions": [{**bench.QUESTIONS[0], "turns": [None, "Shorter."]}]},
+            "question 1 has no category or not 2 turns of text",
+        ),
+        ({"questions": [{**bench.QUESTIONS[0], "category": None}]}, "question 1 has no category"),
+        ({"questions": []}, "holds no questions"),
+        (
+            {"references": [{"question_id": 2, "choices": [{"turns": [None, "12"]}]}]},
+            "holds no two turns for question 2",
+        ),
+        (
+            {"prompts": [{**one, "prompt_template": "{nobody}"} for one in bench.PROMPTS]},
+            "the judge prompt single-v1 cannot be filled in .KeyError: 'nobody'",
+        ),
+        (
+            {"prompts": [{**one, "system_prompt": None} for one in bench.PROMPTS]},
+            "cannot be filled in .system_prompt is no text",
+        ),
         ({"references": []}, "question 2 and 0 more are judged against a reference"),
         ({"references": bench.REFERENCES * 2}, "gpt-4.jsonl answers question 2 twice; remove one"),
         ({"references": [{"question_id": 2}]}, "holds no two turns for question 2"),
@@ -285,6 +303,24 @@ def test_answers_and_judgments_of_another_set_are_refused_and_left_whole(tmp_pat
         load_judgments(tmp_path / "bare.jsonl")
     with pytest.raises(EvaluationError, match="none of 1 judgments has a rating"):
         score_judgments([row | {"score": -1}])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("score", "7"), ("score", None), ("score", True), ("score", float("nan")), ("turn", "1"),
+     ("turn", 3), ("judge", None), ("judge", "gpt-4"), ("model", ["m"])],
+)  # fmt: skip
+def test_a_judgment_of_other_types_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    row = {"question_id": 7, "model": "m", "turn": 1, "judge": ["j", "p"], "score": 3}
+    bench.write(tmp_path / "odd.jsonl", [row, {**row, "turn": 2, name: value}])
+    with pytest.raises(EvaluationError, match=f"line 2 of .*odd.jsonl has {name} .*; expected a"):
+        load_judgments(tmp_path / "odd.jsonl")
+
+
+def test_half_a_surrogate_pair_in_a_judgment_is_counted_like_any_other(tmp_path: Path) -> None:
+    rows, _ = judged(tmp_path, lambda number, body: Behaviour("\ud800 [[6]]"))
+    assert "\ud800" in rows[0]["judgment"]
+    assert score_judgments(rows).loc["m", "mean"] == 6
 
 
 @pytest.mark.data
