@@ -19,6 +19,8 @@ SETS = ("plans", "news", "ultrafeedback", "register")
 TITLES = {"plans": "demo's plans", "news": "demo's news", "ultrafeedback": "UltraFeedback",
           "register": "demo's register"}  # fmt: skip
 
+TRAINED = ("DPO", "RAHF-SCIT")
+
 
 def of_sets(column: str, page: str = "arena") -> dict[str, Table]:
     """Set -> its table with such a column, in the order of the page."""
@@ -31,7 +33,8 @@ def compared() -> Any:
     found = of_sets("of which chosen")
     shown = ("plans", "news", "ultrafeedback")
     figure, axes = panels(3, (8, 3.9), sharey=True)
-    names = [row["method"] for row in found["plans"] if row["method"] not in ("unsteered", "DPO")]
+    left_out = ("unsteered", *TRAINED)
+    names = [row["method"] for row in found["plans"] if row["method"] not in left_out]
     for axis, name in zip(axes, shown, strict=True):
         rows = {row["method"]: row for row in found[name]}
         for line, method in enumerate(names):
