@@ -108,7 +108,7 @@ def shaded_html(tokens: Iterable[tuple[str, float, str]]) -> str:
     return f'<p style="white-space:pre-wrap;max-width:50em">{"".join(parts)}</p>'
 
 
-def check_axes(axes: object, wanted: int) -> None:
+def check_axes(axes: Any, wanted: int) -> None:
     """Refuse what is not as many of matplotlib's axes as a picture is drawn on.
 
     >>> check_axes(pyplot().subplots(2)[1], 2)
@@ -120,9 +120,9 @@ def check_axes(axes: object, wanted: int) -> None:
     """
     if axes is None:
         return
-    each: Any = [axes] if wanted == 1 else axes
-    some = isinstance(each, list | tuple | np.ndarray) and len(each) == wanted
-    if not some or not all(callable(getattr(one, "errorbar", None)) for one in each):
+    many = type(axes) in (list, tuple, np.ndarray)
+    each: list[Any] = [axes] if wanted == 1 else [*axes] if many else []
+    if len(each) != wanted or not all(callable(getattr(one, "errorbar", None)) for one in each):
         expected = "one of matplotlib's Axes" if wanted == 1 else f"{wanted} of matplotlib's Axes"
         makes = "" if wanted == 1 else str(wanted)
         raise DSPAError(

@@ -178,7 +178,6 @@ def _rows(indptr: Any, latents: Any) -> Int64[Tensor, " bounds"]:
 
 
 def _ridge(value: Any) -> float:
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) < float("inf"):
+    if type(value) is bool or not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
         raise ExtensionError(f"ridge is {value!r}; expected a finite number of at least 0")
     return float(value)

@@ -67,7 +67,7 @@ class RowTokens(NamedTuple):
     prompt: int
 
 
-def check_row(row: int, rows: int) -> None:
+def check_row(row: Any, rows: int) -> None:
     """Refuse a row that a log of so many rows does not have; none are a run yet to come.
 
     >>> check_row(0, 1)

@@ -1,6 +1,7 @@
 """What the paper proves of A: how near its rows are to their means, and what co-activation adds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Integer
@@ -34,7 +35,7 @@ def concentration_radius(
     return np.sqrt(square)
 
 
-def _check_delta(delta: float) -> None:
+def _check_delta(delta: Any) -> None:
     number = isinstance(delta, int | float | np.integer | np.floating)
     if not number or not 0 < delta < 1:
         raise MapError(f"delta is {delta!r}; expected a probability above 0 and below 1.")
