@@ -150,11 +150,27 @@ async def _body(request: Request) -> object:
     except ClientDisconnect:
         raise ServingError("the client went away before its body was whole", status=499) from None
     try:
-        return json.loads(body)
+        return json.loads(body, object_pairs_hook=_once_each)
     except RecursionError:
         raise ServingError("the body is nested too deep; send a conversation") from None
     except ValueError as error:
         raise ServingError(f"the body is not JSON ({error}); send a JSON object") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one that names a field twice is refused, since one of both would be ignored.
+
+    >>> _once_each([("alpha", 0.2), ("mode", "both")])
+    {'alpha': 0.2, 'mode': 'both'}
+    """
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in named:
+            raise ServingError(
+                f"{name} stands twice in one object of the body; give it once", param=name
+            )
+        named[name] = value
+    return named
 
 
 def _too_large(size: str) -> ServingError:

@@ -183,6 +183,9 @@ def test_what_asks_for_nothing_is_no_error() -> None:
         (b"[]", "the body is of type list; expected a JSON"),
         (b"[" * 100_000, "the body is nested too deep; send a conversation"),
         (b'{"\\ud800": 1}', "\\ud800 is no field of this API; leave it out"),
+        (b'{"alpha": 0, "alpha": 1}', "alpha stands twice in one object of the body; give it once"),
+        (b'{"messages": [{"role": "user", "role": "user"}]}', "role stands twice in one object"),
+        (b'{"\\ud800": 1, "\\ud800": 1}', "\\ud800 stands twice"),
     ],
 )
 def test_bodies_that_are_none(url: str, content: bytes, said: str) -> None:
