@@ -3,7 +3,6 @@
 A page holds a marker, such as `<!-- presets -->`, where a part goes.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import tables
 from sentences import errors_page
+from summaries import summary
 
 PARTS = {
     "<!-- presets -->": tables.presets,
@@ -24,7 +24,6 @@ PARTS = {
     "<!-- error sentences -->": errors_page,
 }
 CHANGES = "changelog.md"
-SUMMARY = re.compile(r"^# (?P<title>.+?)\n+(?P<first>[^#<!|\-`\s\[][^\n]*(?:\n[^\n]+)*)", re.M)
 
 summaries: dict[str, tuple[str, str, str]] = {}
 
@@ -39,11 +38,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     for marker, made in PARTS.items():
         if marker in markdown:
             markdown = markdown.replace(marker, made())
-    if found := SUMMARY.search(markdown):
-        first = " ".join(found["first"].split())
-        sentence = re.split(r"(?<=[.:])\s", first)[0]
-        plain = re.sub(r"\[([^\]]+)\]\([^)]*\)|[*`_]{1,2}", lambda m: m[1] or "", sentence)
-        summaries[page.file.src_uri] = (found["title"], page.url, plain)
+    if (found := summary(markdown)) is not None:
+        summaries[page.file.src_uri] = (found[0], page.url, found[1])
     return markdown
 
 
@@ -71,6 +67,7 @@ def on_post_build(config: Any, **_: Any) -> None:
         for page in pages:
             known = summaries.get(page.file.src_uri)
             if known is not None:
-                lines.append(f"- [{known[0]}]({known[1] or './'}): {known[2]}")
+                told = f": {known[2]}" if known[2] else ""
+                lines.append(f"- [{known[0]}]({known[1] or './'}){told}")
         lines.append("")
     (Path(config.site_dir) / "llms.txt").write_text("\n".join(lines))

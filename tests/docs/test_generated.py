@@ -15,7 +15,7 @@ DOCS = REPOSITORY / "docs"
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(DOCS / "hooks"))
-    return {name: importlib.import_module(name) for name in ("sentences", "tables")}
+    return {name: importlib.import_module(name) for name in ("sentences", "summaries", "tables")}
 
 
 @pytest.mark.slow
@@ -53,3 +53,17 @@ def test_what_ran_where_names_files_that_are_there(hooks: dict[str, Any]) -> Non
     assert "**not run**" in told
     for run in hooks["tables"].RUNS:
         assert not run.evidence or (REPOSITORY / run.evidence).exists()
+
+
+def test_every_page_has_a_title_and_most_a_sentence_for_llms_txt(hooks: dict[str, Any]) -> None:
+    summary = hooks["summaries"].summary
+    pages = {str(path.relative_to(DOCS)): path.read_text() for path in DOCS.rglob("*.md")}
+    found = {name: summary(text) for name, text in pages.items()}
+    assert None not in found.values()
+    # Only pages of the reference may be a list of names without a sentence.
+    assert not [n for n, (_, first) in found.items() if not first and not n.startswith("api/")]
+    assert not [n for n, (_, first) in found.items() if first.startswith((":", "`", "["))]
+    assert "push_to_hub and read with from_hub" in found["api/hub.md"][1]
+    title, first = found["howto/saes.md"]
+    assert title == "Use your own SAEs"
+    assert first
