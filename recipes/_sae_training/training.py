@@ -154,7 +154,7 @@ def fit(
         data_provider=iter(()),
     )
     trainer.activation_scaler.scaling_factor = scale
-    saved = sorted((int(p.name) for p in work.glob("[0-9]*") if p.is_dir()), reverse=True)
+    saved = sorted((int(p.name) for p in work.glob("[0-9]*") if _is_whole(p)), reverse=True)
     for samples in saved[:1]:
         sae.load_weights_from_checkpoint(work / str(samples))
         trainer.load_trainer_state(work / str(samples))
@@ -163,6 +163,15 @@ def fit(
         trainer.log_to(log)
     trainer.data_provider = batches(trainer.n_training_samples)
     return trainer.fit()
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: SAELens writes the scaler last."""
+    try:
+        json.loads((checkpoint / "activation_scaler.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _begin_with(sae: Any, folder: Path, scale: float) -> None:

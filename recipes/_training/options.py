@@ -32,16 +32,20 @@ class Given:
 def common(
     source: Annotated[str, typer.Argument(help="triples: what load_triples takes")],
     out: Annotated[Path, typer.Option(help="receives the model or the adapter")],
-    epochs: Annotated[float, typer.Option(help="passes over the triples")],
-    accumulate: Annotated[int, typer.Option(help="batches to a step")],
-    max_tokens: Annotated[int, typer.Option(help="of a sequence")],
+    epochs: Annotated[float, typer.Option(min=0, help="passes over the triples")],
+    accumulate: Annotated[int, typer.Option(min=1, help="batches to a step")],
+    max_tokens: Annotated[int, typer.Option(min=1, help="of a sequence")],
     model: Annotated[str | None, typer.Option(help="hub id or folder; the embedded one")] = None,
-    triples: Annotated[int | None, typer.Option(help="how many; all")] = None,
-    start: Annotated[int, typer.Option(help="the first row that is taken")] = 0,
-    steps: Annotated[int | None, typer.Option(help="optimiser steps in place of epochs")] = None,
-    batch: Annotated[int, typer.Option(help="rows that are run at once")] = 4,
-    max_response: Annotated[int | None, typer.Option(help="tokens of a response; no limit")] = None,
-    save_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 20,
+    triples: Annotated[int | None, typer.Option(min=1, help="how many; all")] = None,
+    start: Annotated[int, typer.Option(min=0, help="the first row that is taken")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="optimiser steps in place of epochs")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="rows that are run at once")] = 4,
+    max_response: Annotated[
+        int | None, typer.Option(min=1, help="tokens of a response; no limit")
+    ] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 20,
     fast: Annotated[bool, typer.Option(help="bfloat16 products on a CPU as well")] = False,
     checkpointing: Annotated[bool, typer.Option(help="less memory, a forward more")] = False,
     seed: Annotated[int, typer.Option(help="of the order and of what is drawn")] = 0,

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.files import as_path, sha256_of_json, write_atomically
@@ -134,13 +133,25 @@ def go(
         DSPAError: the checkpoints are of another run.
     """
     known = agree(out, {"settings": settings, "origin": origin})
-    checkpoint = get_last_checkpoint(trainer.args.output_dir) if known else None
+    checkpoint = last_whole(Path(trainer.args.output_dir)) if known else None
     trainer.add_callback(LossLog(out))
     if watch is not None:
         watch.attach(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(out))
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def last_whole(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: `trainer_state.json` is written last."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name[11:]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(path)
+    return None
 
 
 def agree(out: Path, told: dict[str, Any]) -> bool:

@@ -90,6 +90,7 @@ def test_a_run_that_was_cut_ends_where_the_whole_one_does(recipe: Any, tmp_path:
     kept = min((tmp_path / "whole").glob("[0-9]*"), key=lambda path: int(path.name))
     (tmp_path / "cut").mkdir()
     kept.rename(tmp_path / "cut" / kept.name)
+    (tmp_path / "cut" / str(int(kept.name) + 1)).mkdir()  # cut off before it was written
     log = (tmp_path / "whole" / "loss.jsonl").read_text().splitlines()
     (tmp_path / "cut" / "loss.jsonl").write_text("".join(f"{line}\n" for line in log[:5]))
     resumed = run("cut")

@@ -267,6 +267,18 @@ def test_the_defaults_are_the_papers(recipes: Any) -> None:
     assert (dpo.lr, dpo.beta) == (5e-6, 0.1)
 
 
+def test_a_checkpoint_that_was_cut_off_while_it_was_written_is_passed_over(
+    recipes: Any, tmp_path: Path
+) -> None:
+    last_whole = recipes["run"].last_whole
+    assert last_whole(tmp_path / "none") is None
+    for step, state in ((2, '{"global_step": 2}'), (10, '{"global_step": 10}'), (12, '{"glob')):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-14").mkdir()
+    assert last_whole(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
 def test_a_source_without_triples_is_one_sentence(recipes: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
@@ -316,5 +328,9 @@ def test_the_recipes_share_their_options_and_end_in_a_sentence(
     assert len((tmp_path / "o" / "loss.jsonl").read_text().splitlines()) == 1
     with pytest.raises(SystemExit, match=r"other settings.*\(lr was 2e-05 and is 0.1\); give"):
         start("--lr", "0.1")
+    for wrong in ("--steps", "--batch", "--triples"):
+        with pytest.raises(SystemExit) as ended:
+            start(wrong, "0")
+        assert ended.value.code == 2
     with pytest.raises(SystemExit, match="TripleError: no triple fits 3 tokens; allow more with"):
         start("--max-tokens", "3", "--out", str(tmp_path / "p"))
