@@ -1,5 +1,6 @@
 """The model class `dspa` of lm-evaluation-harness: its own Hugging Face class, steered."""
 
+import inspect
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dspa_nn.checks import check_names
 from dspa_nn.errors import EvaluationError
 from dspa_nn.graph.settings import APPLY_SETTINGS
 from dspa_nn.imports import late, untyped
@@ -20,6 +22,7 @@ from dspa_nn.prompts import Rendered
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringMethod
 
 NAME = "dspa"
+TAKES = "preset or dspa, map or method, settings of the steering, and what lm-eval's class hf takes"
 # lm-eval's request: the texts, the context's ids, the continuation's ids.
 Request = tuple[tuple[str, str], list[int], list[int]]
 
@@ -57,6 +60,11 @@ def model_class() -> Any:
             "lm-evaluation-harness is not installed; pip install 'dspa-nn[lm-eval]'"
         ) from None
 
+    # What else its class takes is for loading a model, and ours is loaded.
+    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    taken = inspect.signature(hf_class.__init__).parameters.values()
+    known = (*APPLY_SETTINGS, *(own.name for own in taken if own.kind in plain))
+
     @register(NAME)
     class DSPAModel(hf_class):
         """lm-eval's Hugging Face model, with a steering method around each pass."""
@@ -81,6 +89,7 @@ def model_class() -> Any:
             self._built = _build(dspa, preset, str(options.get("pretrained", "")))
             self._method = _method(self._built, method, map, settings)
             options.pop("pretrained", None)
+            check_names("the model class dspa", options, known, EvaluationError, TAKES)
             self._prompt_lengths: list[int] | None = None
             self._lengths: list[int] = []
             base: Any = super()

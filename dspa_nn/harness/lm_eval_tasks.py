@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,17 @@ def write_tasks(
         local: task name -> file of its questions.
 
     Raises:
-        EvaluationError: a file of questions that is missing or in another layout.
+        EvaluationError: a file of questions that is missing or in another layout, or a name that no
+            task can have.
     """
     root = as_path(folder)
     tasks = [{"task": name, "num_fewshot": shots} for name, (shots, _) in PAPER_TASKS.items()]
     _write(root / "dspa_paper.yaml", {"group": "dspa_paper", "task": tasks})
     for name, source in (local or {}).items():
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise EvaluationError(
+                f"task name {name!r} came; give letters, digits, dots, dashes and underscores"
+            )
         path = as_path(source).resolve()
         body: dict[str, Any] = {
             "task": name,
@@ -81,7 +87,7 @@ def _layout(path: Path) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8") as file:
             first = json.loads(file.readline())
-        columns = set(first)
+        columns = {str(name) for name in first}
     except (OSError, ValueError, TypeError) as error:
         raise EvaluationError(
             f"{path} cannot be read as questions ({error}); give JSON Lines with query, choices "

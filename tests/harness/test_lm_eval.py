@@ -177,6 +177,7 @@ def test_a_personas_file_is_named_as_a_map_is(tmp_path: Path) -> None:
         ({"dspa": True, "alpha": 0.5}, "alpha came without map="),
         ({"dspa": True, "batch_size": "auto"}, "batch_size is 'auto'"),
         ({"dspa": True, "map": "m", "method": True}, "map= and method= came"),
+        ({"dspa": True, "alhpa": 0.5}, r"dspa takes no alhpa \(did you mean 'alpha'\?\); it takes"),
     ],
 )
 def test_arguments_that_do_not_go_together(options: dict[str, Any], words: str) -> None:
@@ -192,6 +193,11 @@ def test_files_of_questions_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="cannot be read as questions"):
         write_tasks(tmp_path, {"a": tmp_path / "none.jsonl"})
     (tmp_path / "other.jsonl").write_text('{"question": "?"}\n')
+    (tmp_path / "list.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(EvaluationError, match="has 1, 2; expected query, choices, gold or"):
+        write_tasks(tmp_path, {"a": tmp_path / "list.jsonl"})
+    with pytest.raises(EvaluationError, match=r"task name '\.\./a' came; give letters"):
+        write_tasks(tmp_path, {"../a": tmp_path / "list.jsonl"})
     with pytest.raises(EvaluationError, match="has question; expected query, choices, gold or"):
         write_tasks(tmp_path, {"a": tmp_path / "other.jsonl"})
 
