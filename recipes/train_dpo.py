@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from _training import adapter, dpo, options, run, texts
+from transformers import set_seed
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def train(
         if settings.full
         else adapter.lora(model, settings.rank, settings.alpha, settings.dropout)
     )
+    set_seed(budget.seed)  # an adapter begins at random
     trainer = dpo.IdsDPOTrainer(
         model=model, args=config, train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer, peft_config=peft,

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 from _training import adapter, options, rahf, run, texts
+from transformers import set_seed
 
 
 def train_step_1(
@@ -47,6 +48,7 @@ def train_step_2(
     origin = run.origin_of(model, tokenizer, triples)
     targets = layers or rahf.default_targets(model.config.num_hidden_layers)
     blocks = list(range(max(targets) + 1))
+    set_seed(budget.seed)  # an adapter begins at random
     adapted = get_peft_model(
         model, adapter.lora(model, settings.rank, settings.alpha, settings.dropout, blocks)
     )

@@ -128,11 +128,11 @@ def alpaca_win_rate(
         alpaca_eval's figures: `win_rate` and `standard_error` in per cent, `n_total` and others.
 
     Raises:
-        EvaluationError: alpaca_eval is not installed or knows no such annotator, or the two files
-            answer different instructions.
+        EvaluationError: alpaca_eval is not installed or knows no such annotator, the two files
+            answer different instructions or hold no texts, or no reply can be parsed.
         JudgeError: the judge refused or did not answer.
     """
-    mine, theirs = read_outputs(as_path(outputs)), read_outputs(as_path(reference))
+    mine, theirs = answered(as_path(outputs)), answered(as_path(reference))
     known = {row["instruction"] for row in theirs}
     if missing := [row["instruction"] for row in mine if row["instruction"] not in known]:
         raise EvaluationError(
@@ -196,6 +196,12 @@ def _completions(
         ]
         with ThreadPoolExecutor(max_workers=parallel) as pool:
             replies = list(pool.map(ask, chats))
+        if not any(understood(reply.text) for reply in replies):
+            raise EvaluationError(
+                f"none of {len(replies)} replies of {judge.name} names the better answer in the "
+                f"annotator's form ({replies[0].text[:60]!r} is the first); name a judge or an "
+                "annotator that go together"
+            )
         return {
             "completions": [reply.text for reply in replies],
             "price_per_example": [0.0] * len(replies),
@@ -203,6 +209,31 @@ def _completions(
         }
 
     return complete
+
+
+def answered(path: Path) -> list[dict[str, Any]]:
+    """Instructions and answers that can be judged: texts, one answer to each instruction.
+
+    Example:
+        >>> answered(Path("reference_outputs.json"))  # doctest: +SKIP
+
+    Raises:
+        EvaluationError: an answer that is missing or no text, or two to one instruction.
+    """
+    rows = read_outputs(path)
+    seen: set[str] = set()
+    for position, row in enumerate(rows, 1):
+        for name in ("instruction", "output"):
+            if not isinstance(row.get(name), str):
+                raise EvaluationError(
+                    f"entry {position} of {path} has no text as its {name}; give one to each"
+                )
+        if row["instruction"] in seen:
+            raise EvaluationError(
+                f"{path} answers {row['instruction'][:60]!r} twice; remove one of the two"
+            )
+        seen.add(row["instruction"])
+    return rows
 
 
 def _library() -> Any:

@@ -90,6 +90,34 @@ def test_a_reply_that_cannot_be_parsed_is_asked_for_again_and_then_left_out(tmp_
     assert figures["win_rate"] == pytest.approx(50)
 
 
+def test_a_judge_that_never_names_the_better_one_gets_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")
+    with judge_stub(lambda number, body: Behaviour("I like both.")) as stub:
+        judge = Judge(Endpoint(stub.url, "stub"), attempts=1)
+        with pytest.raises(EvaluationError, match="none of 5 replies of stub names the better"):
+            alpaca_win_rate(mine, reference, judge)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"output": None}, "entry 2 of .* has no text as its output"),
+        ({"output": 3}, "entry 2 of .* has no text as its output"),
+        ({"instruction": ["Say two."]}, "entry 2 of .* has no text as its instruction"),
+        ({"instruction": "Say one."}, "answers 'Say one.' twice; remove one"),
+    ],
+)
+def test_what_is_no_answer_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
+    rows = json.loads(outputs(tmp_path / "m.json").read_text())
+    rows[1] |= change
+    with pytest.raises(EvaluationError, match=words):
+        alpaca_win_rate(file(tmp_path / "bad.json", rows), tmp_path / "m.json", judge)
+    with pytest.raises(EvaluationError, match=words):
+        alpaca_win_rate(tmp_path / "m.json", tmp_path / "bad.json", judge)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
     reference = file(tmp_path / "ref.json", ASKED[:3])
