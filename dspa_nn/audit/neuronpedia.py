@@ -76,7 +76,7 @@ def read_neuronpedia(
     found: dict[int, LatentMeaning] = {}
     try:
         for line in _lines(path):
-            latent, source = int(line["index"]), f"{line['modelId']}/{line['layer']}"
+            latent, source = _index(path, line["index"]), f"{line['modelId']}/{line['layer']}"
             _check_source(path, source, sae_id)
             told = str(line["description"] or "").strip() or None
             meaning = LatentMeaning(
@@ -129,6 +129,16 @@ def explained(
             link=other.link or known.link,
         )
     return merged
+
+
+def _index(path: str | os.PathLike[str], value: Any) -> int:
+    """A latent's number, which exports write as text or as a whole number."""
+    if type(value) not in (int, str) or not str(value).isdecimal():
+        raise FileError(
+            f"{path} is no export of Neuronpedia's (it has the index {value!r}); expected numbers "
+            "of latents, whole and from 0 on"
+        )
+    return int(value)
 
 
 def _said_by(line: Any) -> str:

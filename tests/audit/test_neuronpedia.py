@@ -68,6 +68,14 @@ def test_other_files_are_refused(text: str, tmp_path: Path) -> None:
         read_neuronpedia(path)
 
 
+@pytest.mark.parametrize("index", ["-3", "x", "3.0", "", -3, 3.7, True, None])
+def test_a_latent_is_a_whole_number(index: Any, tmp_path: Path) -> None:
+    path = tmp_path / "export"
+    path.write_text(json.dumps([row("8", "sun") | {"index": index}]))
+    with pytest.raises(FileError, match=r"no export of Neuronpedia.s \(it has the index"):
+        read_neuronpedia(path)
+
+
 @pytest.mark.parametrize("rows", [[], [row("8", "")], [row("8", None)]])
 def test_an_sae_without_explanations_is_refused(rows: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "export"
