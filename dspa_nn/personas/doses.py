@@ -1,5 +1,6 @@
 """Dose and response: how far a persona moves answers, strength by strength."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import (
     Answers,
     Interval,
@@ -106,7 +108,13 @@ def dose_response(
         max_new_tokens: length of the answers, which are greedy. batch_size: of them at once.
         unsteered: what `answer` returned without a method, where it is known.
         seed: of the bootstrap.
+
+    Raises:
+        DSPAError: no prompts, personas or doses, or what are none.
     """
+    _check_each("prompts", prompts, Rendered)
+    _check_each("personas", personas, Persona)
+    _check_each("doses", doses, Mapping)
     said = unsteered or answer(dspa, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     surprises = Surprises(dspa, prompts)
     plain, base = surprises.of(said), style_axes(said.texts, _axes(personas))
@@ -135,6 +143,18 @@ def dose_response(
                 )
             )
     return found
+
+
+def _check_each(name: str, value: Any, kind: type) -> None:
+    """Refuse what is no list of these, and an empty one."""
+    each: list[Any] = [*value] if type(value) in (list, tuple) else [None]
+    if not all(isinstance(one, kind) for one in each):
+        raise DSPAError(
+            f"{name} is {' '.join(reprlib.repr(value).split())}, of type {type(value).__name__}; "
+            f"expected a list of {kind.__name__}"
+        )
+    if not each:
+        raise DSPAError(f"{name} is empty; give one at least")
 
 
 def _axes(personas: Sequence[Persona]) -> Any:

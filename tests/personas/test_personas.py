@@ -179,6 +179,26 @@ def test_what_are_no_effects_and_no_prompts_is_refused() -> None:
         measure_effects(eval_zoo.dspa(), "sun and moon")
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_doses_are_of_prompts_and_personas() -> None:
+    dspa, effects = eval_zoo.dspa(), eval_zoo.effects()
+    good: dict[str, Any] = {
+        "prompts": [dspa.render("sun")],
+        "personas": [Persona({"direct": 1.0}, effects)],
+        "doses": [{"alpha": 0.5}],
+    }
+    wrong: list[dict[str, Any]] = [
+        {"prompts": ["sun"]}, {"personas": good["personas"][0]}, {"doses": {"alpha": 0.5}},
+        {"personas": [eval_zoo.counts().fit(percentile=50)]},
+    ]  # fmt: skip
+    for one in wrong:
+        with pytest.raises(DSPAError, match=rf"^{next(iter(one))} is .*; expected a list"):
+            dose_response(dspa, **{**good, **one})
+    for name in good:
+        with pytest.raises(DSPAError, match=f"^{name} is empty; give one at least"):
+            dose_response(dspa, **{**good, name: []})
+
+
 def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
     dspa, effects = eval_zoo.dspa(), eval_zoo.effects()
     stuck = replace(effects, effect=np.zeros_like(effects.effect))
