@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dspa_nn.baselines.subject import Subject
@@ -52,7 +52,7 @@ class AdapterMethod:
         """Switch the adapter on.
 
         Raises:
-            FileError: the folder holds no adapter.
+            FileError: the folder holds no adapter, or a damaged one.
             SteeringError: an adapter of another base model, or PEFT is not installed.
         """
         check_outside_blocks("steering")
@@ -79,6 +79,9 @@ class AdapterMethod:
         config = read_json(folder / "adapter_config.json", "an adapter that PEFT saved")
         here = self.subject.origin(self.subject.facts.n_layers - 1)
         check_trained(folder, config.get("base_model_name_or_path"), here)
+        # A load that fails half-way would leave an untrained adapter in the model.
+        with opened(folder / "adapter_model.safetensors"):
+            pass
         try:
             with quiet_loaders(), warnings.catch_warnings():
                 # Several adapters in one model are meant: one at a time is switched on.
@@ -182,6 +185,16 @@ def weights_in(folder: Path) -> Generator[tuple[str, Tensor]]:
             f"{folder} holds no model.safetensors; give a folder that save_pretrained wrote"
         )
     for file in files:
-        with cast(Any, safe_open)(str(file), framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - no mapping
-                yield name, opened.get_tensor(name)
+        with opened(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                yield name, tensors.get_tensor(name)
+
+
+def opened(file: Path) -> Any:
+    """A safetensors file, to be entered; what is missing or damaged is one sentence."""
+    try:
+        return cast(Any, safe_open)(str(file), framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise FileError(
+            f"{file} cannot be read ({first_line(error)}); train again, or copy it again"
+        ) from None

@@ -76,6 +76,35 @@ def test_an_adapter_of_another_base_model_is_refused(subject: Subject, tmp_path:
         pass
 
 
+@pytest.mark.parametrize("kept", [0, 100, None])
+def test_a_damaged_or_missing_adapter_is_one_sentence_every_time(
+    subject: Subject, tmp_path: Path, kept: int | None
+) -> None:
+    save_adapter(subject.model._module, tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    if kept is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:kept])
+    for _ in range(2):  # nothing half loaded is left in the model
+        with (
+            pytest.raises(FileError, match=r"adapter_model.safetensors cannot be read \("),
+            AdapterMethod("DPO", subject, tmp_path).steering([]),
+        ):
+            pass
+
+
+def test_damaged_weights_are_one_sentence(subject: Subject, tmp_path: Path) -> None:
+    subject.model._module.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with (
+        pytest.raises(FileError, match=r"model.safetensors cannot be read \("),
+        WeightsMethod("SFT", subject, tmp_path).steering([]),
+    ):
+        pass
+
+
 def test_an_adapter_of_other_weights_is_refused(subject: Subject, tmp_path: Path) -> None:
     save_adapter(subject.model._module, tmp_path)
     origin = {"model_id": "tiny-llama", "weights": "float32:0123"}
