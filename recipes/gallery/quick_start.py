@@ -62,7 +62,8 @@ print(dspa.plan(map, message))
 # %% [markdown]
 # ## Steer
 # `apply` goes into any nnsight context of the model. The same prompt without it is the model as
-# it was.
+# it was. One answer proves nothing: with 48 triples and a model of this size it is often still
+# wrong. [Results](../results.md) has the figures over many answers.
 
 # %%
 prompt = dspa.render(message)
