@@ -76,7 +76,11 @@ def identify(source: str | Path) -> list[Found]:
     if path.exists():
         return [_file(path, str(path), local=True)]
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
-        return _all_in(download(text, ["*.json"]), text, local=False)
+        try:
+            folder = download(text, ["*.json"])
+        except FileError as error:
+            raise FileError(f"there is no file or folder {text} here, and {error}") from error
+        return _all_in(folder, text, local=False)
     raise FileError(
         f"{text} is no file or folder here, and no id of a repository on the hub; check the path"
     )

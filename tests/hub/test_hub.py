@@ -221,6 +221,8 @@ def test_another_kind_of_thing_is_told(there: Hub) -> None:
 
 
 def test_what_is_not_there_is_told(there: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileError, match="no file or folder maps/x here, and maps/x cannot be had"):
+        identify("maps/x")
     with pytest.raises(FileError, match="nobody/x cannot be had: there is no such repository"):
         ConditionalDifferenceMap.from_hub("nobody/x")
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
