@@ -32,6 +32,7 @@ class Page:
         title, notes: a heading, and sentences on what is missing.
         rows: one after another. paths: for each row output latent -> votes for it; empty without
             a map.
+        same_for_all: for each row, whether what was applied scores every prompt alike.
         meanings: "input" and "output" -> latent -> what is known of it.
         settings, provenance: tables at the foot.
     """
@@ -40,6 +41,7 @@ class Page:
     notes: Sequence[str]
     rows: Sequence[Row]
     paths: Sequence[Mapping[int, Sequence[Vote]]]
+    same_for_all: Sequence[bool]
     meanings: Mapping[str, Mapping[int, LatentMeaning]]
     settings: Mapping[str, object]
     provenance: Mapping[str, object]
@@ -183,7 +185,10 @@ def _compared(before: str | None, after: str) -> tuple[Any, Any]:
 def _data(page: Page) -> Any:
     """What the script reads, as JSON that can stand in HTML: see jinja2's `tojson`."""
     values = {
-        "rows": [_row_data(row, votes) for row, votes in zip(page.rows, page.paths, strict=True)],
+        "rows": [
+            _row_data(row, votes) | {"same": same}
+            for row, votes, same in zip(page.rows, page.paths, page.same_for_all, strict=True)
+        ],
         "meanings": {
             side: {str(latent): _meaning(meaning) for latent, meaning in known.items()}
             for side, known in page.meanings.items()

@@ -13,7 +13,8 @@ from dspa_nn.audit.replay import MOST_TOKENS, answer_unsteered, can_replay, repl
 from dspa_nn.checks import check_type
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import as_path, write_atomically
-from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.graph.settings import ALWAYS
+from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from dspa_nn.saes import LatentMeaning
 from dspa_nn.steering import DSPA, EditLog
 
@@ -109,11 +110,21 @@ def report(
     maps = _one_a_row(map, len(rows))
     paths = [_votes(row, own) for row, own in zip(rows, maps, strict=True)]
     origin = logs[0].origin
+    for row, own in zip(rows, maps, strict=True):
+        for token in row.tokens if _same_for_all(own) else ():
+            token.voters = []
+    sums = [own for own in maps if isinstance(own, MapSum) and not _same_for_all(own)]
+    if any(_same_for_all(term) for own in sums for _, term in own.terms):
+        notes.append(
+            "Votes of prompt latent 0 include what a persona, whose scores are the same for every "
+            "prompt, adds."
+        )
     page = Page(
         title=title,
         notes=notes,
         rows=rows,
         paths=paths,
+        same_for_all=[_same_for_all(own) for own in maps],
         meanings={
             "output": known_meanings(
                 origin, "output", _edited(rows), meanings, dspa if can_replay(dspa) else None
@@ -158,6 +169,13 @@ def _one_a_row(map: OneOrMany | None, rows: int) -> list[ConditionalDifferenceMa
             f"map= holds {len(map)} maps, and the log has {rows} rows; give one for each"
         )
     return list(map)
+
+
+def _same_for_all(map: ConditionalDifferenceMap | None) -> bool:
+    """Whether a map scores every prompt alike, as a persona does: no prompt latent has a say."""
+    if isinstance(map, MapSum):
+        return all(term.gate == ALWAYS for _, term in map.terms)
+    return map is not None and map.gate == ALWAYS
 
 
 def _votes(row: Row, map: ConditionalDifferenceMap | None) -> dict[int, list[Vote]]:

@@ -22,6 +22,7 @@ from dspa_nn.audit.replay import replay
 from dspa_nn.baselines import Subject, VectorMethod, fit_caa
 from dspa_nn.errors import MapError
 from dspa_nn.extensions import norm_preserving
+from dspa_nn.personas import Persona
 from dspa_nn.steering import EditLog
 from tests import eval_zoo, steer_zoo
 from tests.steer_zoo import SETTINGS, STEPS, Lab, by_nnsight
@@ -121,6 +122,21 @@ def test_meanings_that_are_given_go_before_the_table(monkeypatch: pytest.MonkeyP
     assert found[3].fires_on == ("sun",)
     assert (found[3].explanation, found[3].category) == ("joy", "Content")
     assert not found[4].promotes
+
+
+def test_of_a_persona_no_prompt_latent_is_said_to_have_voted(tmp_path: Path) -> None:
+    dspa, persona = eval_zoo.dspa(), Persona({"direct": 1.0}, eval_zoo.effects())
+    prompt = dspa.render("sun moon")
+    fitted = eval_zoo.counts().fit(percentile=50)
+    for map in (persona, 2 * persona, fitted + persona):
+        with dspa.attach(eval_zoo.model(), map, prompt=prompt, alpha=0.1) as log:
+            eval_zoo.model().generate(prompt.ids[None], max_new_tokens=2)
+        path = report(log, tmp_path / "report.html", dspa=dspa, map=map)
+        [row] = data_of(path)["rows"]
+        alone = fitted not in [term for _, term in getattr(map, "terms", ())]
+        assert row["same"] == alone
+        assert any(len(token) > 2 and token[2] for token in row["tokens"]) != alone
+        assert ("Votes of prompt latent 0 include" in path.read_text()) != alone
 
 
 @pytest.mark.parametrize("summed", [False, True])

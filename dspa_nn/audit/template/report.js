@@ -155,6 +155,10 @@
     const planned = data.rows[row].latents[latent];
     const [, before, after] = (tokens()[index][EDITS] || []).find(([other]) => other === latent) || [0, null, null];
     if (!planned) return [];
+    if (data.rows[row].same) {
+      return [make("h3", {}, "Why it was chosen"), make("p", {},
+        `Its score, ${signed(planned.score)}, is the same for every prompt: no prompt latent has a say in what was applied.`)];
+    }
     if (!planned.votes.length) {
       return [make("h3", {}, "Why it was chosen"), make("p", {}, data.mapped
         ? "No prompt latent with an entry in the map voted for it."
