@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dspa_nn.audit.causal_table import CausalCheck, LatentEffect
-from dspa_nn.checks import check_latents, check_positive_int
+from dspa_nn.checks import check_latents, check_positive_int, check_type
 from dspa_nn.errors import DSPAError, MapError, TripleError
 from dspa_nn.evaluation import (
     AxisName,
@@ -100,6 +100,7 @@ def causal_check(
         TripleError: no triples, or one that cannot be used.
         DSPAError: no such latent or axis.
     """
+    check_type("map", map, ConditionalDifferenceMap, MapError)
     chosen = top_latents(map, latents) if isinstance(latents, int) else [*latents]
     held_out = as_triples(triples)
     if not held_out:

@@ -69,6 +69,8 @@ def explain(
     if dspa is None:
         with quiet_loaders():
             dspa = DSPA.from_preset(_PRESET)
+    check_type("dspa", dspa, DSPA, DSPAError)
+    check_type("judge", judge, Judge | None, JudgeError)
     found = snippets(dspa, texts, latents, side=side, most=most, before=before, after=after)
     if not any(found.values()):
         raise DSPAError(

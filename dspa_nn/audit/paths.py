@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from dspa_nn.checks import check_type
 from dspa_nn.errors import MapError
 from dspa_nn.maps import ConditionalDifferenceMap, MapSum
 from dspa_nn.steering import Plan
@@ -37,6 +38,8 @@ def votes_for(plan: Plan, map: ConditionalDifferenceMap, latent: int) -> list[Vo
     Raises:
         MapError: another map than the plan was made with.
     """
+    check_type("plan", plan, Plan, MapError)
+    check_type("map", map, ConditionalDifferenceMap, MapError)
     weights = plan.made.weights
     terms = map.terms if isinstance(map, MapSum) else ((1.0, map),)
     rows = weights.reshape(-1, weights.shape[-1])

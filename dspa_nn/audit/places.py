@@ -75,6 +75,8 @@ def snippets(
     at_output = side == "output"
     encoder = dspa.encoders[at_output]
     wanted = None if latents is None else check_latents(side, latents, encoder.width)
+    if isinstance(texts, str):
+        raise DSPAError("one text came for texts; give a list of them")
     sequences = [one for text in texts for one in _rendered(dspa, text)]
     if not sequences:
         raise DSPAError("snippets was given no texts; give at least one")

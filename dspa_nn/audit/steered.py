@@ -192,6 +192,8 @@ def steered_latents(
     """
     check_type("map", map, ConditionalDifferenceMap, MapError)
     check_positive_int("n", n, MapError)
+    for given in (meanings, input_meanings):
+        check_type("meanings", given, Mapping[int, LatentMeaning] | None, MapError)
     if not len(map.values):
         raise MapError("the map has no entries, so it steers nothing; fit it on more triples")
     values = map.values.double().numpy()

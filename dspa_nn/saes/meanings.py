@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dspa_nn.checks import check_type
 from dspa_nn.errors import FileError
 from dspa_nn.files import ASSETS, as_path, write_atomically
 
@@ -129,9 +131,13 @@ def write_meanings(
     about: which SAE and which texts, for a reader of the file. Raises `FileError` where it cannot
     be written.
     """
+    check_type("path", path, str | os.PathLike, FileError)
+    check_type("meanings", meanings, Mapping[int, LatentMeaning], FileError)
     head = {"schema": SCHEMA, "sae_sha256": sae_sha256, "about": about}
     lines = [f'"{latent}": {_as_json(meanings[latent])}' for latent in sorted(meanings)]
     text = json.dumps(head)[:-1] + ', "latents": {\n' + ",\n".join(lines) + "\n}}\n"
+    # Half of a surrogate pair is no UTF-8; JSON has a way to write it.
+    text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
     write_atomically(path, text)
 
 

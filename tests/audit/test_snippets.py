@@ -1,12 +1,24 @@
 """Where latents are strongest: places against a plain pass of the model, and their context."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dspa_nn import DSPAError, SteeringError
-from dspa_nn.audit import Snippet, meaning_of_snippets, snippets
+from dspa_nn import DSPAError, FileError, SteeringError
+from dspa_nn.audit import (
+    LatentMeaning,
+    Snippet,
+    causal_check,
+    explain,
+    meaning_of_snippets,
+    read_meanings,
+    snippets,
+    steered_latents,
+    votes_for,
+    write_meanings,
+)
 from dspa_nn.graph.blocks import hidden_states
 from tests import eval_zoo, tiny
 
@@ -65,6 +77,43 @@ def test_what_is_refused() -> None:
         snippets(dspa, [])
     with pytest.raises(SteeringError, match="most"):
         snippets(dspa, TEXTS, most=0)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_one_text_is_not_read_letter_by_letter() -> None:
+    with pytest.raises(DSPAError, match="one text came for texts; give a list of them"):
+        snippets(eval_zoo.dspa(), "sun moon", [3])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_table_of_any_text_is_read_as_it_was_written(tmp_path: Path) -> None:
+    odd = "half \ud800 \udfff, pair \U0001f680, <b> \\ud800 \u202e \x00"
+    told = {3: LatentMeaning((odd,), explanation=odd, snippets=(Snippet(odd, odd, odd, 1.5),))}
+    write_meanings(tmp_path / "told.json", told, sae_sha256="ab" * 32)
+    assert read_meanings(tmp_path / "told.json") == told
+    swapped: Any = ({3: LatentMeaning()}, tmp_path / "told.json")
+    with pytest.raises(FileError, match=r"path is .*, of type dict; expected"):
+        write_meanings(*swapped, sae_sha256="ab" * 32)
+    words: Any = {3: "sun"}
+    with pytest.raises(FileError, match=r"meanings is .*; expected Mapping"):
+        write_meanings(tmp_path / "told.json", words, sae_sha256="ab" * 32)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_are_no_plans_and_maps_is_refused() -> None:
+    dspa, map = eval_zoo.dspa(), eval_zoo.counts().fit(percentile=50)
+    none: Any = "map"
+    words: Any = {3: "sun"}
+    for what, call in (
+        ("plan", lambda: votes_for(none, map, 3)),
+        ("map", lambda: votes_for(dspa.plan(map, "sun"), none, 3)),
+        ("map", lambda: causal_check(dspa, none, eval_zoo.triples(2))),
+        ("meanings", lambda: steered_latents(map, meanings=words)),
+        ("dspa", lambda: explain([3], ["sun"], dspa=none)),
+        ("judge", lambda: explain([3], ["sun"], dspa=dspa, judge=none)),
+    ):
+        with pytest.raises(DSPAError, match=f"^{what} is .*; expected "):
+            call()
 
 
 def test_a_meaning_names_whole_words_and_shows_no_place_twice() -> None:
