@@ -6,12 +6,13 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, NamedTuple
 
 from dspa_nn._version import __version__
 from dspa_nn.errors import DSPAError, ServingError
 from dspa_nn.imports import late, without_nnsight_save
 from dspa_nn.serving.answer import Answer, Done, Event, Piece
+from dspa_nn.serving.bodies import read_body
 from dspa_nn.serving.engine import Engine
 from dspa_nn.serving.request import ChatRequest, read_request
 
@@ -21,7 +22,6 @@ try:
         from fastapi import Depends, FastAPI, Request, Response
         from fastapi.responses import JSONResponse, StreamingResponse
         from starlette.exceptions import HTTPException
-        from starlette.requests import ClientDisconnect
 except ImportError as error:
     raise ServingError(
         f"serving needs a library that is not installed ({error}): pip install 'dspa-nn[serve]'"
@@ -29,8 +29,6 @@ except ImportError as error:
 
 # Seconds between two looks at whether the client of an answer that is not streamed is still there.
 _LOOK = 0.25
-# A conversation is text; more than this is a mistake.
-_LARGEST_BODY = 8 << 20
 _OPEN = ("/health",)
 
 
@@ -109,16 +107,14 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def deliver(event: Event) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(events.put_nowait, event)
-
-        asked = read_request(await _body(request))
-        # Rendering and the first use of a setting take some milliseconds.
-        answer = await asyncio.to_thread(engine.submit, asked, deliver)
+        asked = read_request(await read_body(request))
+        coming = await _submitted(engine, asked)
+        try:
+            unsteered = asked.without_steering()
+            also = None if unsteered is None else await _submitted(engine, unsteered)
+        except BaseException:
+            coming.answer.cancel()
+            raise
         about = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -126,98 +122,95 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
         }
         if asked.streams:
             return StreamingResponse(
-                _stream(asked, answer, events, about), media_type="text/event-stream"
+                _stream(asked, coming, also, about), media_type="text/event-stream"
             )
-        return await _whole(request, answer, events, about)
+        return await _whole(request, coming, also, about)
 
     # The routes are known to the application by now.
     del refused, failed, no_such_page, health, models, model, chat
     return app
 
 
-async def _body(request: Request) -> object:
-    size = request.headers.get("content-length", "0")
-    if size.isdecimal() and int(size) > _LARGEST_BODY:
-        raise _too_large(size)
-    # A body in chunks comes without its size. What is left of one that is too large is not read
-    # here; the HTTP server discards it.
-    body = bytearray()
-    try:
-        async for part in request.stream():
-            body += part
-            if len(body) > _LARGEST_BODY:
-                raise _too_large(f"more than {_LARGEST_BODY}")
-    except ClientDisconnect:
-        raise ServingError("the client went away before its body was whole", status=499) from None
-    try:
-        return json.loads(body, object_pairs_hook=_once_each)
-    except RecursionError:
-        raise ServingError("the body is nested too deep; send a conversation") from None
-    except ValueError as error:
-        raise ServingError(f"the body is not JSON ({error}); send a JSON object") from None
+class _Coming(NamedTuple):
+    """An answer under way, and what has come of it."""
+
+    answer: Answer
+    events: "asyncio.Queue[Event]"
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; one that names a field twice is refused, since one of both would be ignored.
-
-    >>> _once_each([("alpha", 0.2), ("mode", "both")])
-    {'alpha': 0.2, 'mode': 'both'}
-    """
-    named: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in named:
-            raise ServingError(
-                f"{name} stands twice in one object of the body; give it once", param=name
-            )
-        named[name] = value
-    return named
+class _Gone(Exception):
+    """The client is not there any more, so that nobody reads the answer."""
 
 
-def _too_large(size: str) -> ServingError:
-    return ServingError(
-        f"the body has {size} bytes; expected at most {_LARGEST_BODY}, so send a shorter "
-        "conversation",
-        status=413,
-        code="body_too_large",
-    )
+async def _submitted(engine: Engine, asked: ChatRequest) -> _Coming:
+    events: asyncio.Queue[Event] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def deliver(event: Event) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+    # Rendering and the first use of a setting take some milliseconds.
+    return _Coming(await asyncio.to_thread(engine.submit, asked, deliver), events)
+
+
+async def _finished(coming: _Coming, request: Request | None = None) -> tuple[str, Done]:
+    """The text and the end of an answer, for as long as the client of a request is there."""
+    pieces: list[str] = []
+    while True:
+        try:
+            event = await asyncio.wait_for(coming.events.get(), _LOOK)
+        except TimeoutError:
+            if request is not None and await request.is_disconnected():
+                raise _Gone from None
+            continue
+        if isinstance(event, ServingError):
+            raise event
+        if isinstance(event, Done):
+            return "".join(pieces), event
+        pieces.append(event.text)
+
+
+async def _told(
+    end: Done, also: _Coming | None, request: Request | None = None
+) -> dict[str, dict[str, Any]]:
+    """What an answer says under "dspa": of its steering, and the unsteered answer."""
+    told = dict(end.dspa or {})
+    if also is not None:
+        text, last = await _finished(also, request)
+        told["unsteered"] = {
+            "content": text, "finish_reason": last.reason, "usage": _usage(last)
+        }  # fmt: skip
+    return {"dspa": told} if told else {}
+
+
+def _cancel(coming: _Coming, also: _Coming | None) -> None:
+    for one in (coming, also):
+        if one is not None:
+            one.answer.cancel()
 
 
 async def _whole(
-    request: Request, answer: Answer, events: "asyncio.Queue[Event]", about: dict[str, Any]
+    request: Request, coming: _Coming, also: _Coming | None, about: dict[str, Any]
 ) -> Response:
     """Wait for the whole answer, for as long as the client does."""
-    pieces: list[str] = []
     try:
-        while True:
-            try:
-                event = await asyncio.wait_for(events.get(), _LOOK)
-            except TimeoutError:
-                if await request.is_disconnected():
-                    return Response(status_code=499)  # nobody reads it
-                continue
-            if isinstance(event, ServingError):
-                return _error(event)
-            if isinstance(event, Done):
-                break
-            pieces.append(event.text)
+        text, end = await _finished(coming, request)
+        told = await _told(end, also, request)
+    except ServingError as error:
+        return _error(error)
+    except _Gone:
+        return Response(status_code=499)
     finally:
-        answer.cancel()
-    message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
-    choice = {
-        "index": 0,
-        "message": message,
-        "logprobs": None,
-        "finish_reason": event.reason,
-    }
-    return JSONResponse(
-        about
-        | {"object": "chat.completion", "choices": [choice], "usage": _usage(event)}
-        | ({} if event.dspa is None else {"dspa": event.dspa})
-    )
+        _cancel(coming, also)
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.reason}
+    body = {"object": "chat.completion", "choices": [choice], "usage": _usage(end)}
+    return JSONResponse(about | body | told)
 
 
 async def _stream(
-    asked: ChatRequest, answer: Answer, events: "asyncio.Queue[Event]", about: dict[str, Any]
+    asked: ChatRequest, coming: _Coming, also: _Coming | None, about: dict[str, Any]
 ) -> AsyncGenerator[str]:
     """The answer as server-sent events. It is closed when the client goes, and so is the answer."""
     usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
@@ -229,23 +222,19 @@ async def _stream(
 
     try:
         yield chunk({"role": "assistant", "content": ""})
-        while True:
-            event = await events.get()
-            if isinstance(event, Piece):
-                yield chunk({"content": event.text})
-                continue
-            if isinstance(event, ServingError):
-                yield _sent(_shape(event))
-                return
-            told = {} if event.dspa is None else {"dspa": event.dspa}
-            yield chunk({}, event.reason, **told)
-            if usage:
-                last: dict[str, Any] = {"object": "chat.completion.chunk", "choices": []}
-                yield _sent(about | last | {"usage": _usage(event)})
-            yield "data: [DONE]\n\n"
-            return
+        while isinstance(event := await coming.events.get(), Piece):
+            yield chunk({"content": event.text})
+        if isinstance(event, ServingError):
+            raise event
+        yield chunk({}, event.reason, **await _told(event, also))
+        if usage:
+            last: dict[str, Any] = {"object": "chat.completion.chunk", "choices": []}
+            yield _sent(about | last | {"usage": _usage(event)})
+        yield "data: [DONE]\n\n"
+    except ServingError as error:
+        yield _sent(_shape(error))
     finally:
-        answer.cancel()
+        _cancel(coming, also)
 
 
 def _knows(request: Request, key: str) -> bool:

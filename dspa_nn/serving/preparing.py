@@ -86,8 +86,9 @@ class Preparation:
         name = None if name == UNSTEERED else name
         chosen = {key: getattr(request, key) for key in PLAN_SETTINGS}
         chosen = {key: value for key, value in chosen.items() if value is not None}
-        if name is None and (chosen or request.percentile is not None):
-            field = next(iter(chosen), "percentile")
+        if name is None and (chosen or request.percentile is not None or request.unsteered_too):
+            others = "percentile" if request.percentile is not None else "unsteered_too"
+            field = next(iter(chosen), others)
             raise ServingError(
                 f"{field} came with the model {UNSTEERED!r}, which has no use for it; name a map, "
                 "or leave it out",

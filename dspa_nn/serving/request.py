@@ -99,6 +99,7 @@ class ChatRequest(_Strict):
         map: a map's name, in place of the one that `model` names.
         percentile: that which the map was fitted with, which a request cannot change.
         unsteered: whether to leave the answer unsteered, whatever `model` names.
+        unsteered_too: whether the unsteered answer comes with the steered one.
         plan: whether the answer tells what was planned.
         edits: whether the answer tells each edit.
     """
@@ -121,6 +122,7 @@ class ChatRequest(_Strict):
     k_diff: int | None = None
     percentile: float | None = None
     unsteered: bool | None = None
+    unsteered_too: bool | None = None
     plan: bool | None = None
     edits: bool | None = None
 
@@ -133,6 +135,13 @@ class ChatRequest(_Strict):
     def streams(self) -> bool:
         """Whether the answer is sent as it comes."""
         return bool(self.stream)
+
+    def without_steering(self) -> "ChatRequest | None":
+        """The same request unsteered, with the same seed, where both answers are asked for."""
+        if not self.unsteered_too:
+            return None
+        of_steering = ("map", *PLAN_SETTINGS, "percentile", "unsteered_too", "plan", "edits")
+        return self.model_copy(update=dict.fromkeys(of_steering) | {"unsteered": True})
 
 
 KNOWN = tuple(ChatRequest.model_fields)
@@ -206,6 +215,12 @@ def _check_together(request: ChatRequest) -> None:
     chosen = [
         name for name in ("map", *PLAN_SETTINGS, "percentile") if getattr(request, name) is not None
     ]
+    if request.unsteered and request.unsteered_too:
+        raise ServingError(
+            "unsteered_too came with unsteered=true, whose answer is unsteered already; leave one "
+            "of them out",
+            param="unsteered_too",
+        )
     if request.unsteered and chosen:
         raise ServingError(
             f"{chosen[0]} came with unsteered=true, which has no use for it; leave one of them out",

@@ -97,6 +97,23 @@ def test_steering_is_by_request(client: openai.OpenAI) -> None:
     assert said(messages=developer) == said(messages=system + HELLO["messages"])
 
 
+def test_the_unsteered_answer_comes_too(client: openai.OpenAI) -> None:
+    strong = {"alpha": 2.0, "mode": "both"}
+    drawn: dict[str, Any] = HELLO | {"max_tokens": 8, "temperature": 1, "seed": 3}
+
+    def made(**changes: Any) -> Any:
+        return client.chat.completions.create(**(drawn | changes))
+
+    both = made(extra_body={**strong, "unsteered_too": True, "plan": True})
+    assert text_of(both) == text_of(made(extra_body=strong)) != both.dspa["unsteered"]["content"]
+    plain = made(model="unsteered")
+    assert both.dspa["unsteered"]["content"] == text_of(plain)
+    assert both.dspa["unsteered"]["usage"]["completion_tokens"] == plain.usage.completion_tokens
+    assert both.dspa["plan"]["ablate"]
+    *_, last = made(extra_body={**strong, "unsteered_too": True, "plan": True}, stream=True)
+    assert last.dspa == both.dspa
+
+
 def test_stop_and_seed(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = HELLO | {"max_tokens": 12, "temperature": 1.0, "seed": 4}
     text = text_of(client.chat.completions.create(**asked))
@@ -116,6 +133,8 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"k_diff": 0}, 400, "k_diff", "k_diff is 0, and must be a whole number of at least 1"),
     ({"percentile": 3}, 400, "percentile", "percentile is 3, and the map warm was fitted with 50;"),
     ({"map": "both", "percentile": 9}, 400, "percentile", "percentile is 9, and the map both was"),
+    ({"unsteered": True, "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came with un"),
+    ({"model": "unsteered", "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came with"),
     ({"unsteered": True, "alpha": 1}, 400, "alpha", "alpha came with unsteered=true, which has no"),
     ({"model": "unsteered", "mode": "both"}, 400, "mode", "mode came with the model 'unsteered', "),
     ({"n": 2}, 400, "n", "n is 2, and this server supports it as 1 alone; leave it out"),
