@@ -64,6 +64,15 @@ def check_positive_int(name: str, value: object, error: type[DSPAError]) -> None
         raise error(f"{name} is {value!r}; expected a whole number of at least 1.")
 
 
+def check_seed(seed: object, error: type[DSPAError]) -> None:
+    """Refuse what numpy's generators do not take.
+
+    >>> check_seed(0, DSPAError)
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise error(f"seed is {seed!r}; expected a whole number of at least 0")
+
+
 def check_finite_number(name: str, value: object, error: type[DSPAError]) -> None:
     """Refuse what is no finite number.
 

@@ -8,7 +8,7 @@ from dspa_nn.audit.categories import CategoryTable, category_table
 from dspa_nn.audit.explaining import explain, judged_meanings
 from dspa_nn.audit.places import Text
 from dspa_nn.audit.steered import MOST, steered_latents
-from dspa_nn.checks import check_positive_int
+from dspa_nn.checks import check_positive_int, check_seed
 from dspa_nn.errors import DSPAError
 from dspa_nn.judges import Judge
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -106,4 +106,5 @@ def random_latents(
             f"{n} random latents were asked for, and there are {len(pool)} to draw from; ask for "
             "fewer, or give more texts"
         )
+    check_seed(seed, DSPAError)
     return sorted(map(int, np.random.default_rng(seed).choice(pool, n, replace=False)))

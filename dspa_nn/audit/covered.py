@@ -13,7 +13,7 @@ from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import MapError
 from dspa_nn.evaluation import Interval, proportion
 from dspa_nn.graph.settings import DEFAULTS
-from dspa_nn.maps import ConditionalDifferenceMap, MapSum
+from dspa_nn.maps import ConditionalDifferenceMap, MapSum, same_for_every_prompt
 from dspa_nn.shown import as_html, check_axes, facts_html, pyplot, shown
 from dspa_nn.steering import Plan
 
@@ -157,6 +157,11 @@ def coverage(
     check_type("map", map, ConditionalDifferenceMap, MapError)
     terms = map.terms if isinstance(map, MapSum) else ((1.0, map),)
     # A sum's members may vote by rules of their own; one of them is looked at.
+    if same_for_every_prompt(map):
+        raise MapError(
+            "coverage was given what scores every prompt alike, as a persona does, so it opens no "
+            "rows; every prompt is steered by the same latents"
+        )
     rule = prompt_rule or terms[0][1].defaults.get("prompt_rule") or DEFAULTS["prompt_rule"]
     asked = "density" if rule == "density" else "gated" if rule == "centred" else rule
     rows = np.unique(np.concatenate([member.rows.numpy() for _, member in terms]))

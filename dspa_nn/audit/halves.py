@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dspa_nn.audit.steered import MOST, SteeredLatents, steered_latents
-from dspa_nn.checks import check_positive_int, check_type
+from dspa_nn.checks import check_positive_int, check_seed, check_type
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import CountsError, DSPAWarning, MapError
 from dspa_nn.maps import FitOptions
@@ -155,6 +155,7 @@ def stability(
     check_type("counts", counts, ActivationCounts, CountsError)
     check_positive_int("n", n, MapError)
     check_positive_int("resamplings", resamplings, MapError)
+    check_seed(seed, MapError)
     if resamplings % 2:
         raise MapError(
             f"resamplings is {resamplings}; expected an even number, two halves for each split."

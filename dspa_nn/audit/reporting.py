@@ -13,8 +13,7 @@ from dspa_nn.audit.replay import MOST_TOKENS, answer_unsteered, can_replay, repl
 from dspa_nn.checks import check_type
 from dspa_nn.errors import SteeringError
 from dspa_nn.files import as_path, write_atomically
-from dspa_nn.graph.settings import ALWAYS
-from dspa_nn.maps import ConditionalDifferenceMap, MapSum
+from dspa_nn.maps import ConditionalDifferenceMap, MapSum, same_for_every_prompt
 from dspa_nn.saes import LatentMeaning
 from dspa_nn.steering import DSPA, EditLog
 
@@ -111,10 +110,10 @@ def report(
     paths = [_votes(row, own) for row, own in zip(rows, maps, strict=True)]
     origin = logs[0].origin
     for row, own in zip(rows, maps, strict=True):
-        for token in row.tokens if _same_for_all(own) else ():
+        for token in row.tokens if _alike(own) else ():
             token.voters = []
-    sums = [own for own in maps if isinstance(own, MapSum) and not _same_for_all(own)]
-    if any(_same_for_all(term) for own in sums for _, term in own.terms):
+    sums = [own for own in maps if isinstance(own, MapSum) and not _alike(own)]
+    if any(same_for_every_prompt(term) for own in sums for _, term in own.terms):
         notes.append(
             "Votes of prompt latent 0 include what a persona, whose scores are the same for every "
             "prompt, adds."
@@ -124,7 +123,7 @@ def report(
         notes=notes,
         rows=rows,
         paths=paths,
-        same_for_all=[_same_for_all(own) for own in maps],
+        same_for_all=[_alike(own) for own in maps],
         meanings={
             "output": known_meanings(
                 origin, "output", _edited(rows), meanings, dspa if can_replay(dspa) else None
@@ -171,13 +170,6 @@ def _one_a_row(map: OneOrMany | None, rows: int) -> list[ConditionalDifferenceMa
     return list(map)
 
 
-def _same_for_all(map: ConditionalDifferenceMap | None) -> bool:
-    """Whether a map scores every prompt alike, as a persona does: no prompt latent has a say."""
-    if isinstance(map, MapSum):
-        return all(term.gate == ALWAYS for _, term in map.terms)
-    return map is not None and map.gate == ALWAYS
-
-
 def _votes(row: Row, map: ConditionalDifferenceMap | None) -> dict[int, list[Vote]]:
     if map is None:
         return {}
@@ -202,3 +194,7 @@ def _provenance(
     for number, map in enumerate(each, 1):
         told["map" if len(each) == 1 else f"map {number}"] = " ".join(repr(map).split())
     return told
+
+
+def _alike(map: ConditionalDifferenceMap | None) -> bool:
+    return map is not None and same_for_every_prompt(map)

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from dspa_nn.checks import check_positive_int, check_type
 from dspa_nn.errors import MapError
-from dspa_nn.maps import ConditionalDifferenceMap
+from dspa_nn.maps import ConditionalDifferenceMap, same_for_every_prompt
 from dspa_nn.saes import LatentMeaning, meanings_of
 from dspa_nn.shown import check_axes, pyplot, shown, table_html
 
@@ -121,9 +121,10 @@ class SteeredLatents:
 
     def _title(self) -> str:
         up, down = self.columns
+        decide = f"{self.rows:,} prompt latents decide" if self.rows else "for every prompt alike"
         return (
             f"the map edits {up + down:,} output latents: {up:,} augmented and {down:,} ablated "
-            f"on the whole; {self.rows:,} prompt latents decide"
+            f"on the whole; {decide}"
         )
 
     def _repr_html_(self) -> str:
@@ -200,6 +201,7 @@ def steered_latents(
     d_in, d_out = map.shape
     columns = _Sums(map.columns.numpy(), values, d_out)
     rows = _Sums(map.row_of_each().numpy(), values, d_in)
+    deciding = np.flatnonzero(rows.entries) if not same_for_every_prompt(map) else np.array([], int)
     words = _words(map, "output", meanings), _words(map, "input", input_meanings)
     opened = None if map.gate_mean is None else map.gate_mean.numpy()
     up, down = np.flatnonzero(columns.sum > 0), np.flatnonzero(columns.sum < 0)
@@ -207,9 +209,9 @@ def steered_latents(
         augment=columns.ranked(up, -columns.sum, n, words[0]),
         ablate=columns.ranked(down, columns.sum, n, words[0]),
         either=columns.ranked(np.flatnonzero(columns.entries), -columns.size, n, words[0]),
-        prompt=rows.ranked(np.flatnonzero(rows.entries), -rows.size, n, words[1], opened),
+        prompt=rows.ranked(deciding, -rows.size, n, words[1], opened),
         columns=(len(up), len(down)),
-        rows=int(np.count_nonzero(rows.entries)),
+        rows=len(deciding),
     )
 
 

@@ -1,12 +1,13 @@
 """A random map: as many entries as DSPA's, of the same values, in random places."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import Generator
 
+from dspa_nn.checks import check_seed
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import SteeringError
 from dspa_nn.maps import ConditionalDifferenceMap
@@ -38,8 +39,7 @@ def fit_random_map(
 
     Source: docs/method.md 8.7.
     """
-    if isinstance(seed, bool) or not isinstance(cast(Any, seed), int | np.integer) or seed < 0:
-        raise SteeringError(f"seed is {seed!r}; expected a whole number of at least 0")
+    check_seed(seed, SteeringError)
     if isinstance(source, ConditionalDifferenceMap):
         if options:
             raise SteeringError(

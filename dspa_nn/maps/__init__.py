@@ -8,7 +8,7 @@ from dspa_nn.maps.fittable import FittableCounts
 from dspa_nn.maps.gates import densities, differences, gate_mean, open_gates, thresholds
 from dspa_nn.maps.identity import identity_of
 from dspa_nn.maps.map import ConditionalDifferenceMap
-from dspa_nn.maps.map_sum import MapSum
+from dspa_nn.maps.map_sum import MapSum, same_for_every_prompt
 from dspa_nn.maps.options import (
     FIT_OPTIONS,
     FitGate,
@@ -49,6 +49,7 @@ __all__ = [
     "identity_of",
     "one_row",
     "open_gates",
+    "same_for_every_prompt",
     "sparsify_map",
     "thresholds",
     "unconditional",

@@ -11,7 +11,7 @@ from dspa_nn.errors import MapError
 from dspa_nn.files import write_pair
 from dspa_nn.graph.origin import OF_MAPS
 from dspa_nn.graph.portable import PortableSum
-from dspa_nn.graph.settings import VOTING_SETTINGS
+from dspa_nn.graph.settings import ALWAYS, VOTING_SETTINGS
 from dspa_nn.maps.adding import added, alike, check_summable, in_common
 from dspa_nn.maps.files import contents_of_sum, keywords
 from dspa_nn.maps.map import SCHEMA_VERSION_OF_SUMS, ConditionalDifferenceMap
@@ -283,3 +283,14 @@ def _origin(terms: tuple[Term, ...]) -> dict[str, Any]:
             shared[name] = values[0]
     each = [{"coefficient": number, "provenance": map.provenance} for number, map in terms]
     return shared | {"sum": each}
+
+
+def same_for_every_prompt(map: ConditionalDifferenceMap) -> bool:
+    """Whether a map scores every prompt alike, as a persona does: no prompt latent has a say.
+
+    >>> same_for_every_prompt(map)
+    False
+    """
+    if isinstance(map, MapSum):
+        return all(term.gate == ALWAYS for _, term in map.terms)
+    return map.gate == ALWAYS

@@ -139,12 +139,15 @@ class Plan(Shipped):
     def __str__(self) -> str:
         voters = ", ".join(f"{latent} ({count})" for latent, count, _ in self.prompt_latents[:8])
         more = len(self.prompt_latents) - 8
-        lines = [
-            f"Plan from {self.counted_tokens} prompt tokens",
+        votes = (
             f"  votes of {len(self.prompt_latents)} input latents (active tokens): "
             + (voters or "none")
-            + (f", and {more} more" if more > 0 else ""),
-        ]
+            + (f", and {more} more" if more > 0 else "")
+        )
+        # No token and a whole vote: the one row of what scores every prompt alike, as personas do.
+        if self.prompt_latents == [(0, 0, 1.0)]:
+            votes = "  the same for every prompt: no input latent votes"
+        lines = [f"Plan from {self.counted_tokens} prompt tokens", votes]
         for name, chosen in (("augment", self.augment), ("ablate", self.ablate)):
             if chosen:
                 text = ", ".join(f"{latent} ({score:+.3f})" for latent, score in chosen)

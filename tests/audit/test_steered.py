@@ -147,6 +147,8 @@ def test_what_is_refused(map: ConditionalDifferenceMap) -> None:
     other = ConditionalDifferenceMap.from_dense(map.to_dense(), provenance={"input_layer": 7})
     with pytest.raises(MapError, match="layer"):
         coverage(other, counts)
+    with pytest.raises(MapError, match="seed is -1; expected a whole number of at least 0"):
+        stability(counts, seed=-1)
     with pytest.raises(MapError, match="resamplings is 3; expected an even number"):
         stability(counts, resamplings=3)
     with pytest.raises(CountsError, match="given 4 triples, and halves of fewer than 8"):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspa_nn import DSPAError, FileError, MapError
+from dspa_nn.audit import coverage, steered_latents
 from dspa_nn.evaluation import AXES, edit_alone, margins
 from dspa_nn.maps import MapSum
 from dspa_nn.personas import (
@@ -53,6 +54,18 @@ def test_both_ways_and_every_latent() -> None:
     other = Persona({"task": -1.0}, effects, latents=3)
     up = {int(j) for j, v in zip(both.columns, both.values, strict=True) if v > 0}
     assert up == set(other.columns.tolist())
+
+
+def test_what_is_told_of_it_names_no_prompt_latents() -> None:
+    persona = Persona({"task": 1.0}, eval_zoo.effects(), latents=4)
+    plan = eval_zoo.dspa().plan(persona, "tea sea")
+    assert "the same for every prompt: no input latent votes" in str(plan)
+    told = steered_latents(persona, 3)
+    assert told.prompt == []
+    assert "4 ablated on the whole; for every prompt alike" in str(told)
+    for alike in (persona, persona + persona):
+        with pytest.raises(MapError, match="scores every prompt alike, as a persona does"):
+            coverage(alike, [plan])
 
 
 def run(persona: Any, prompts: list[Any], remote: Any = False, **options: Any) -> Any:
