@@ -56,14 +56,15 @@ print(map.top(5))
 # and which early latents voted for that.
 
 # %%
-message = [{"role": "user", "content": "Good news: My sister is getting married on Saturday!"}]
+message = [{"role": "user", "content": "Good news: I got the job I applied for!"}]
 print(dspa.plan(map, message))
 
 # %% [markdown]
 # ## Steer
 # `apply` goes into any nnsight context of the model. The same prompt without it is the model as
-# it was. One answer proves nothing: with 48 triples and a model of this size it is often still
-# wrong. [Results](../results.md) has the figures over many answers.
+# it was. One answer proves nothing: this prompt is one of those that the model alone gets wrong
+# and the steered one right, and with 48 triples it is often the same or still wrong.
+# [Results](../results.md) has the figures over many answers.
 
 # %%
 prompt = dspa.render(message)
