@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dspa_nn.audit.asking import CATEGORIES, FOLDED, check_category
-from dspa_nn.errors import EvaluationError
+from dspa_nn.checks import check_type
+from dspa_nn.errors import DSPAError, EvaluationError
 from dspa_nn.imports import untyped
 from dspa_nn.saes import LatentMeaning
 from dspa_nn.shown import as_html, shown, table_html
@@ -154,6 +155,7 @@ def category_table(
         EvaluationError: no sets, or one in which no latent has a category.
         DSPAError: a category that is none of the six.
     """
+    check_type("sets", sets, Mapping[str, Mapping[int, LatentMeaning]], EvaluationError)
     if not sets:
         raise EvaluationError("category_table was given no sets; give at least one")
     names = [name for name in CATEGORIES if not folded or name not in FOLDED]
@@ -191,6 +193,7 @@ def category_by_rule(meaning: LatentMeaning) -> LatentMeaning:
     Content, white space and marks of lists and headings are Structure. Discourse, which the paper
     finds most often among steered latents, cannot be told so. Without typical words there is none.
     """
+    check_type("meaning", meaning, LatentMeaning, DSPAError)
     if not meaning.fires_on:
         return meaning
     word = meaning.fires_on[0].strip().lower().replace("\u2019", "'")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -101,6 +102,8 @@ def causal_check(
         DSPAError: no such latent or axis.
     """
     check_type("map", map, ConditionalDifferenceMap, MapError)
+    if isinstance(latents, str):
+        raise DSPAError(f"latents is {latents!r}; give how many to take, or their numbers")
     chosen = top_latents(map, latents) if isinstance(latents, int) else [*latents]
     held_out = as_triples(triples)
     if not held_out:
@@ -110,6 +113,8 @@ def causal_check(
     if not chosen:
         raise DSPAError("latents is an empty list; name one at least, or how many to take")
     chosen = check_latents("output", chosen, dspa.output_sae.width)
+    if twice := [latent for latent, times in Counter(chosen).items() if times > 1]:
+        raise DSPAError(f"latents names {twice[0]} more than once; name each once")
     if answers is not None and answers != 0:
         check_positive_int("answers", answers, DSPAError)
     scores, planned = _planned(dspa, map, held_out, chosen, options or {})

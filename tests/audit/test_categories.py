@@ -1,11 +1,12 @@
 """The table of categories: the paper's own counts, and Fisher's test written out."""
 
 from math import comb
+from typing import Any
 
 import pytest
 
 from dspa_nn import DSPAError, EvaluationError
-from dspa_nn.audit import LatentMeaning, category_table, random_latents
+from dspa_nn.audit import LatentMeaning, category_by_rule, category_table, random_latents
 
 # Content, discourse, grammatical, structure, of 50 each (the paper's audit of Gemma-2-9B).
 PAPER = {"ablate": (5, 34, 10, 1), "augment": (7, 28, 10, 5), "random": (18, 15, 11, 6)}
@@ -82,7 +83,12 @@ def test_random_latents_are_drawn_from_the_others_and_by_seed() -> None:
     assert len(set(drawn)) == 10
 
 
-def test_what_is_refused() -> None:
+def test_what_is_refused(unchecked: None) -> None:
+    wrong: Any = {"a": {1: "x"}}
+    with pytest.raises(EvaluationError, match="expected Mapping"):
+        category_table(wrong)
+    with pytest.raises(DSPAError, match="meaning is 'x', of type str; expected LatentMeaning"):
+        category_by_rule(wrong["a"][1])
     with pytest.raises(EvaluationError, match="given no sets"):
         category_table({})
     with pytest.raises(EvaluationError, match="none of the 2 latents of 'ablate' has a category"):

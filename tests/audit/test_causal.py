@@ -58,13 +58,15 @@ def test_a_map_without_entries_has_no_latents_to_ablate() -> None:
     [
         ({}, 0, TripleError, "no triples came to check latents on"),
         ({"latents": []}, 3, DSPAError, "latents is an empty list; name one at least"),
+        ({"latents": "9"}, 3, DSPAError, "latents is '9'; give how many to take"),
+        ({"latents": [9, 4, 9]}, 3, DSPAError, "latents names 9 more than once"),
         ({"latents": [1, 40]}, 3, DSPAError, "output latent 40 came, and the SAE has 40"),
         ({"latents": 0}, 3, MapError, "latents is 0; expected a whole number of at least 1"),
         ({"answers": -1}, 3, DSPAError, "answers is -1; expected a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_before_a_pass(
-    given: Any, count: int, kind: type[DSPAError], sentence: str
+    given: Any, count: int, kind: type[DSPAError], sentence: str, unchecked: None
 ) -> None:
     map = eval_zoo.counts(20).fit(percentile=50)
     with pytest.raises(kind, match=sentence):
