@@ -82,8 +82,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_gpu)
         if item.get_closest_marker("ndif") and not ndif:
             item.add_marker(no_ndif)
-        # Tiny random models are moved by more than half in ordinary runs, and the embedded one is not,
-        # but for the tests on a server, which steer so that every run can be told from any other.
+        # Tiny random models are moved by more than half in ordinary runs, and the embedded one is
+        # not, but where tests on a server steer so that a run can be told from any other.
         embedded = "embedded" in getattr(item, "fixturenames", ())
         if item.get_closest_marker("ndif") or not embedded:
             item.add_marker(far)
