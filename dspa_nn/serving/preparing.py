@@ -84,16 +84,15 @@ class Preparation:
                     code="model_not_found",
                 )
         name = None if name == UNSTEERED else name
+        useless = [field for field in request.of_steering if field != "map"]
+        if name is None and useless:
+            raise ServingError(
+                f"{useless[0]} came with the model {UNSTEERED!r}, which has no use for it; name a "
+                "map, or leave it out",
+                param=useless[0],
+            )
         chosen = {key: getattr(request, key) for key in PLAN_SETTINGS}
         chosen = {key: value for key, value in chosen.items() if value is not None}
-        if name is None and (chosen or request.percentile is not None or request.unsteered_too):
-            others = "percentile" if request.percentile is not None else "unsteered_too"
-            field = next(iter(chosen), others)
-            raise ServingError(
-                f"{field} came with the model {UNSTEERED!r}, which has no use for it; name a map, "
-                "or leave it out",
-                param=field,
-            )
         with self._lock:
             steerer = None if name is None else self.steerer(name, chosen, request.percentile)
             try:

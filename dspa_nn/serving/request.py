@@ -43,6 +43,8 @@ _EMPTY = ("annotations", "audio", "function_call", "name", "refusal", "tool_call
 _LIMIT = 2**63
 # An alpha above this breaks any text; float32 overflows only far beyond.
 _MOST_ALPHA = 1e6
+# Fields that an unsteered answer has no use for.
+OF_STEERING = ("map", *PLAN_SETTINGS, "percentile", "unsteered_too")
 
 
 class _Strict(BaseModel):
@@ -140,8 +142,14 @@ class ChatRequest(_Strict):
         """The same request unsteered, with the same seed, where both answers are asked for."""
         if not self.unsteered_too:
             return None
-        of_steering = ("map", *PLAN_SETTINGS, "percentile", "unsteered_too", "plan", "edits")
-        return self.model_copy(update=dict.fromkeys(of_steering) | {"unsteered": True})
+        steered_alone = dict.fromkeys((*OF_STEERING, "plan", "edits"))
+        return self.model_copy(update=steered_alone | {"unsteered": True})
+
+    @property
+    def of_steering(self) -> list[str]:
+        """The fields of `OF_STEERING` that came, and ask for something."""
+        given = {name: getattr(self, name) for name in OF_STEERING}
+        return [name for name, value in given.items() if value is not None and value is not False]
 
 
 KNOWN = tuple(ChatRequest.model_fields)
@@ -212,19 +220,11 @@ def _check_together(request: ChatRequest) -> None:
         raise ServingError(
             "stream_options came without stream=true; leave it out", param="stream_options"
         )
-    chosen = [
-        name for name in ("map", *PLAN_SETTINGS, "percentile") if getattr(request, name) is not None
-    ]
-    if request.unsteered and request.unsteered_too:
+    if request.unsteered and (useless := request.of_steering):
         raise ServingError(
-            "unsteered_too came with unsteered=true, whose answer is unsteered already; leave one "
-            "of them out",
-            param="unsteered_too",
-        )
-    if request.unsteered and chosen:
-        raise ServingError(
-            f"{chosen[0]} came with unsteered=true, which has no use for it; leave one of them out",
-            param=chosen[0],
+            f"{useless[0]} came with unsteered=true, which has no use for it; leave one of them "
+            "out",
+            param=useless[0],
         )
 
 
