@@ -34,13 +34,21 @@ def score_judgments(
     over questions, which FastChat doesn't give.
 
     Args:
-        rows: what `load_judgments` returned.
+        rows: what `load_judgments` returned, of one judge.
         bench: tells the questions' categories, for a column each.
 
     Raises:
-        EvaluationError: no judgment has a rating, or a question that `bench` doesn't have.
+        EvaluationError: no judgment has a rating, a question that `bench` doesn't have, or ratings
+            of two judges, whose mean would be neither's.
     """
     pd: Any = untyped("pandas")
+    rows = list(rows)
+    judges = sorted({row["judge"][0] for row in rows if row.get("judge")})
+    if len(judges) > 1:
+        raise EvaluationError(
+            f"the judgments are of {len(judges)} judges, {judges[0]!r} and {judges[1]!r} among "
+            'them; give those of one at a time: [row for row in rows if row["judge"][0] == NAME].'
+        )
     every: Any = pd.DataFrame([{name: row[name] for name in COLUMNS} for row in rows])
     rated: Any = every[every["score"] != -1] if len(every) else every
     if not len(rated):

@@ -303,6 +303,8 @@ def test_answers_and_judgments_of_another_set_are_refused_and_left_whole(tmp_pat
         load_judgments(tmp_path / "bare.jsonl")
     with pytest.raises(EvaluationError, match="none of 1 judgments has a rating"):
         score_judgments([row | {"score": -1}])
+    with pytest.raises(EvaluationError, match="of 2 judges, 'j' and 'k' among them"):
+        score_judgments([row, row | {"judge": ["k", "p"], "score": 9}])
 
 
 @pytest.mark.parametrize(
