@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any, NamedTuple
 
 from dspa_nn._version import __version__
@@ -108,13 +109,7 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         asked = read_request(await read_body(request))
-        coming = await _submitted(engine, asked)
-        try:
-            unsteered = asked.without_steering()
-            also = None if unsteered is None else await _submitted(engine, unsteered)
-        except BaseException:
-            coming.answer.cancel()
-            raise
+        coming, also = await _submitted(engine, asked)
         about = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -142,16 +137,21 @@ class _Gone(Exception):
     """The client is not there any more, so that nobody reads the answer."""
 
 
-async def _submitted(engine: Engine, asked: ChatRequest) -> _Coming:
-    events: asyncio.Queue[Event] = asyncio.Queue()
+async def _submitted(engine: Engine, asked: ChatRequest) -> tuple[_Coming, _Coming | None]:
+    """The answer to a request, and the unsteered one where that is asked for too."""
     loop = asyncio.get_running_loop()
 
-    def deliver(event: Event) -> None:
+    def deliver(events: "asyncio.Queue[Event]", event: Event) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(events.put_nowait, event)
 
+    requests = asked.for_each_answer()
+    queues: list[asyncio.Queue[Event]] = [asyncio.Queue() for _ in requests]
+    delivers = [partial(deliver, events) for events in queues]
     # Rendering and the first use of a setting take some milliseconds.
-    return _Coming(await asyncio.to_thread(engine.submit, asked, deliver), events)
+    answers = await asyncio.to_thread(engine.submit_together, requests, delivers)
+    coming = [_Coming(*one) for one in zip(answers, queues, strict=True)]
+    return coming[0], coming[1] if len(coming) > 1 else None
 
 
 async def _finished(coming: _Coming, request: Request | None = None) -> tuple[str, Done]:
@@ -238,8 +238,10 @@ async def _stream(
 
 
 def _knows(request: Request, key: str) -> bool:
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    return hmac.compare_digest(given.encode("latin-1"), key.encode())  # as it came
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # Both as the bytes that came.
+    same = hmac.compare_digest(given.encode("latin-1"), key.encode(errors="surrogateescape"))
+    return same and scheme.lower() == "bearer"
 
 
 def _model(engine: Engine, name: str) -> dict[str, Any]:

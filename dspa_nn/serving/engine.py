@@ -87,13 +87,24 @@ class Engine:
         Raises:
             ServingError: what cannot be answered, with the field at fault.
         """
-        answer = self.ready.answer(request, deliver)
+        [answer] = self.submit_together([request], [deliver])
+        return answer
+
+    def submit_together(
+        self, requests: Sequence[ChatRequest], delivers: Sequence[Callable[[Event], None]]
+    ) -> list[Answer]:
+        """Check requests and put all of them in the queue at once, or none.
+
+        They are of one batch where it has room for them.
+        """
+        pairs = zip(requests, delivers, strict=True)
+        answers = [self.ready.answer(request, deliver) for request, deliver in pairs]
         with self._changed:
             if self._closed:
                 raise ServingError(_STOPPING, status=503, code="stopping")
-            self._waiting.append(answer)
+            self._waiting.extend(answers)
             self._changed.notify_all()
-        return answer
+        return answers
 
     def stop(self) -> None:
         """End every answer with an error that says so; take no more requests."""

@@ -86,8 +86,9 @@ class Preparation:
         name = None if name == UNSTEERED else name
         useless = [field for field in request.of_steering if field != "map"]
         if name is None and useless:
+            by = "model" if request.map is None else "map"
             raise ServingError(
-                f"{useless[0]} came with the model {UNSTEERED!r}, which has no use for it; name a "
+                f"{useless[0]} came with the {by} {UNSTEERED!r}, which has no use for it; name a "
                 "map, or leave it out",
                 param=useless[0],
             )

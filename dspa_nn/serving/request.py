@@ -1,6 +1,7 @@
 """What a request may say: fields of the API that are honoured, our own, and what is refused."""
 
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -138,12 +139,17 @@ class ChatRequest(_Strict):
         """Whether the answer is sent as it comes."""
         return bool(self.stream)
 
-    def without_steering(self) -> "ChatRequest | None":
-        """The same request unsteered, with the same seed, where both answers are asked for."""
+    def for_each_answer(self) -> "list[ChatRequest]":
+        """The request, and the same one unsteered where both answers are asked for.
+
+        Both have the same seed, which is drawn here where the request names none.
+        """
         if not self.unsteered_too:
-            return None
+            return [self]
+        seed = secrets.randbits(63) if self.seed is None else self.seed
         steered_alone = dict.fromkeys((*OF_STEERING, "plan", "edits"))
-        return self.model_copy(update=steered_alone | {"unsteered": True})
+        changes: list[dict[str, Any]] = [{}, steered_alone | {"unsteered": True}]
+        return [self.model_copy(update=change | {"seed": seed}) for change in changes]
 
     @property
     def of_steering(self) -> list[str]:

@@ -50,7 +50,8 @@ def read_key(host: str) -> str | None:
     Raises:
         ServingError: no key, and a host that is not this machine alone.
     """
-    key = os.environ.get(KEY_VARIABLE) or None
+    # A header loses the blanks around it, such as the end of the line of a file that held the key.
+    key = os.environ.get(KEY_VARIABLE, "").strip(" \t\r\n") or None
     if key is None and not is_local(host):
         raise ServingError(
             f"the server would listen on {host}, where others can reach it, without an API key; "

@@ -11,10 +11,8 @@ import httpx
 import openai
 import pytest
 
-from dspa_nn import ServingError
 from dspa_nn.graph.rules import Rule
-from dspa_nn.serving import KEY_VARIABLE, Engine, make_server, read_request
-from dspa_nn.serving.server import is_local
+from dspa_nn.serving import Engine, read_request
 from tests import serve_zoo
 from tests.serving.test_engine import Slow, until
 
@@ -114,6 +112,44 @@ def test_the_unsteered_answer_comes_too(client: openai.OpenAI) -> None:
     assert last.dspa == both.dspa
 
 
+def test_both_answers_are_of_one_batch_and_one_seed(
+    engine: Engine, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    run = engine._run
+    monkeypatch.setattr(engine, "_run", lambda batch: (batches.append(len(batch)), run(batch)))
+    monkeypatch.setattr(engine, "window", 0)  # whatever comes a moment later is of another batch
+    drawn: dict[str, Any] = HELLO | {"max_tokens": 8, "temperature": 1}
+    said: set[str] = set()
+    for _ in range(3):
+        both: Any = client.chat.completions.create(
+            **drawn, extra_body={"alpha": 0, "unsteered_too": True}
+        )
+        assert text_of(both) == both.dspa["unsteered"]["content"]
+        said.add(text_of(both))
+    assert batches == [2, 2, 2]
+    assert len(said) > 1  # a request without a seed draws one
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_both_answers_are_given_up_together(engine: Engine, url: str, stream: bool) -> None:
+    slow = Slow(engine)
+    try:
+        changes = {"unsteered_too": True, "max_tokens": 400, "stream": stream}
+        body = json.dumps(HELLO | changes)
+        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port))) as line:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+            line.sendall(f"{head}\r\n\r\n{body}".encode())
+            until(lambda: engine.load == {"waiting": 0, "running": 2})
+            slow.go(2)
+            until(lambda: slow.passes == 2)
+        until(lambda: engine.load == {"waiting": 0, "running": 0})
+    finally:
+        slow.handle.remove()
+        slow.go()
+
+
 def test_stop_and_seed(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = HELLO | {"max_tokens": 12, "temperature": 1.0, "seed": 4}
     text = text_of(client.chat.completions.create(**asked))
@@ -135,6 +171,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"map": "both", "percentile": 9}, 400, "percentile", "percentile is 9, and the map both was"),
     ({"unsteered": True, "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came"),
     ({"model": "unsteered", "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came"),
+    ({"map": "unsteered", "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came"),
+    ({"map": "unsteered", "alpha": 1}, 400, "alpha", "alpha came with the map 'unsteered', which "),
+    ({"unsteered_too": 1}, 400, "unsteered_too", "unsteered_too is 1; expected a valid boolean"),
     ({"unsteered": True, "alpha": 1}, 400, "alpha", "alpha came with unsteered=true, which has no"),
     ({"model": "unsteered", "mode": "both"}, 400, "mode", "mode came with the model 'unsteered', "),
     ({"n": 2}, 400, "n", "n is 2, and this server supports it as 1 alone; leave it out"),
@@ -317,33 +356,3 @@ def test_a_client_that_goes_away_frees_its_place(engine: Engine, url: str, strea
     finally:
         slow.handle.remove()
         slow.go()
-
-
-def test_a_key_is_asked_for_beyond_this_machine(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    with pytest.raises(ServingError) as raised:
-        make_server(engine, "0.0.0.0")
-    assert str(raised.value) == (
-        "the server would listen on 0.0.0.0, where others can reach it, without an API key; set "
-        "the environment variable DSPA_API_KEY, or listen on 127.0.0.1"
-    )
-    assert [is_local(host) for host in ("127.0.0.1", "::1", "localhost", "::", "a.b")] == [
-        True, True, True, False, False,
-    ]  # fmt: skip
-
-
-def test_a_wrong_key_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: Any, capfd: Any) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, "sésame")
-    engine = serve_zoo.engine()
-    with serve_zoo.running(engine) as url:
-        for key in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sésam"}):
-            sent: Any = {name: value.encode() for name, value in key.items()}
-            answer = httpx.post(f"{url}/chat/completions", json=HELLO, headers=sent)
-            assert answer.status_code == 401
-            assert answer.json()["error"]["code"] == "invalid_api_key"
-        right: Any = {"Authorization": "Bearer sésame".encode()}
-        assert httpx.post(f"{url}/chat/completions", json=HELLO, headers=right).status_code == 200
-        assert httpx.get(url.removesuffix("/v1") + "/health").json()["status"] == "ok"
-    assert "sésame" not in caplog.text + "".join(capfd.readouterr())

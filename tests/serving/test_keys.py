@@ -1,0 +1,79 @@
+"""Who may ask a server: the key of the environment, and the one that a request brings."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from dspa_nn import ServingError
+from dspa_nn.serving import KEY_VARIABLE, Engine, make_app, make_server, read_key
+from dspa_nn.serving.server import is_local
+from tests import serve_zoo
+from tests.serving.test_api import HELLO
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = serve_zoo.engine()
+    yield engine
+    engine.close()
+
+
+def test_a_key_is_asked_for_beyond_this_machine(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(ServingError) as raised:
+        make_server(engine, "0.0.0.0")
+    assert str(raised.value) == (
+        "the server would listen on 0.0.0.0, where others can reach it, without an API key; set "
+        "the environment variable DSPA_API_KEY, or listen on 127.0.0.1"
+    )
+    assert [is_local(host) for host in ("127.0.0.1", "::1", "localhost", "::", "a.b")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_wrong_key_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: Any, capfd: Any) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sésame")
+    engine = serve_zoo.engine()
+    with serve_zoo.running(engine) as url:
+        for key in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sésam"}):
+            sent: Any = {name: value.encode() for name, value in key.items()}
+            answer = httpx.post(f"{url}/chat/completions", json=HELLO, headers=sent)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+        right: Any = {"Authorization": "Bearer sésame".encode()}
+        assert httpx.post(f"{url}/chat/completions", json=HELLO, headers=right).status_code == 200
+        assert httpx.get(url.removesuffix("/v1") + "/health").json()["status"] == "ok"
+    assert "sésame" not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("held", ["sésame", "sésame\n", " sésame ", "s\udce9same"])
+def test_a_key_is_compared_as_it_can_come(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """A header has no blanks around a key, and the environment may hold bytes of any encoding."""
+    monkeypatch.setenv(KEY_VARIABLE, held)
+    app = make_app(engine, read_key("0.0.0.0"))
+    right = held.strip().encode(errors="surrogateescape")
+
+    async def asked(sent: bytes) -> int:
+        transport: Any = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            answer = await client.get("/v1/models", headers=[(b"Authorization", sent)])
+        return answer.status_code
+
+    assert asyncio.run(asked(b"Bearer " + right)) == 200
+    assert asyncio.run(asked(b"bearer " + right)) == 200
+    for wrong in (b"", b"Bearer", b"Bearer ", b"Basic " + right, right, b"Bearer " + right + b"s"):
+        assert asyncio.run(asked(wrong)) == 401
+
+
+def test_a_blank_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, " \n")
+    assert read_key("127.0.0.1") is None
+    with pytest.raises(ServingError, match="without an API key"):
+        read_key("0.0.0.0")
