@@ -36,7 +36,8 @@ def serve(
         int, typer.Option(min=1, help="Requests that are answered at once, at most.")
     ] = 8,
     window: Annotated[
-        float, typer.Option(min=0, help="Seconds that a request waits for others to join it.")
+        float,
+        typer.Option(min=0, max=60, help="Seconds that a request waits for others to join it."),
     ] = 0.01,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Length of answers whose request names none.")
@@ -63,6 +64,15 @@ def serve(
         named[name] = read_map(path)
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
     engine = Engine(dspa, named, batch_size=batch_size, window=window, max_tokens=max_tokens)
-    typer.echo(f"serving {', '.join(engine.names)} on http://{host}:{port}/v1 (Ctrl-C stops)")
+    typer.echo(f"serving {', '.join(engine.names)} on {_url(host, port)} (Ctrl-C stops)")
     serve_engine(engine, host, port)
     typer.echo("stopped")
+
+
+def _url(host: str, port: int) -> str:
+    """What a client is given; an address of IPv6 stands in brackets there.
+
+    >>> _url("::1", 8000)
+    'http://[::1]:8000/v1'
+    """
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

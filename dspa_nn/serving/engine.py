@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dspa_nn.checks import check_finite_number, check_positive_int
 from dspa_nn.errors import DSPAError, ServingError
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local
@@ -16,6 +17,7 @@ from dspa_nn.serving.request import ChatRequest
 from dspa_nn.steering import DSPA
 
 _STOPPING = "the server is stopping; send the request again later"
+_LONGEST_WINDOW = 60
 
 
 class Engine:
@@ -35,11 +37,11 @@ class Engine:
         dspa: the model and its two SAEs.
         maps: maps, sums of maps among them, by the name that requests give.
         batch_size: requests that are answered at once, at most.
-        window: seconds that the first request waits for others to join it.
+        window: seconds that the first request waits for others to join it, 60 at most.
         max_tokens: length of answers whose request names none.
 
     Raises:
-        ServingError: no usable name, or a tokenizer without a chat template.
+        ServingError: no usable name, a tokenizer without a chat template, or a number out of range.
         MapError: a map of another model or SAE.
     """
 
@@ -52,6 +54,14 @@ class Engine:
         window: float = 0.01,
         max_tokens: int = 512,
     ) -> None:
+        check_positive_int("batch_size", batch_size, ServingError)
+        check_positive_int("max_tokens", max_tokens, ServingError)
+        check_finite_number("window", window, ServingError)
+        if not 0 <= window <= _LONGEST_WINDOW:
+            raise ServingError(
+                f"window is {window:g}; expected 0 to {_LONGEST_WINDOW} seconds, which every first "
+                "request waits"
+            )
         self.ready = Preparation(dspa, maps, max_tokens)
         self.dspa, self.maps = dspa, self.ready.maps
         self.batch_size, self.window = batch_size, window

@@ -110,7 +110,7 @@ def serve(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> None:
         >>> engine.close()
 
     Raises:
-        ServingError: a host that others can reach without a key, or a port that is taken.
+        ServingError: no key where others can reach the host, or an address that is taken or none.
     """
     server = make_server(engine, host, port)
     before: Any = signal.getsignal(signal.SIGINT)
@@ -118,10 +118,10 @@ def serve(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> None:
         server.run()
     except KeyboardInterrupt:
         pass  # uvicorn raises it again once it has stopped
-    except SystemExit as error:
+    except (SystemExit, UnicodeError) as error:  # UnicodeError: of a name that is none
         raise ServingError(
-            f"the server could not listen on {host}:{port}, which may be taken; choose another "
-            "--port"
+            f"the server could not listen on {host}:{port}, which may be taken, or no address of "
+            "this machine; choose another --port or --host"
         ) from error
     finally:
         signal.signal(signal.SIGINT, before)

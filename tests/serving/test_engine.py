@@ -249,6 +249,16 @@ def test_what_an_engine_refuses() -> None:
     lab = steer_zoo.lab("llama", "add")
     with pytest.raises(ServingError, match="a map is named 'unsteered'; give it another name"):
         Engine(lab.dspa, {"unsteered": lab.map})
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; expected a whole number of at least 1"),
+        ({"window": float("nan")}, "window is nan; expected a finite number"),
+        ({"window": -1.0}, "window is -1; expected 0 to 60 seconds"),
+        ({"window": 1e10}, r"window is 1e\+10; expected 0 to 60 seconds"),
+    ]
+    for options, said in refused:
+        with pytest.raises(ServingError, match=said):
+            Engine(lab.dspa, {"warm": lab.map}, **options)
     other = steer_zoo.lab("gemma2", "add")
     with pytest.raises(MapError, match="map warm: "):
         Engine(other.dspa, {"warm": lab.map})

@@ -1,6 +1,7 @@
-"""Who may ask a server: the key of the environment, and the one that a request brings."""
+"""Where a server listens, and who may ask it: keys of the environment and of a request."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from dspa_nn import ServingError
-from dspa_nn.serving import KEY_VARIABLE, Engine, make_app, make_server, read_key
+from dspa_nn.serving import KEY_VARIABLE, Engine, make_app, make_server, read_key, serve
 from dspa_nn.serving.server import is_local
 from tests import serve_zoo
 from tests.serving.test_api import HELLO
@@ -77,3 +78,16 @@ def test_a_blank_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_key("127.0.0.1") is None
     with pytest.raises(ServingError, match="without an API key"):
         read_key("0.0.0.0")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no..name"])
+def test_where_nothing_can_listen(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "key")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError) as raised:
+            serve(serve_zoo.engine(), host, port)
+    assert str(raised.value) == (
+        f"the server could not listen on {host}:{port}, which may be taken, or no address of this "
+        "machine; choose another --port or --host"
+    )
