@@ -1,4 +1,4 @@
-"""The demo's maps over alpha, ablating alone and in both directions: docs/choose.md.
+"""The demo's maps over alpha, ablating alone and in both directions: docs/howto/audit.md.
 
     python recipes/alpha_curves.py --out alpha               # half an hour on one core
     python recipes/alpha_curves.py --out alpha --device cuda  # 7 minutes beside other runs

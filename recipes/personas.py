@@ -8,11 +8,11 @@
 The file is UltraFeedback as JSON Lines, all rows in order; rows 0-399 measure effects, 400-499 are
 for choosing, 500-799 for the figures (`dspa_nn.triples`). `effects` ablates latents one by one.
 `respond` answers development prompts under a persona for either end of every axis, chooses the two
-axes that moved furthest, and moves test prompts along both at graded strengths. `graded` does that
-for axes of your choice, with the package's effects, on test prompts that `respond` left alone; with
---mode and --contrast in other ways. `tables` writes Markdown. What is finished lies in --work, and
-a command that was cut off goes on from there. On a CPU `effects` takes hours; --candidates and
---prompts bound it, --device cuda takes minutes.
+axes that are surest to move (by the lower end of the gain's interval), and moves test prompts along
+both at graded strengths. `graded` does that for axes of your choice, with the package's effects, on
+test prompts that `respond` left alone; with --mode and --contrast in other ways. `tables` writes
+Markdown. What is finished lies in --work, and a command that was cut off goes on from there. On a
+CPU `effects` takes hours; --candidates and --prompts bound it, --device cuda takes minutes.
 """
 
 import argparse
