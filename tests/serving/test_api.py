@@ -47,6 +47,10 @@ def text_of(answer: Any) -> str:
     return answer.choices[0].message.content
 
 
+def unsteered_of(answer: Any) -> str:
+    return (getattr(answer, "dspa", None) or {}).get("unsteered", {}).get("content", "")
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["warm", "cold", "both", "unsteered"]
     assert client.models.retrieve("cold").owned_by == "dspa-nn"
@@ -315,23 +319,36 @@ def test_a_failure_in_a_stream_is_an_event(
 @pytest.mark.slow
 def test_many_clients_at_once(url: str, engine: Engine) -> None:
     bodies = serve_zoo.requests(12, engine.names, seed=5)
+    for body in bodies[:8]:  # streamed and whole, in the batches of others
+        body["unsteered_too"] = body["model"] != "unsteered"
 
-    async def asked(client: openai.AsyncOpenAI, body: dict[str, Any], stream: bool) -> str:
+    async def asked(client: openai.AsyncOpenAI, body: dict[str, Any], stream: bool) -> list[str]:
         known = ("model", "messages", "max_tokens", "temperature", "seed", "top_p", "stop")
         plain = {name: value for name, value in body.items() if name in known}
         extra = {name: value for name, value in body.items() if name not in known}
         create: Any = client.chat.completions.create
         if not stream:
-            return text_of(await create(**plain, extra_body=extra))
-        chunks = await create(**plain, extra_body=extra, stream=True)
-        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+            answer = await create(**plain, extra_body=extra)
+            return [text_of(answer), unsteered_of(answer)]
+        chunks = [chunk async for chunk in await create(**plain, extra_body=extra, stream=True)]
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        return [said, unsteered_of(chunks[-1])]
 
-    async def load(together: bool) -> list[str]:
+    async def load(together: bool) -> list[list[str]]:
         async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
             tasks = [asked(client, body, index % 2 == 0) for index, body in enumerate(bodies)]
             return list(await asyncio.gather(*tasks)) if together else [await one for one in tasks]
 
-    assert asyncio.run(load(True)) == asyncio.run(load(False))
+    found = asyncio.run(load(True))
+    assert found == asyncio.run(load(False))
+    plain = [body | {"model": "unsteered"} for body in bodies if body.get("unsteered_too")]
+    for body in plain:
+        for name in ("alpha", "mode", "prompt_rule", "k_diff", "unsteered_too"):
+            del body[name]
+    bodies[:] = plain
+    unsteered = [text for text, _ in asyncio.run(load(False))]
+    assert len(unsteered) > 3
+    assert [other for _, other in found if other] == [text for text in unsteered if text]
 
 
 @pytest.mark.parametrize("stream", [False, True])
