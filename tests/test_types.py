@@ -15,6 +15,8 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import dspa_nn as dn
 from dspa_nn.steering import DSPAMethod, SteeringMethod, SteeringOptions

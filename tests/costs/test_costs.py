@@ -239,6 +239,7 @@ def test_at_the_papers_lengths_rahf_costs_so_many_times_ours(preset, least):
     assert account_rahf(parameters) / ours.total >= least
 
 
+@pytest.mark.slow
 def test_a_table_holds_every_way():
     config, lengths = config_of("llama"), [(10, 12, 7), (20, 22, 17)]
     table = cost_table(config, lengths, name="tiny", **WHERE)

@@ -82,6 +82,7 @@ def test_the_json_holds_every_figure(receipt):
     assert "/" not in str(report["data"]["multiple_choice"]["source"])
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_measures(receipt, fitted):
     tuned = target(eval_zoo.dspa(), fitted)
     _, steered = margins(eval_zoo.dspa(), triples()[12:32], [tuned])
@@ -97,6 +98,7 @@ def test_figures_are_those_of_the_measures(receipt, fitted):
     )
 
 
+@pytest.mark.slow
 def test_the_branching_factor_is_in_the_json_and_on_the_page(receipt, fitted):
     dspa = eval_zoo.dspa()
     prompts = [dspa.render(one.prompt) for one in triples()[12:32]]
@@ -114,6 +116,7 @@ def test_the_branching_factor_is_in_the_json_and_on_the_page(receipt, fitted):
     assert f"a ratio of {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}], where 1 is" in words
 
 
+@pytest.mark.slow
 def test_every_verdict_says_its_figures_and_whether_it_holds(receipt):
     claims = [(one.claim, one.against) for one in receipt.verdicts]
     for name in NAMES[1:]:
@@ -154,6 +157,7 @@ class Page(HTMLParser):
         self.words += data
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_says_what_the_json_says(receipt):
     text = receipt.page.read_text()
     page = Page(text)
@@ -287,6 +291,7 @@ def test_another_map_is_another_part(tmp_path, fitted):
     assert len(list((tmp_path / "parts").iterdir())) > count
 
 
+@pytest.mark.slow
 def test_the_receipt_of_another_map_is_not_written_over(tmp_path, fitted, receipt):
     written = tmp_path / "receipt.json"
     shutil.copy(receipt.json, written)
@@ -328,12 +333,14 @@ def test_a_paraphrase_may_hold_other_ends_of_lines(tmp_path):
     assert found.triples[0].prompt == "z\x85?"
 
 
+@pytest.mark.slow
 def test_the_page_on_it_lists_the_reports_keys(receipt):
     page = (REPOSITORY / "docs" / "howto" / "evaluate.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \|", page, re.M)
     assert listed == list(receipt.report)
 
 
+@pytest.mark.slow
 def test_verdicts_turn_out_either_way(receipt):
     from dspa_nn.evaluation import Interval
     from dspa_nn.receipt.claims import lies_above

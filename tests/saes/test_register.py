@@ -74,6 +74,7 @@ def test_a_registered_type_is_loaded_and_encodes_as_its_own_class(users_module, 
     assert load_sae(sae).sha256 == ours.sha256
 
 
+@pytest.mark.slow
 def test_a_registered_type_travels_by_value(users_module, tmp_path):
     register_sae_type("capped", users_module.capped, tensors=("W_enc", "b_enc"), settings=("cap",))
     hf = tiny.model("llama")

@@ -49,6 +49,7 @@ def test_trials_are_what_the_measures_say(found):
     assert len(found.trials) == len({str(one.choice) for one in found.trials}) == 10
 
 
+@pytest.mark.slow
 def test_the_screening_keeps_the_best_of_each_rule_by_ranking(found):
     shares = [share for _, share in found.screened]
     assert shares == sorted(shares, reverse=True)
@@ -115,6 +116,7 @@ def test_a_study_of_something_else_is_refused(tmp_path, found):
         tuned(tmp_path / "other", trials=1)
 
 
+@pytest.mark.slow
 def test_the_report_and_its_page_name_the_same_keys(found):
     report = json.loads(found.json.read_text())
     assert (report["schema"], report["version"]) == ("dspa_nn.tuning", 1)
