@@ -8,7 +8,7 @@
     python recipes/arena.py ranking register --work work/register
     python recipes/arena.py efficiency register --work work/register
     python recipes/arena.py sensitivity register --work work/register
-    python recipes/arena.py tables register --work work/register > docs/appendix/register.md
+    python recipes/arena.py tables register --work work/register > register.md
 
 The sets are those that the package brings along, `plans`, `news` and `register`, and
 `ultrafeedback` (`--source FILE`, all its rows as JSON Lines). `prepare` runs the model over the
