@@ -31,7 +31,7 @@ class Answers:
     """
 
     texts: list[str]
-    ids: list[Int64[Tensor, " tokens"]]
+    ids: list[Int64[Tensor, " _"]]
     logs: list[EditLog]
 
     def by_latent(self) -> dict[int, int]:

@@ -42,7 +42,8 @@ class ChoiceScores:
 
     Attributes:
         right: by the log-likelihood of a whole choice (lm-eval's `acc`).
-        right_by_length: by that per character (lm-eval's `acc_norm`).
+        right_by_length: by that per character, the space before a choice being one; lm-eval's
+            `acc_norm`, but that this leaves the space out of its count.
     """
 
     right: Float64[np.ndarray, " n"]

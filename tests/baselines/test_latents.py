@@ -109,6 +109,7 @@ def test_a_score_that_is_not_kept_cannot_be_planned(lab: Lab) -> None:
 def test_a_random_map_has_the_density_and_the_values_of_dspas(lab: Lab) -> None:
     drawn = fit_random_map(lab.dspa, lab.map, seed=3)
     assert sorted(drawn.values.tolist()) == sorted(lab.map.values.tolist())
+    assert not torch.equal(drawn.values, lab.map.values)  # dealt out anew
     assert sorted(drawn.indptr.diff().tolist()) == sorted(lab.map.indptr.diff().tolist())
     assert not torch.equal(drawn.to_dense(), lab.map.to_dense())
     assert torch.equal(drawn.to_dense(), fit_random_map(lab.dspa, lab.map, seed=3).to_dense())

@@ -16,7 +16,7 @@ from dspa_nn.baselines import (
     fit_cast,
     fit_repe,
 )
-from dspa_nn.baselines.cast import as_labels
+from dspa_nn.baselines.cast import Gate, agreeing, as_labels, best_gate
 from dspa_nn.evaluation import calibrate_norm, encode, margins
 from dspa_nn.steering import DSPAMethod, Intervention
 from tests import steer_zoo, tiny
@@ -295,6 +295,23 @@ def test_a_vector_is_matched_in_strength_with_a_map(llama: Lab, caa: ControlVect
     for measured in (mapped, dense):
         share = (measured.chosen.share.mean() + measured.rejected.share.mean()) / 2
         assert share == pytest.approx(wanted, rel=1e-4)
+
+
+def test_without_labels_those_are_taken_whose_difference_points_along_the_others() -> None:
+    """Each is held against the mean of the others alone: its own would always speak for it."""
+    differences = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], [0.5, 9.0]]).double()
+    assert agreeing(differences).tolist() == [False, False, False, False]
+    differences[2] = torch.tensor([-1.0, 0.0])
+    assert agreeing(differences).tolist() == [True, True, False, True]
+
+
+def test_of_equal_gates_the_first_is_taken() -> None:
+    alike = torch.tensor([0.0, 0.5, 1.0]).double()
+    # Open for all, above the lowest or below the highest: two right, and one too many.
+    gate = best_gate(alike, torch.tensor([True, False, True]))
+    assert (gate.threshold, gate.larger) == (-1.0, True)
+    assert gate.f1 == pytest.approx(0.8)
+    assert best_gate(alike, torch.tensor([True, True, False])) == Gate(0.75, False, 1.0)
 
 
 def test_labels_that_tell_nothing_apart_are_refused(llama: Lab) -> None:

@@ -18,7 +18,7 @@ from dspa_nn.evaluation import (
     rank_correlation,
     style_axes,
 )
-from tests import eval_zoo
+from tests import eval_zoo, tiny
 
 TOKENS = 6
 
@@ -50,6 +50,21 @@ def test_each_answer_is_that_of_a_run_with_that_latent_alone(
         quiet = [index for index in range(len(prompts)) if index not in one.fires]
         assert [wanted.texts[index] for index in quiet] == [said.texts[index] for index in quiet]
         assert [wanted.texts[index] for index in one.fires] == one.texts
+
+
+def test_what_fired_is_what_sae_lens_sees_from_the_prompts_last_token_on(
+    prompts: list[Any], said: Any
+) -> None:
+    active, sae = fired(eval_zoo.dspa(), prompts, said), eval_zoo.sae(tiny.LAYER_OUT)
+    late = 0
+    for row, prompt, ids in zip(active, prompts, said.ids, strict=True):
+        whole = torch.cat([prompt.prompt_ids, ids])
+        with torch.no_grad():
+            states = eval_zoo.model()(whole[None], output_hidden_states=True).hidden_states
+            seen = sae.encode(states[tiny.LAYER_OUT + 1][0, prompt.prompt_length - 1 :]) > 0
+        assert row.tolist() == seen.any(0).tolist()
+        late += int((seen[0] & ~seen[1:].any(0)).sum())
+    assert late  # some fire at the prompt's last token alone
 
 
 def test_an_ablated_latent_is_gone_and_no_other_moved() -> None:

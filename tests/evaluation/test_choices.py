@@ -1,13 +1,14 @@
 """Multiple choice: what is read, and that the likeliest choice is the one that the model gives."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.evaluation import ChoiceItem, choose, load_choices
+from dspa_nn.evaluation import ChoiceItem, choices, choose, load_choices
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 
@@ -33,6 +34,23 @@ def test_the_likeliest_choice_is_that_of_a_plain_forward():
         assert found.right[place] == float(int(np.argmax(totals)) == item.answer)
         by_length = [t / (len(c) + 1) for t, c in zip(totals, item.choices, strict=True)]
         assert found.right_by_length[place] == float(int(np.argmax(by_length)) == item.answer)
+
+
+@pytest.mark.filterwarnings("ignore:the response holds '<unk>':dspa_nn.DSPAWarning")
+def test_a_choice_of_fewer_tokens_than_characters_is_weighed_by_its_characters(monkeypatch):
+    """Tokens of the tiny tokenizer are characters, but for those that it has by name."""
+    dspa = eval_zoo.dspa()
+    item = ChoiceItem("sun", ("<unk>", "moon hail"), 0)
+    ids = [dspa.render(item.prompt, f" {text}").response_ids for text in item.choices]
+    assert [len(one) for one in ids] == [2, 10]
+    # Sums of -6 and -16: per token the second is likelier, per character the first.
+    forced = SimpleNamespace(log_prob=np.array([-3.0, -1.6]))
+    monkeypatch.setattr(choices, "force", lambda *_, **__: [forced])
+    (found,) = choose(dspa, [item], [None])
+    assert (found.right.tolist(), found.right_by_length.tolist()) == ([1.0], [1.0])
+    forced.log_prob = np.array([-5.0, -1.6])  # sums of -10 and -16
+    (found,) = choose(dspa, [item], [None])
+    assert (found.right.tolist(), found.right_by_length.tolist()) == ([1.0], [0.0])
 
 
 def test_a_method_is_measured_beside_the_unsteered_model():

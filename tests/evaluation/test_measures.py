@@ -6,10 +6,12 @@ import torch
 
 from dspa_nn.errors import DSPAError
 from dspa_nn.evaluation import (
+    Answers,
     alike,
     answer,
     answer_lengths,
     at_equal_length,
+    branching,
     branching_factor,
     loop,
     margins,
@@ -128,6 +130,24 @@ def test_the_branching_factor_is_that_of_the_definition():
             assert value == pytest.approx(float(-(p * p.log()).sum(-1).mean()), abs=1e-4)
         assert found.factor.mean == pytest.approx(np.exp(found.entropy.mean()))
     assert found.ratio(found).mean == 1
+
+
+def test_an_answer_counts_up_to_its_end_and_what_is_made_of_it_afterwards_does_not(monkeypatch):
+    """A batch goes on until its last answer ends: rows that are over make steps of no meaning."""
+    prompts = [eval_zoo.dspa().render("sun")] * 2
+
+    def two(*_, each_step, **__):
+        for step in range(4):  # among 2, 4, 8 and 16 tokens, all as likely
+            logits = torch.full((2, 32), -torch.inf)
+            logits[:, : 2 ** (step + 1)] = 0
+            each_step(logits)
+        return Answers(["", ""], [torch.tensor([5]), torch.tensor([5, 6, 7, 8])], [])
+
+    monkeypatch.setattr(branching, "answer", two)
+    found = branching_factor(eval_zoo.dspa(), prompts, max_new_tokens=4)
+    # One token and its end are two steps; the other was cut off at its fourth token.
+    assert found.entropy == pytest.approx(np.log(2) * np.array([1.5, 2.5]), rel=1e-5)
+    assert found.factor.mean == pytest.approx(4)
 
 
 def test_sampling_is_repeatable_and_lengths_are_of_tokens():

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from dspa_nn.errors import EvaluationError
+from dspa_nn.evaluation import answer
 from dspa_nn.harness import alpaca_win_rate, write_outputs
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
+from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
 from tests.judges.server import Behaviour, judge_stub
 
@@ -58,6 +60,21 @@ def test_outputs_are_in_alpaca_evals_format_and_go_on_where_they_were(tmp_path: 
     assert whole.read_text() == out.read_text()
     with pytest.raises(EvaluationError, match="answers other instructions"):
         write_outputs(eval_zoo.dspa(), file(tmp_path / "b.json", ASKED[1:]), out, **options)
+
+
+def test_outputs_are_those_of_the_method_and_end_before_a_stop_text(tmp_path: Path) -> None:
+    dspa, asked = eval_zoo.dspa(), file(tmp_path / "asked.json", ASKED)
+    method = DSPAMethod("m", dspa, eval_zoo.counts().fit(percentile=50), eval_zoo.STEER)
+    prompts = [dspa.render([{"role": "user", "content": row["instruction"]}]) for row in ASKED]
+    wanted = answer(dspa, prompts, method, max_new_tokens=6).texts
+    assert wanted != answer(dspa, prompts, max_new_tokens=6).texts
+    stop = wanted[0][2:4]
+    for name, options in (("whole", {}), ("cut", {"stop": stop})):
+        given: dict[str, Any] = {"name": "m", "max_new_tokens": 6, "batch_size": 5, **options}
+        path = write_outputs(dspa, asked, tmp_path / f"{name}.json", method, **given)
+        said = [row["output"] for row in json.loads(path.read_text())]
+        ends = [text.partition(stop)[0].strip() for text in wanted] if options else wanted
+        assert said == ends
 
 
 def test_the_win_rate_is_alpaca_evals_and_a_second_run_asks_nothing(tmp_path: Path) -> None:

@@ -74,15 +74,20 @@ def test_unsteered_it_equals_lm_evals_own_class(batch_size: int, max_length: int
         assert greedy == other_greedy
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_steering_starts_at_the_border_and_padding_never_counts(batch_size: int) -> None:
-    lm, how = ours(method(), batch_size=batch_size), method()
+@pytest.mark.parametrize(("batch_size", "max_length"), [(1, None), (5, None), (5, 40)])
+def test_steering_starts_at_the_border_and_padding_never_counts(
+    batch_size: int, max_length: int | None
+) -> None:
+    """Of a context that is too long the end is kept, and the border with it."""
+    lm, how = ours(method(), batch_size=batch_size, max_length=max_length), method()
     mine = scored(lm, requests())
-    plain = scored(ours(), requests())
+    plain = scored(ours(max_length=max_length), requests())
     assert [value for value, _ in mine] != pytest.approx([value for value, _ in plain], abs=1e-3)
     dspa = eval_zoo.dspa()
     for (context, continuation), (value, _) in zip(requests(), mine, strict=True):
         before, after = lm._encode_pair(context, continuation)
+        if max_length is not None:
+            before = before[-(max_length + 1 - len(after)) :]
         ids = torch.tensor([before + after])
         with (
             torch.no_grad(),
@@ -104,7 +109,10 @@ def test_generation_is_steered_too() -> None:
         return lm.generate_until(asked, disable_tqdm=True)
 
     assert said(ours()) == said(hf_class(batch_size=2))
-    assert said(ours(method())) != said(ours())
+    steered = said(ours(method()))
+    assert steered != said(ours())
+    # One context is shorter than the other: its padding counts nowhere.
+    assert steered == said(ours(method(), batch_size=1))
 
 
 def questions(path: Path) -> dict[str, str]:

@@ -88,6 +88,53 @@ def test_what_is_not_run_yet_has_no_table(recipe, tmp_path):
     assert tables.page("register", tmp_path, {}) == ["## register", ""]
 
 
+def test_tables_hold_the_figures_of_each_method(recipe, tmp_path):
+    """Signs, sides and ratios, of figures that are the same for all triples."""
+    tables = importlib.import_module("_arena.tables")
+    names = ("log_prob", "change", "kl")
+    figures = {
+        "unsteered": ((-2.0, 0, 0), (-1.0, 0, 0)),
+        "map": ((-1.5, 0.5, 0.1), (-1.8, -0.8, 0.3)),
+    }
+    given = {
+        method: {
+            f"{side}.{name}": [value] * 4
+            for side, values in zip(("chosen", "rejected"), both, strict=True)
+            for name, value in zip(names, values, strict=True)
+        }
+        for method, both in figures.items()
+    }
+    (tmp_path / "margins-all.json").write_text(json.dumps(given))
+    (tmp_path / "lengths-test.json").write_text(json.dumps([[9, 12, 10]] * 4))
+    effect, accuracy = [
+        line for line in tables.effects(tmp_path, {"map": 2.5e12}) if line.startswith("| map")
+    ]
+    cells = [cell.split()[0] for cell in effect.split("|")[2:-1]]
+    assert cells == ["+1.300", "+0.500", "-0.800", "+1.300", "0.200", "2.50"]
+    # The map ranks all of them rightly, and the unsteered model none.
+    assert [cell.split()[0] for cell in accuracy.split("|")[2:-1]] == [
+        "1.000",
+        "1.000",
+        "nan",
+        "+1.000",
+    ]
+
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "sampled").mkdir()
+    for method, logs, text in (("unsteered", 1.0, "Yes."), ("map", 1.5, "No, never.")):
+        said = {"texts": [text] * 3, "ids": [[7] * 9] * 3, "log_perplexity": [logs] * 3}
+        (tmp_path / "answers" / f"{method}.json").write_text(json.dumps(said))
+        (tmp_path / "sampled" / f"{method}.json").write_text(json.dumps({"entropy": [logs] * 3}))
+    said, moved = [line for line in tables.answered(tmp_path) if line.startswith("| map")]
+    cells = [cell.strip() for cell in said.split("|")[2:-1]]
+    assert cells[0] == "3 of 3"
+    assert cells[1].startswith("1.649 [")  # e ** 0.5
+    assert (cells[2], cells[3][:5], cells[4][:5], cells[5]) == ("9.0", "0.125", "0.833", "3 of 3")
+    assert moved.split("|")[2].strip().startswith("-0.693")  # two words in place of one
+    (factor,) = [line for line in tables.sampled(tmp_path) if line.startswith("| map")]
+    assert [cell.split()[0] for cell in factor.split("|")[2:-1]] == ["4.482", "1.649"]
+
+
 def test_the_best_setting_is_within_the_limit_or_the_mildest(recipe):
     rows = [{"change": 0.3, "kl": 0.4}, {"change": 0.1, "kl": 0.1}, {"change": 0.2, "kl": 0.12}]
     assert recipe.best_of(rows, 0.15) == rows[2]

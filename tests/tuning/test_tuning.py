@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import accuracy, bootstrap, margins
 from dspa_nn.tuning import Choice, Space, Trial, Vote, commands, front_of, region_of, run, tune
 from dspa_nn.tuning.plot import drawn
-from dspa_nn.tuning.study import alone
+from dspa_nn.tuning.study import Study, alone
 from dspa_nn.tuning.subject import Subject
 from tests import eval_zoo
 from tests.conftest import REPOSITORY
@@ -237,6 +238,28 @@ def test_the_region_holds_what_cannot_be_told_from_the_best():
     assert gap.above_zero
     assert front_of([worse, alike, wild, best])[0] is worse
     assert front_of([worse, alike, wild, best])[-1] is wild
+
+
+def test_the_study_looks_for_a_larger_margin_within_the_limit(tmp_path):
+    votes = {VOTE.label: VOTE}
+    study = Study(tmp_path, Space(), votes, key={}, kl=0.15, seed=0)
+    told = ((0.1, 0.1), (0.3, 0.14), (0.2, 0.05), (0.9, 0.16))
+    for (number, choice), (margin, kl) in zip(study.ask(4), told, strict=True):
+        study.tell(number, replace(trial([margin], kl), choice=choice))
+    assert study.study.best_trial.value == pytest.approx(0.3)
+    assert [one.margin for one in study.trials] == pytest.approx([0.1, 0.3, 0.2, 0.9])
+
+
+def test_the_first_of_each_rule_are_kept():
+    screened = [
+        (Vote((1, 2), percentile, "content", rule, 32), share)
+        for percentile, rule, share in (
+            (50, "gated", 0.9), (75, "gated", 0.8), (50, "density", 0.7), (90, "gated", 0.6),
+            (75, "density", 0.5), (90, "density", 0.4),
+        )
+    ]  # fmt: skip
+    kept = [(vote.percentile, vote.prompt_rule) for vote in run._kept(screened, 2)]
+    assert kept == [(50, "gated"), (75, "gated"), (50, "density"), (75, "density")]
 
 
 def test_the_plot_fits_and_marks_the_best():
