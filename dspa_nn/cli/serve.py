@@ -37,7 +37,11 @@ def serve(
     ] = 8,
     window: Annotated[
         float,
-        typer.Option(min=0, max=60, help="Seconds that a request waits for others to join it."),
+        typer.Option(
+            min=0,
+            max=Engine.longest_window,
+            help="Seconds that a request waits for others to join it.",
+        ),
     ] = 0.01,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Length of answers whose request names none.")

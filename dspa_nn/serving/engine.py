@@ -17,7 +17,6 @@ from dspa_nn.serving.request import ChatRequest
 from dspa_nn.steering import DSPA
 
 _STOPPING = "the server is stopping; send the request again later"
-_LONGEST_WINDOW = 60
 
 
 class Engine:
@@ -45,6 +44,8 @@ class Engine:
         MapError: a map of another model or SAE.
     """
 
+    longest_window = 60
+
     def __init__(
         self,
         dspa: DSPA,
@@ -57,10 +58,10 @@ class Engine:
         check_positive_int("batch_size", batch_size, ServingError)
         check_positive_int("max_tokens", max_tokens, ServingError)
         check_finite_number("window", window, ServingError)
-        if not 0 <= window <= _LONGEST_WINDOW:
+        if not 0 <= window <= self.longest_window:
             raise ServingError(
-                f"window is {window:g}; expected 0 to {_LONGEST_WINDOW} seconds, which every first "
-                "request waits"
+                f"window is {window:g}; expected 0 to {self.longest_window} seconds, which "
+                "every first request waits"
             )
         self.ready = Preparation(dspa, maps, max_tokens)
         self.dspa, self.maps = dspa, self.ready.maps

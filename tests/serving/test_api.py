@@ -334,19 +334,18 @@ def test_many_clients_at_once(url: str, engine: Engine) -> None:
         said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         return [said, unsteered_of(chunks[-1])]
 
-    async def load(together: bool) -> list[list[str]]:
+    async def load(bodies: list[dict[str, Any]], together: bool) -> list[list[str]]:
         async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
             tasks = [asked(client, body, index % 2 == 0) for index, body in enumerate(bodies)]
             return list(await asyncio.gather(*tasks)) if together else [await one for one in tasks]
 
-    found = asyncio.run(load(True))
-    assert found == asyncio.run(load(False))
+    found = asyncio.run(load(bodies, True))
+    assert found == asyncio.run(load(bodies, False))
     plain = [body | {"model": "unsteered"} for body in bodies if body.get("unsteered_too")]
     for body in plain:
         for name in ("alpha", "mode", "prompt_rule", "k_diff", "unsteered_too"):
             del body[name]
-    bodies[:] = plain
-    unsteered = [text for text, _ in asyncio.run(load(False))]
+    unsteered = [text for text, _ in asyncio.run(load(plain, False))]
     assert len(unsteered) > 3
     assert [other for _, other in found if other] == [text for text in unsteered if text]
 
