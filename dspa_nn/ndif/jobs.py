@@ -60,6 +60,9 @@ class Job:
     def status(self) -> str:
         """RECEIVED, QUEUED, RUNNING, COMPLETED and so on; UNKNOWN before the first news.
 
+        What the server wrote last. Its queue and its model write side by side, so a job that
+        already runs may be told as QUEUED; COMPLETED is always the last word.
+
         Example:
             >>> Job.load("job.json").status  # doctest: +SKIP
             'RUNNING'
