@@ -15,6 +15,7 @@ import torch
 
 import dspa_nn as dn
 from dspa_nn.ndif import backend_factory
+from tests.ndif.conftest import LIMIT
 
 pytestmark = [
     pytest.mark.ndif,
@@ -22,18 +23,14 @@ pytestmark = [
     # A connection whose server was killed is nobody's to close any more.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
-# Enough for a busy machine to start the operator's command between a job's first step and its end.
-SECONDS = 20
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module")
 def model(remote: Any, server: Any) -> Any:
-    """The remote model, on a server that ends every job after `SECONDS`."""
+    """The remote model, on a server that ends every job after `LIMIT` seconds."""
     if not server.started_here:
         pytest.skip("these tests stop the server, and this one was running before them")
-    server.stop()
-    server.start(limit=SECONDS)
     return remote.model
 
 
@@ -88,7 +85,7 @@ def worker(server: Any) -> int:
 
 
 def test_time_out(model: Any) -> None:
-    said = rf"exceeded the execution timeout of {SECONDS}\.0s\)"
+    said = rf"exceeded the execution timeout of {LIMIT}\.0s\)"
     with pytest.raises(dn.NDIFError, match=said) as raised:
         endless(model)
     assert str(raised.value).startswith("the job was stopped by the server (")
