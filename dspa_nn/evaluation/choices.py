@@ -28,6 +28,12 @@ class ChoiceItem:
     choices: tuple[str, ...]
     answer: int
 
+    def __post_init__(self) -> None:
+        if not all(text.strip() for text in self.choices):
+            raise EvaluationError(
+                f"the question {self.question[:40]!r} has an empty choice; give it a text"
+            )
+
     @property
     def prompt(self) -> str:
         """What stands before a choice, as lm-evaluation-harness writes it."""
@@ -42,8 +48,8 @@ class ChoiceScores:
 
     Attributes:
         right: by the log-likelihood of a whole choice (lm-eval's `acc`).
-        right_by_length: by that per character, the space before a choice being one; lm-eval's
-            `acc_norm`, but that this leaves the space out of its count.
+        right_by_length: by that per character of the choice (lm-eval's `acc_norm`), which does not
+            count the space before it.
     """
 
     right: Float64[np.ndarray, " n"]
@@ -107,7 +113,7 @@ def choose(
     sequences = [dspa.render(one.prompt, f" {text}") for one in items for text in one.choices]
     found = force(dspa, sequences, methods, token_budget=token_budget, advance=advance)
     tokens = np.array([len(sequence.response_ids) for sequence in sequences])
-    letters = np.array([len(text) + 1 for one in items for text in one.choices])
+    letters = np.array([len(text) for one in items for text in one.choices])
     starts = np.cumsum([0, *(len(one.choices) for one in items)])
     scores: list[ChoiceScores] = []
     for forced in found:

@@ -156,7 +156,8 @@ def measure_choices(
     for start in range(0, len(items), ITEMS):
         chunk = list(items[start : start + ITEMS])
         asked = [[one.question, list(one.choices), one.answer] for one in chunk]
-        keys = [_key(dspa, one, items=asked) for one in everyone]
+        # Parts of before counted the space before a choice as one of its characters.
+        keys = [_key(dspa, one, items=asked, length="characters") for one in everyone]
         stored = [parts.get("choices", key) for key in keys]
         missing = [index for index, values in enumerate(stored) if values is None]
         if missing:

@@ -32,7 +32,7 @@ def test_the_likeliest_choice_is_that_of_a_plain_forward():
             steps = range(start, len(ids.ids))
             totals.append(sum(float(logits[at - 1, ids.ids[at]]) for at in steps))
         assert found.right[place] == float(int(np.argmax(totals)) == item.answer)
-        by_length = [t / (len(c) + 1) for t, c in zip(totals, item.choices, strict=True)]
+        by_length = [t / len(c) for t, c in zip(totals, item.choices, strict=True)]
         assert found.right_by_length[place] == float(int(np.argmax(by_length)) == item.answer)
 
 
@@ -49,6 +49,10 @@ def test_a_choice_of_fewer_tokens_than_characters_is_weighed_by_its_characters(m
     (found,) = choose(dspa, [item], [None])
     assert (found.right.tolist(), found.right_by_length.tolist()) == ([1.0], [1.0])
     forced.log_prob = np.array([-5.0, -1.6])  # sums of -10 and -16
+    (found,) = choose(dspa, [item], [None])
+    assert (found.right.tolist(), found.right_by_length.tolist()) == ([1.0], [0.0])
+    # Sums of -9 and -15.3: the second is likelier per character, the first with spaces counted.
+    forced.log_prob = np.array([-4.5, -1.53])
     (found,) = choose(dspa, [item], [None])
     assert (found.right.tolist(), found.right_by_length.tolist()) == ([1.0], [0.0])
 
@@ -95,3 +99,8 @@ def test_bad_questions_get_one_sentence(tmp_path, text, sentence):
     assert sentence in str(caught.value)
     with pytest.raises(EvaluationError, match="cannot be read"):
         load_choices(tmp_path / "none.jsonl")
+
+
+def test_a_choice_without_a_text_is_refused():
+    with pytest.raises(EvaluationError, match=r"the question 'a\?' has an empty choice; give it a"):
+        ChoiceItem("a?", ("x", " "), 0)
