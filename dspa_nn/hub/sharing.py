@@ -68,6 +68,7 @@ class OnHub:
 
         (The hub is needed, so this is not run as a test.) All files go in one commit, so that the
         repository holds the old thing or the new one. A card that somebody wrote by hand stays.
+        A repository that holds another kind of thing is refused, and stays as it is.
 
         Args:
             repo_id: "owner/name"; it is made where there is none.
@@ -79,7 +80,8 @@ class OnHub:
             said: the keywords of `CardOptions`: name, receipt, data, data_licence, licence, notes.
 
         Raises:
-            FileError: the hub does not answer or refuses, or a receipt of something else.
+            FileError: the hub does not answer or refuses, a receipt of something else, or a
+                repository that holds another kind of thing.
             DSPAError: a keyword that is none of `CardOptions`.
         """
         check_names("push_to_hub", said, list(CardOptions.__annotations__), DSPAError)
@@ -135,7 +137,8 @@ def upload(
     """Send a folder to a repository in one commit; return the commit's address.
 
     card: huggingface_hub's `ModelCard`, for README.md. replaces: patterns of files that go where
-    the folder does not hold them. Raises `FileError` where the hub does not answer or refuses.
+    the folder does not hold them. Raises `FileError` where the hub does not answer or refuses, and
+    where the repository holds another kind of thing.
     """
     hub = untyped("huggingface_hub")
     if not hub_answers():
@@ -154,17 +157,17 @@ def upload(
                 f"{repo_id} is there already, and public, so nothing was sent; make it private in "
                 "its settings on the hub, or choose another name"
             )
+        there = api.list_repo_files(repo_id, revision=revision)
+        _require_own(repo_id, there, replaces)
         if _written_by_hand(api, repo_id, revision):
             say(f"{repo_id} has a card that was written by hand: it stays as it is")
         else:
             Path(folder, "README.md").write_text(str(card), encoding="utf-8")
         new = sorted(path for path in Path(folder).iterdir() if path.is_file())
-        there = api.list_repo_files(repo_id, revision=revision)
         gone = [
             name
             for name in there
-            if any(fnmatch(name, pattern) for pattern in replaces)
-            and name not in {path.name for path in new}
+            if _matches(name, replaces) and name not in {path.name for path in new}
         ]
         operations = [hub.CommitOperationAdd(path.name, str(path)) for path in new]
         operations += [hub.CommitOperationDelete(name) for name in gone]
@@ -213,6 +216,24 @@ def _sendable(token: str | None) -> str | None:
             "as the hub showed it, or leave it out"
         )
     return bare
+
+
+# Files by which things of this package are known, each of which has a repository of its own.
+_THINGS = {"map.json": "a map", "counts.json": "counts", "persona.json": "a persona"}
+
+
+def _require_own(repo_id: str, there: Sequence[str], replaces: Sequence[str]) -> None:
+    """Refuse a repository that would hold things of two kinds, one of them under a wrong card."""
+    for name in there:
+        if name in _THINGS and not _matches(name, replaces):
+            raise FileError(
+                f"{repo_id} holds {_THINGS[name]} ({name}), and a repository holds one kind of "
+                "thing, so nothing was sent; choose another name, or delete those files there"
+            )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _written_by_hand(api: Any, repo_id: str, revision: str | None) -> bool:

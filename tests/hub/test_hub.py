@@ -1,6 +1,7 @@
 """Publishing and reading back, against a stand-in of the hub on loopback; cards; what a file is."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,6 +193,34 @@ def test_an_older_revision_comes_back_and_one_that_is_not_there_is_told(there: H
         ConditionalDifferenceMap.from_hub("me/warm", revision="draft")
     with pytest.raises(FileError, match="me/warm cannot be published: it has no such revision"):
         a_map().push_to_hub("me/warm", revision="draft", token=TOKEN)
+
+
+@pytest.mark.slow
+def test_a_repository_of_another_kind_stays_as_it_is(there: Hub) -> None:
+    effects = eval_zoo.effects()
+    things = {
+        "a map (map.json)": a_map(),
+        "counts (counts.json)": some_counts(),
+        "a persona (persona.json)": Persona({effects.axes[0]: 1.0}, effects),
+    }
+    for number, (held, thing) in enumerate(things.items()):
+        name = f"me/thing{number}"
+        thing.push_to_hub(name, token=TOKEN)
+        before = there.repositories[name].files
+        for other in things.values():
+            if other is thing:
+                continue
+            sentence = re.escape(f"{name} holds {held}, and a repository holds one kind of thing")
+            with pytest.raises(FileError, match=f"^{sentence}, so nothing was sent; choose"):
+                other.push_to_hub(name, token=TOKEN)
+        assert there.repositories[name].files == before
+    # Files of others are no matter, and a sum replaces a map.
+    there.repositories["me/thing0"].files["config.json"] = b"{}"
+    (a_map() + a_map(0.75)).push_to_hub("me/thing0", token=TOKEN)
+    (tensors,) = (name for name in there.repositories["me/thing0"].files if name[:4] == "map-")
+    assert sorted(there.repositories["me/thing0"].files) == [
+        "README.md", "config.json", tensors, "map.json",
+    ]  # fmt: skip
 
 
 def test_what_is_to_be_private_is_not_sent_to_a_public_repository(there: Hub) -> None:
