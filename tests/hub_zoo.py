@@ -49,6 +49,12 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    # Patterns of "METHOD path": such a request is never answered, its connection is cut, or it is
+    # answered by a failure of the server.
+    silent: str = "never"
+    cut: str = "never"
+    failing: str = "never"
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 def git_oid(content: bytes) -> str:
@@ -82,6 +88,19 @@ class Answers(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
+    def disturbed(self) -> bool:
+        """Whether the request is one of those that go wrong, after its body was read."""
+        what = f"{self.command} {self.path.partition('?')[0]}"
+        if re.search(self.hub.silent, what):
+            self.hub.over.wait(20)
+        elif re.search(self.hub.failing, what):
+            self.answer({"error": "Internal Error"}, 500)
+            return True
+        elif not re.search(self.hub.cut, what):
+            return False
+        self.close_connection = True
+        return True
+
     def may_write(self) -> bool:
         if self.headers.get("Authorization") == f"Bearer {self.hub.token}":
             return True
@@ -91,6 +110,8 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         path, body = self.path.partition("?")[0], self.body()
         self.hub.asked.append(f"POST {path}")
+        if self.disturbed():
+            return None
         if path == "/api/validate-yaml":
             content = json.loads(body)["content"]
             licence = re.search(r"\nlicense: (.*)", content)
@@ -153,6 +174,8 @@ class Answers(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         oid = self.path.rpartition("/")[2]
         content = self.body()
+        if self.disturbed():
+            return
         assert hashlib.sha256(content).hexdigest() == oid
         self.hub.objects[oid] = content
         self.answer(b"")
@@ -163,6 +186,8 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         self.hub.asked.append(f"{self.command} {path}")
+        if self.disturbed():
+            return None
         api = re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/(?:revision|tree)/(\w+))?", path)
         file = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/(.+)", path)
         found = api or file
@@ -204,5 +229,6 @@ def hub(token: str = TOKEN) -> Iterator[Hub]:
     try:
         yield server.hub
     finally:
+        server.hub.over.set()
         server.shutdown()
         server.server_close()

@@ -3,8 +3,9 @@
 import os
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -62,6 +63,19 @@ def hub_answers() -> bool:
     return True
 
 
+# Seconds that the hub may take for an answer, where HF_HUB_DOWNLOAD_TIMEOUT does not say more.
+PATIENCE = 60.0
+
+
+def hub_patience() -> float:
+    """Seconds that the hub may be silent before a request is given up.
+
+    >>> hub_patience()
+    60.0
+    """
+    return max(PATIENCE, float(untyped("huggingface_hub.constants").HF_HUB_DOWNLOAD_TIMEOUT))
+
+
 @contextmanager
 def without_waiting() -> Generator[None, None, None]:
     """Where the hub cannot be reached, have its client read its cache or fail at once.
@@ -69,12 +83,35 @@ def without_waiting() -> Generator[None, None, None]:
     >>> with without_waiting():
     ...     pass
 
-    Left to itself it tries again for most of a minute.
+    Left to itself it tries again for most of a minute. Where the hub can be reached and then says
+    nothing, a request is given up after `hub_patience()`, where the client would wait for ever.
     """
     constants = untyped("huggingface_hub.constants")
     before: bool = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = not hub_answers()
     try:
-        yield
+        with nullcontext() if constants.HF_HUB_OFFLINE else _limited_patience():
+            yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def _limited_patience() -> Generator[None, None, None]:
+    """Give requests of the hub's client a limit of time where they have none.
+
+    Some of them ask for no limit by name, so that the client's own would not do.
+    """
+    seconds = hub_patience()
+
+    def limit(request: Any) -> None:
+        times: dict[str, float | None] = request.extensions.get("timeout") or {}
+        names = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {name: times.get(name) or seconds for name in names}
+
+    hooks: list[Any] = untyped("huggingface_hub").get_session().event_hooks["request"]
+    hooks.append(limit)
+    try:
+        yield
+    finally:
+        hooks.remove(limit)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar, Unpack, cast
 
 from dspa_nn.checks import check_names
 from dspa_nn.errors import DSPAError, FileError
-from dspa_nn.files import hub_answers, without_waiting
+from dspa_nn.files import hub_answers
 from dspa_nn.hub.cards import MARKER, CardFacts, CardOptions, card_of
+from dspa_nn.hub.refusals import REMEDIES, asking
 from dspa_nn.imports import untyped
 from dspa_nn.progress import say
 
@@ -147,10 +148,10 @@ def upload(
             "HF_HUB_OFFLINE and HF_ENDPOINT (`dspa doctor` looks at them)"
         )
     if repo_id.count("/") != 1:  # the hub would make "name" yours, and then not find it
-        raise FileError(f"{repo_id} cannot be published: {_REMEDIES['HFValidationError']}")
+        raise FileError(f"{repo_id} cannot be published: {REMEDIES['HFValidationError']}")
     endpoint = untyped("huggingface_hub.constants").ENDPOINT
     api = hub.HfApi(endpoint=endpoint, token=_sendable(token))
-    try:
+    with asking(repo_id, "published"):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if private and not api.model_info(repo_id).private:
             raise FileError(
@@ -172,10 +173,6 @@ def upload(
         operations = [hub.CommitOperationAdd(path.name, str(path)) for path in new]
         operations += [hub.CommitOperationDelete(name) for name in gone]
         done = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
-    except FileError:
-        raise
-    except Exception as error:
-        raise FileError(_refused(repo_id, "published", error)) from error
     return str(done.commit_url)
 
 
@@ -199,11 +196,8 @@ def download(
     wanted: dict[str, Any] = {"allow_patterns": list(patterns), "revision": revision}
     wanted["endpoint"] = untyped("huggingface_hub.constants").ENDPOINT
     wanted["token"] = _sendable(token)
-    try:
-        with without_waiting():
-            return Path(hub.snapshot_download(repo_id, **wanted))
-    except Exception as error:
-        raise FileError(_refused(repo_id, "had", error)) from error
+    with asking(repo_id, "had"):
+        return Path(hub.snapshot_download(repo_id, **wanted))
 
 
 def _sendable(token: str | None) -> str | None:
@@ -241,37 +235,3 @@ def _written_by_hand(api: Any, repo_id: str, revision: str | None) -> bool:
         return False
     path = api.hf_hub_download(repo_id, "README.md", revision=revision)
     return MARKER not in Path(cast(str, path)).read_text(encoding="utf-8")
-
-
-# What the hub's client raises, by the class's name, and what to do about it.
-_REMEDIES = {
-    "RepositoryNotFoundError": "there is no such repository, or it is private and the token does "
-    "not open it; check the name, or log in with `hf auth login`",
-    "GatedRepoError": "its owner asks for consent; accept on its page on the hub, and log in with "
-    "`hf auth login`",
-    "RevisionNotFoundError": "it has no such revision; check the branch, tag or commit",
-    "HFValidationError": "this is no id of a repository; write owner/name",
-    "LocalEntryNotFoundError": "the hub does not answer, and its cache does not hold it; check the "
-    "network, HF_HUB_OFFLINE and HF_ENDPOINT (`dspa doctor` looks at them)",
-    "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and the cache does not hold it; unset it",
-}
-
-
-def _refused(repo_id: str, what: str, error: Exception) -> str:
-    """One sentence, which holds no header and no token."""
-    kind = type(error).__name__
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    remedy = _REMEDIES.get(kind)
-    if remedy is None and status in (401, 403):
-        ask = f"the hub refuses it ({status}); log in with `hf auth login` and a token that may "
-        own = "write there, or choose a repository of your own"
-        remedy = ask + ("read it" if what == "had" else own)
-    if remedy is None and "Invalid metadata" in str(error):
-        said = " ".join(str(error).partition("README.md.")[2].split())[:300]
-        remedy = (
-            f"the hub does not take what its card says of it: {said or 'it gives no reason'}; "
-            "licence= is the hub's short name of one, such as 'cc-by-4.0' or 'other'"
-        )
-    if remedy is None:
-        remedy = f"the hub says {kind}{f' ({status})' if status else ''}; try again later"
-    return f"{repo_id} cannot be {what}: {remedy}"

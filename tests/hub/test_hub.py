@@ -261,6 +261,52 @@ def test_what_is_not_there_is_told(there: Hub, monkeypatch: pytest.MonkeyPatch) 
         ConditionalDifferenceMap.from_hub("nobody/x")
 
 
+SAFE = "the same call can be repeated safely"
+UNCHANGED = f"so no file there was changed; {SAFE}"
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "sentence"),
+    [
+        ("silent", "POST /api/repos", rf"the hub was silent for 0 s \(ReadTimeout; HF_HUB_DOWN.* "
+         f"before the commit was made, {UNCHANGED}"),
+        ("silent", "PUT /lfs", r"the hub was silent for 0 s \(ReadTimeout; HF_HUB_DOWNLOAD_TIMEOUT "
+         rf"gives it more\) while map-\w+\.safetensors was sent, {UNCHANGED}"),
+        ("cut", "PUT /lfs", r"the connection to the hub broke off \(RemoteProtocolError\) while "
+         rf"map-\w+\.safetensors was sent, {UNCHANGED}"),
+        ("failing", "PUT /lfs", rf"the hub says HfHubHTTPError \(500\) while map-.*, {UNCHANGED}"),
+        ("cut", "POST .*/commit/", r"the connection to the hub broke off \(RemoteProtocolError\) "
+         "while the commit was made, so the repository holds all of the old files or all of the "
+         f"new ones; {SAFE}"),
+        ("failing", "POST .*/commit/", r"the hub says HfHubHTTPError \(500\) while the commit was"),
+        ("silent", "GET .*/models/", f"the hub was silent for 0 s .* before the commit .*{SAFE}"),
+    ],
+)  # fmt: skip
+def test_a_push_that_breaks_off_says_where_and_can_be_repeated(
+    how: str, where: str, sentence: str, there: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dspa_nn.files.hub.PATIENCE", 0.2)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    setattr(there, how, where)
+    with pytest.raises(FileError, match=f"^me/warm cannot be published: {sentence}") as raised:
+        a_map().push_to_hub("me/warm", token=TOKEN)
+    assert TOKEN not in str(raised.value)
+    assert not (repository := there.repositories.get("me/warm")) or not repository.files
+    assert len(huggingface_hub.get_session().event_hooks["request"]) == 1  # the client's own
+    setattr(there, how, "never")
+    a_map().push_to_hub("me/warm", token=TOKEN)
+    assert len(there.repositories["me/warm"].files) == 3
+
+
+def test_a_silent_hub_holds_no_download(there: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dspa_nn.files.hub.PATIENCE", 0.2)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    there.silent = "GET .*/models/"
+    with pytest.raises(FileError, match="me/warm cannot be had: the hub does not answer, and its"):
+        ConditionalDifferenceMap.from_hub("me/warm")
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
