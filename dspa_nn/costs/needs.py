@@ -105,10 +105,15 @@ def needs_table(names: Iterable[str] | None = None, *, markdown: bool = False) -
 
     Example:
         >>> print(needs_table(["gemma-2-2b"]))
-        preset      model              layers  SAEs                  memory  download  ...
-        gemma-2-2b  google/gemma-2-2b  7, 24   jumprelu, 16384 wide  7.4 GB  5.8 GB    ...
+        preset      model              SAEs
+        gemma-2-2b  google/gemma-2-2b  jumprelu, 16384 wide
+        <BLANKLINE>
+        preset      layers  memory  download  sent to NDIF  in bfloat16
+        gemma-2-2b  7, 24   7.4 GB  5.8 GB    0.30 GB       0.15 GB
 
-    names: of presets; None takes all. markdown: as a table for a page.
+    Two tables, since one would not fit in 80 columns.
+
+    names: of presets; None takes all. markdown: as one table for a page.
 
     Raises:
         DSPAError: no such preset.
@@ -133,9 +138,11 @@ def needs_table(names: Iterable[str] | None = None, *, markdown: bool = False) -
     if markdown:
         head, *body = [f"| {' | '.join(row)} |" for row in rows]
         return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
+    return "\n\n".join(_aligned(rows, columns) for columns in ((0, 1, 3), (0, 2, 4, 5, 6, 7)))
+
+
+def _aligned(rows: list[list[str]], columns: tuple[int, ...]) -> str:
+    """Some of the columns, side by side."""
+    widths = {column: max(len(row[column]) for row in rows) for column in columns}
+    lines = ["  ".join(row[column].ljust(widths[column]) for column in columns) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

@@ -9,10 +9,15 @@ from dspa_nn.cli.app import app
 from dspa_nn.models import PRESETS
 
 
-def test_every_preset_has_a_line() -> None:
+def test_every_preset_has_a_line_in_both_tables_of_80_columns() -> None:
     done = CliRunner().invoke(app, ["presets"])
     assert done.exit_code == 0, done.output
-    assert [line.split()[0] for line in done.output.splitlines()[1:]] == list(PRESETS)
+    about, needs = (table.splitlines() for table in done.output.split("\n\n"))
+    for table in (about, needs):
+        assert [line.split()[0] for line in table] == ["preset", *PRESETS]
+        assert max(map(len, table)) <= 80
+    for preset, line in zip(PRESETS.values(), about[1:], strict=True):
+        assert line.split()[1] == preset.model_id
 
 
 def test_json_holds_the_settings_and_the_needs() -> None:
