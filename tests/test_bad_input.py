@@ -132,6 +132,7 @@ RANGES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"alpha": -0.1}, "alpha is -0.1, and must be a finite number of at least 0"),
     ({"alpha": float("inf")}, "alpha is inf, and must be a finite number of at least 0"),
     ({"alpha": float("nan")}, "alpha is nan, and must be a finite number of at least 0"),
+    ({"alpha": 1e39}, "alpha is 1e+39, and must be a number of at most 1,000,000"),
     ({"k_prompt": 0}, f"k_prompt is 0, {WHOLE}"),
     ({"k_diff": -3}, f"k_diff is -3, {WHOLE}"),
     ({"k_diff": True}, f"k_diff is True, {WHOLE}"),

@@ -24,10 +24,18 @@ def option(name: str) -> Any:
     elif setting.kind == "number":
         least, most = setting.limits
         limits = {"min": least} if most == float("inf") else {"min": least, "max": most}
+
+    def checked(value: Any) -> Any:
+        # Before anything is loaded: what the limits above let through, such as infinity.
+        if value is not None:
+            setting.check(value)
+        return value
+
     shown = "no limit" if setting.default is None else f"the preset's, else {setting.default}"
     return typer.Option(
-        f"--{name.replace('_', '-')}", help=setting.text, show_default=shown, **limits
-    )
+        f"--{name.replace('_', '-')}", help=setting.text, show_default=shown, callback=checked,
+        **limits,
+    )  # fmt: skip
 
 
 def asked(**options: object) -> FitOptions:

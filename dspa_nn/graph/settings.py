@@ -20,6 +20,7 @@ PROMPT_TOKENS = ("content", "all")
 GATES = ("active", "literal")
 # Of a map of one row that votes for every prompt, which no fit makes.
 ALWAYS = "always"
+MOST_ALPHA = 1e6
 SPARSIFICATIONS = ("paper", "rows", "none")
 
 
@@ -36,6 +37,7 @@ class Setting:
         kind: "number", "count" (a whole number of at least 1) or "choice".
         choices: the words that a choice may be.
         limits: least and greatest value of a number.
+        breaking: a number above this breaks any text, and may overflow; whoever exceeds it is told.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Setting:
         kind: str,
         choices: tuple[str, ...] = (),
         limits: tuple[float, float] = (0, math.inf),
+        breaking: float = math.inf,
     ):
         self.name = name
         self.text = text
@@ -57,6 +60,7 @@ class Setting:
         self.kind = kind
         self.choices = choices
         self.limits = limits
+        self.breaking = breaking
 
     def check(self, value) -> None:
         """Refuse a value out of range; the sentence names the setting, the value and the range."""
@@ -71,6 +75,8 @@ class Setting:
         elif most == math.inf:
             right = number and least <= value < math.inf
             words = f"a finite number of at least {least}"
+            if right and value > self.breaking:
+                right, words = False, f"a number of at most {self.breaking:,.0f}"
         else:
             right = number and least <= value <= most
             words = f"a number from {least} to {most}"
@@ -82,7 +88,7 @@ SETTINGS = (
     Setting(
         "alpha",
         "Size of an edit, in units of the largest latent of the token.",
-        ("plan", "apply", "apply a plan"), 0.2, True, "number",
+        ("plan", "apply", "apply a plan"), 0.2, True, "number", breaking=MOST_ALPHA,
     ),
     Setting(
         "k_prompt",

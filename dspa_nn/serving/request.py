@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dspa_nn.checks import LEAST_TEMPERATURE
 from dspa_nn.errors import ServingError
-from dspa_nn.graph.settings import PLAN_SETTINGS
+from dspa_nn.graph.settings import MOST_ALPHA, PLAN_SETTINGS
 from dspa_nn.graph.spelling import did_you_mean
 
 # Fields of the API that are not supported, and the values with which they ask for nothing; null
@@ -42,8 +42,6 @@ LABELS = ("prompt_cache_key", "safety_identifier", "user")
 # Fields of a message that a client sends back with an earlier answer, empty ones.
 _EMPTY = ("annotations", "audio", "function_call", "name", "refusal", "tool_calls")
 _LIMIT = 2**63
-# An alpha above this breaks any text; float32 overflows only far beyond.
-_MOST_ALPHA = 1e6
 # Fields that an unsteered answer has no use for.
 OF_STEERING = ("map", *PLAN_SETTINGS, "percentile", "unsteered_too")
 
@@ -118,7 +116,7 @@ class ChatRequest(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     map: str | None = None
-    alpha: Annotated[float | None, Field(le=_MOST_ALPHA)] = None
+    alpha: Annotated[float | None, Field(le=MOST_ALPHA)] = None
     mode: str | None = None
     prompt_rule: str | None = None
     k_prompt: int | None = None

@@ -171,6 +171,8 @@ def test_shards_that_cannot_be_meant_are_refused_before_anything_runs(
     [
         (("fit", "absent.jsonl", "--out", "map"), "dspa: there is no file absent.jsonl"),
         (("steer", "absent", "Hello"), "dspa: "),
+        (("steer", "absent", "Hello", "--alpha", "1e39"), "dspa: alpha is 1e+39, and must be a nu"),
+        (("steer", "absent", "Hello", "--alpha", "inf"), "dspa: alpha is inf, and must be a finit"),
     ],
 )
 def test_an_error_of_ours_is_one_sentence_and_exit_code_1(
