@@ -108,14 +108,15 @@ def test_a_terminal_sees_the_answers_grow(talk: Talk, monkeypatch: pytest.Monkey
 def test_alpha_and_map_change_what_comes_next(talk: Talk, tmp_path: Path) -> None:
     talk.map.restrict(rows=[0]).save(tmp_path / "narrow")
     shown = typed(
-        talk, "/alpha", "/alpha 99999", "/alpha 0.25", "/alpha much", "/alpha -1", "/alpha 1e39", "/map",
-        "/map nowhere",
+        talk, "/alpha", "/alpha 99999", "/alpha 0.25", "/alpha much", "/alpha -1", "/alpha 1e39",
+        "/map", "/map nowhere",
         f"/map {tmp_path / 'narrow'}", "/undo",
     )  # fmt: skip
     for part in (
         "alpha 1, in units", "alpha 99999, in units", "dspa: alpha is 99999: from 1 on an ablated",
         "alpha 0.25, in units", "/alpha came with 'much'; give a number",
-        "alpha is -1", "alpha is 1e+39, and must be a number of at most 1,000,000", "warm: ConditionalDifferenceMap: 48 x 40", "nowhere holds no map.json",
+        "alpha is -1", "alpha is 1e+39, and must be a number of at most 1,000,000",
+        "warm: ConditionalDifferenceMap: 48 x 40", "nowhere holds no map.json",
         "steered by narrow, alpha 0.25 from now on", "nothing was said that could be undone",
     ):  # fmt: skip
         assert part in " ".join(shown.split()), part
