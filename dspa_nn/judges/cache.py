@@ -61,6 +61,7 @@ class ReplyCache:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
+                self._torn = True  # a part of the line may stand there
                 raise FileError(
                     f"{self.path} could not be written ({error.strerror}); the replies before this "
                     "one are kept: free some space or choose another file, then run again."

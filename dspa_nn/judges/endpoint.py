@@ -2,10 +2,11 @@
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from dspa_nn.errors import JudgeError
@@ -13,6 +14,13 @@ from dspa_nn.imports import late, untyped
 from dspa_nn.judges.reply import Reply
 
 Message: TypeAlias = Mapping[str, str]
+# Seconds before a request is put again whose answer was no chat completion: doubled each time.
+# The client's own pauses, after timeouts and refusals, are as long.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+# Seconds: where a server asks for more, the client doesn't wait, and asks no more.
+_LONGEST_ASKED_FOR = 120
+# Of what a server says for itself, so many characters are passed on.
+_SAID = 200
 
 
 @dataclass
@@ -31,10 +39,10 @@ class Endpoint:
         url: the API's base, such as `https://api.openai.com/v1`.
         model: the name that the endpoint knows the model by.
         key_variable: environment variable that holds the key.
-        timeout: seconds that one request may take.
+        timeout: seconds that the server may be silent in one request.
         retries: further tries after a timeout, a broken connection, status 408, 409, 429 or 5xx, or
-            a body that is not JSON; the client waits longer before each, or as long as the server
-            asks for.
+            a body that is no chat completion; the pause before each is longer than the last, or
+            what the server asks for. One that asks for more than two minutes is not asked again.
 
     Raises:
         JudgeError: `url` is no http(s) URL, no model is named, or `retries` is below 0.
@@ -83,7 +91,9 @@ class Endpoint:
         client = self._connected(openai)
         tries = self.retries + 1
         garbled = "nothing"
-        for _ in range(tries):
+        for number in range(tries):
+            if number:
+                time.sleep(min(_FIRST_PAUSE * 2 ** (number - 1), _LONGEST_PAUSE))
             try:
                 completion: Any = client.chat.completions.create(
                     model=self.model,
@@ -92,7 +102,7 @@ class Endpoint:
                     max_tokens=max_tokens,
                 )
             except openai.APIStatusError as error:
-                raise self._refused(error.status_code, tries) from None
+                raise self._refused(error, tries) from None
             except openai.APIConnectionError as error:
                 what = "in time" if isinstance(error, openai.APITimeoutError) else "at all"
                 raise JudgeError(
@@ -106,15 +116,15 @@ class Endpoint:
             reply = _read(completion)
             if reply is not None:
                 return reply
-            garbled = repr(completion)
+            garbled = _said(completion) or repr(completion)
             if garbled.lstrip("'\"").lower().startswith(("<!doctype", "<html")):
                 raise JudgeError(
                     f"{self.url} answered with a web page; expected JSON of an OpenAI-compatible "
                     "API: give its base URL, which often ends in /v1."
                 )
         raise JudgeError(
-            f"{self.url} answered {tries} times with what is no chat completion ({garbled[:80]}); "
-            "see that it is an OpenAI-compatible API.",
+            f"{self.url} answered {tries} times with what is no chat completion "
+            f"({self._cut(garbled)}); see that it is an OpenAI-compatible API.",
             passing=True,
         )
 
@@ -130,25 +140,38 @@ class Endpoint:
                 weakref.finalize(self, self._client.close)
             return self._client
 
-    def _refused(self, status: int, tries: int) -> JudgeError:
+    def _cut(self, said: str) -> str:
+        """What a server said, less the key, should it repeat that."""
+        key = os.environ.get(self.key_variable)
+        said = " ".join((said.replace(key, "...") if key else said).split())
+        return said[:_SAID]
+
+    def _refused(self, error: Any, tries: int) -> JudgeError:
+        status: int = error.status_code
         if status in (401, 403):
             return JudgeError(
                 f"{self.url} refused the key (status {status}); set the environment variable "
                 f"{self.key_variable}."
             )
+        said = self._cut(_said(error.body))
+        told = f"status {status}" + (f", {said!r}" if said else "")
         if status == 404:
             return JudgeError(
-                f"{self.url} knows no chat completions for a model {self.model!r} (status 404); "
+                f"{self.url} knows no chat completions for a model {self.model!r} ({told}); "
                 "see the URL, which often ends in /v1, and the model's name."
             )
         if status in (408, 409, 429) or status >= 500:
+            pause = str(error.response.headers.get("retry-after", ""))
+            how = f"in each of {tries} tries" + (f" ({said!r})" if said else "")
+            if pause.isdecimal() and int(pause) > _LONGEST_ASKED_FOR:
+                how = f"and asks for a pause of {pause} s"
             return JudgeError(
-                f"{self.url} answered with status {status} in each of {tries} tries; wait, then "
-                "run again: what was judged is kept.",
+                f"{self.url} answered with status {status} {how}; wait, then run again: what was "
+                "judged is kept.",
                 passing=True,
             )
         return JudgeError(
-            f"{self.url} refused the request (status {status}); see that the model {self.model!r} "
+            f"{self.url} refused the request ({told}); see that the model {self.model!r} "
             "takes a request of this length and these settings."
         )
 
@@ -167,18 +190,25 @@ def _library() -> Any:
 
 def _read(completion: Any) -> Reply | None:
     """The reply in a completion, or None where it is none."""
-    choices = getattr(completion, "choices", None)
-    if not choices:
-        return None
-    message = getattr(choices[0], "message", None)
-    if message is None:
+    try:
+        content = completion.choices[0].message.content
+    except (AttributeError, IndexError, KeyError, TypeError):
         return None
     usage = getattr(completion, "usage", None)
     return Reply(
-        str(message.content or ""),
+        str(content or ""),
         _tokens(usage, "prompt_tokens"),
         _tokens(usage, "completion_tokens"),
     )
+
+
+def _said(body: Any) -> str:
+    """An error in the server's own words; empty where it says none."""
+    error = getattr(body, "error", body)
+    if isinstance(error, Mapping):
+        message: Any = cast(Mapping[str, Any], error).get("message")
+        return message if isinstance(message, str) else ""
+    return ""
 
 
 def _tokens(usage: object, name: str) -> int:

@@ -19,6 +19,7 @@ class Behaviour:
     delay: float = 0.0
     body: str | None = None
     content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Script = Callable[[int, dict[str, Any]], Behaviour]
@@ -52,7 +53,9 @@ def judge_stub(script: Script) -> Generator[JudgeStub]:
                 self.send_response(behaviour.status)
                 self.send_header("Content-Type", behaviour.content_type)
                 self.send_header("Content-Length", str(len(answer.encode())))
-                if behaviour.status == 429:
+                for name, value in behaviour.headers.items():
+                    self.send_header(name, value)
+                if behaviour.status == 429 and not behaviour.headers:
                     self.send_header("Retry-After-Ms", "1")
                 self.end_headers()
                 self.wfile.write(answer.encode())

@@ -1,5 +1,6 @@
 """A judge that is late, busy, broken, chatty or hostile: retried, recorded or refused in words."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspa_nn.errors import JudgeError
+from dspa_nn.errors import FileError, JudgeError
 from dspa_nn.judges import Endpoint, Judge, Reply, ReplyCache, Spend
+from dspa_nn.judges import endpoint as endpoint_module
 from tests.judges.server import Behaviour, completion, judge_stub
 
 ASKED = [{"role": "user", "content": "Grade this."}]
@@ -22,6 +24,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(client, "INITIAL_RETRY_DELAY", 0.001)
     monkeypatch.setattr(client, "MAX_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(endpoint_module, "_FIRST_PAUSE", 0.001)
 
 
 def first_then_well(*faults: Behaviour) -> Any:
@@ -37,9 +40,21 @@ def first_then_well(*faults: Behaviour) -> Any:
         Behaviour(body=completion("Rating: [[7]]")[:40]),
         Behaviour(body="{}"),
         Behaviour(body='{"choices": []}'),
+        Behaviour(body='{"choices": "many"}'),
+        Behaviour(body='{"choices": [{"message": "Rating: [[7]]"}]}'),
         Behaviour(delay=0.6),
     ],
-    ids=["429", "500", "503 as a page", "half a JSON", "no choices", "empty choices", "late"],
+    ids=[
+        "429",
+        "500",
+        "503 as a page",
+        "half a JSON",
+        "no choices",
+        "empty choices",
+        "choices that are none",
+        "a message that is none",
+        "late",
+    ],
 )
 def test_a_passing_fault_is_tried_again(fault: Behaviour) -> None:
     with judge_stub(first_then_well(fault)) as stub:
@@ -81,6 +96,45 @@ def test_a_lasting_fault_is_one_sentence(
             endpoint.ask(ASKED)
     assert raised.value.passing is passing
     assert len(stub.requests) == requests
+
+
+def test_the_servers_own_words_are_passed_on_without_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-hidden")
+    body = '{"error": {"message": "max_tokens is not\\nsupported (key sk-hidden)"}}'
+    words = "max_tokens is not supported (key ...)"
+    for status, told in (
+        (400, f"refused the request (status 400, '{words}')"),
+        (404, f"(status 404, '{words}')"),
+        (500, f"answered with status 500 in each of 2 tries ('{words}')"),
+        (200, f"answered 2 times with what is no chat completion ({words})"),
+    ):
+        fault = Behaviour(status=status, body=body)
+        with judge_stub(lambda number, asked, fault=fault: fault) as stub:
+            endpoint = Endpoint(stub.url, "stub", key_variable="JUDGE_KEY", retries=1)
+            with pytest.raises(JudgeError, match=re.escape(told)):
+                endpoint.ask(ASKED)
+
+
+def test_a_pause_that_is_too_long_to_wait_for_is_told() -> None:
+    fault = Behaviour(status=429, body="{}", headers={"Retry-After": "3600"})
+    told = "status 429 and asks for a pause of 3600 s; wait"
+    with judge_stub(lambda number, body: fault) as stub, pytest.raises(JudgeError, match=told):
+        Endpoint(stub.url, "stub", retries=2).ask(ASKED)
+    assert len(stub.requests) == 1
+
+
+def test_pauses_grow_between_replies_that_are_no_completions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endpoint_module, "_FIRST_PAUSE", 0.5)
+    pauses: list[float] = []
+    monkeypatch.setattr(endpoint_module.time, "sleep", pauses.append)
+    half, told = Behaviour(body="{"), "answered 7 times with what is no chat completion"
+    with judge_stub(lambda number, body: half) as stub, pytest.raises(JudgeError, match=told):
+        Endpoint(stub.url, "stub", retries=6).ask(ASKED)
+    assert [pause for pause in pauses if pause] == [0.5, 1, 2, 4, 8, 8]
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -145,6 +199,26 @@ def test_a_line_that_was_cut_off_is_asked_again_and_harms_no_other(tmp_path: Pat
         cut.put("another", Reply("more"))
         assert len(ReplyCache(path)) == len(cut)
         assert ReplyCache(path).get("another") == Reply("more")
+
+
+def test_a_line_that_the_disk_had_no_room_for_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ReplyCache(tmp_path / "replies.jsonl")
+    cache.put("a", Reply("one"))
+
+    def full(_: int) -> None:
+        content = cache.path.read_bytes()
+        cache.path.write_bytes(content[:-9])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dspa_nn.judges.cache.os.fsync", full)
+        with pytest.raises(FileError, match="No space left on device"):
+            cache.put("b", Reply("two"))
+    cache.put("c", Reply("three"))
+    again = ReplyCache(cache.path)
+    assert [again.get(key) for key in "abc"] == [Reply("one"), None, Reply("three")]
 
 
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": "many"}, "lots"])
