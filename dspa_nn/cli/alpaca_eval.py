@@ -1,6 +1,7 @@
 """`dspa alpaca-eval`: answers to AlpacaEval's instructions, and a win rate."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -93,6 +94,8 @@ def alpaca_eval(
         typer.echo(json.dumps({"answers": str(path)}) if as_json else unjudged)
         return
     with resumable(kept_in(out)):
-        figures = alpaca_win_rate(path, reference, judge, annotator=annotator)
-    typer.echo(json.dumps(figures, indent=1))
+        figures = alpaca_win_rate(path, reference, judge, annotator=annotator, limit=limit)
+    # Of one answer there is no standard error, and JSON has no NaN.
+    told = {name: value if isfinite(value) else None for name, value in figures.items()}
+    typer.echo(json.dumps(told, indent=1))
     typer.echo(f"{judge.name} as the judge: {judge.spend}", err=True)

@@ -79,14 +79,23 @@ def check_answers(out: Path, name: str, method: DSPAMethod | None, made: dict[st
     known = {"map": None, "settings": None, **made}
     if method is not None:
         known |= {"map": identity_of(method.map), "settings": dict(method.options)}
+    if not name.strip() or Path(name).name != name:
+        raise EvaluationError(f"--name is {name!r}; give a word or two, of which files are named")
     path = out / f"{name}.run.json"
     if not path.exists():
         write_atomically(path, json.dumps(known, indent=1) + "\n")
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        raise EvaluationError(
+            f"{path} cannot be read, which says what the answers of {name!r} were made with; give "
+            "another --name"
+        ) from None
     for key, value in json.loads(json.dumps(known)).items():
-        if before.get(key) != value:
-            told = "" if key == "map" else f" ({before.get(key)!r} before, now {value!r})"
+        if before.get(key, value) != value:
+            hashed = key in ("map", "question set")
+            told = "" if hashed else f" ({before.get(key)!r} before, now {value!r})"
             raise EvaluationError(
                 f"the answers of {name!r} in {out} were made with another {key}{told}; give the "
                 "same options again, or another --name"

@@ -31,7 +31,7 @@ from dspa_nn.cli.options import (
     Preset,
 )
 from dspa_nn.cli.stopping import kept_in, resumable
-from dspa_nn.files import as_path
+from dspa_nn.files import as_path, sha256_of_json
 from dspa_nn.mt_bench import (
     MTBench,
     answer_questions,
@@ -78,7 +78,17 @@ def mt_bench(
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
     check_answers(
-        out, name, method, {"preset": preset, "model": model, "max_new_tokens": max_new_tokens}
+        out,
+        name,
+        method,
+        {
+            "preset": preset,
+            "model": model,
+            "max_new_tokens": max_new_tokens,
+            "question set": sha256_of_json(
+                [[number, one["category"], one["turns"]] for number, one in bench.questions.items()]
+            ),
+        },
     )
     with resumable(kept_in(out)), show_progress("answering", total, "questions") as advance:
         answer_questions(
@@ -97,7 +107,9 @@ def mt_bench(
         typer.echo(json.dumps({"answers": str(path)}) if as_json else unjudged)
         return
     with resumable(kept_in(out)), show_progress("judging", 2 * total, "turns") as advance:
-        path = judge_answers(bench, out, judge, name=name, parallel=parallel, advance=advance)
+        path = judge_answers(
+            bench, out, judge, name=name, limit=limit, parallel=parallel, advance=advance
+        )
     table: Any = score_judgments(load_judgments(path), bench)
     if as_json:
         typer.echo(json.dumps(json.loads(table.to_json(orient="index")), indent=1))

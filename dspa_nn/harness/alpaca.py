@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.imports import late, untyped
 from dspa_nn.judges import Judge, Message, Reply
+from dspa_nn.progress import warn
 from dspa_nn.prompts import warn_without_template
 from dspa_nn.steering import DSPA, SteeringMethod
 
@@ -65,15 +66,16 @@ def write_outputs(
         EvaluationError: a file without instructions, or answers in `out` to others.
     """
     warn_without_template(dspa.facts.tokenizer, dspa.facts.model_id)
-    asked = read_outputs(as_path(source))[:limit]
+    every = read_outputs(as_path(source))
+    asked = every[:limit]
     path = as_path(out)
     done = read_outputs(path) if path.exists() else []
-    if [row["instruction"] for row in done] != [row["instruction"] for row in asked[: len(done)]]:
+    if [row["instruction"] for row in done] != [row["instruction"] for row in every[: len(done)]]:
         raise EvaluationError(
             f"{path} answers other instructions than {source}; give another file for the answers"
         )
     if advance is not None:
-        advance(len(done))
+        advance(min(len(done), len(asked)))
     for start in range(len(done), len(asked), batch_size):
         rows = asked[start : start + batch_size]
         prompts = [
@@ -104,6 +106,7 @@ def alpaca_win_rate(
     *,
     annotator: str = ANNOTATOR,
     length_controlled: bool = False,
+    limit: int | None = None,
     parallel: int = 4,
 ) -> dict[str, float]:
     """How often a judge prefers these outputs to the reference's, by the package `alpaca_eval`.
@@ -122,6 +125,7 @@ def alpaca_win_rate(
         annotator: a config of alpaca_eval, or the path of one: its prompt and parser.
         length_controlled: the length-controlled win rate. It needs a table of instructions'
             difficulty, which alpaca_eval reads from the hub; it has not been run here.
+        limit: the first outputs alone; None takes all.
         parallel: requests at a time.
 
     Returns:
@@ -132,7 +136,8 @@ def alpaca_win_rate(
             answer different instructions or hold no texts, or no reply can be parsed.
         JudgeError: the judge refused or did not answer.
     """
-    mine, theirs = answered(as_path(outputs)), answered(as_path(reference))
+    mine, theirs = answered(as_path(outputs))[:limit], answered(as_path(reference))
+    _tell_of_empty_answers(mine)
     known = {row["instruction"] for row in theirs}
     if missing := [row["instruction"] for row in mine if row["instruction"] not in known]:
         raise EvaluationError(
@@ -236,6 +241,14 @@ def answered(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _tell_of_empty_answers(rows: Sequence[Mapping[str, Any]]) -> None:
+    if empty := [row["instruction"] for row in rows if not row["output"].strip()]:
+        warn(
+            f"{len(empty)} answers are empty ({empty[0][:60]!r} has the first); they are compared "
+            "as they stand, as alpaca_eval does"
+        )
+
+
 def _library() -> Any:
     try:
         late("anyio")
@@ -256,7 +269,7 @@ def read_outputs(path: Path) -> list[dict[str, Any]]:
         EvaluationError: no JSON, or no list of objects with an instruction.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise EvaluationError(
             f"{path} cannot be read as JSON ({error}); give a list of objects with an instruction."

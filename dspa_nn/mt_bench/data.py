@@ -95,7 +95,7 @@ class MTBench:
                 f"question {missing[0]} and {len(missing) - 1} more are judged against a reference "
                 "answer, and have none; add them to the reference file or give corrections=."
             )
-        prompts = {row.get("name"): row for row in _rows(root / "judge_prompts.jsonl")}
+        prompts = {str(row.get("name")): row for row in _rows(root / "judge_prompts.jsonl")}
         needed = [judge_prompt(kind, turn) for kind in ("v1", "math-v1") for turn in (1, 2)]
         if lacking := [name for name in needed if name not in prompts]:
             raise EvaluationError(
@@ -103,7 +103,7 @@ class MTBench:
             )
         for name in needed:
             _check_prompt(name, prompts[name])
-        return cls(questions, references, {str(name): row for name, row in prompts.items()})
+        return cls(questions, references, prompts)
 
     def temperature(self, number: int) -> float:
         """The temperature at which a question is answered; 0 is greedy."""
@@ -175,7 +175,7 @@ def _wrong_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
     score, turn = row["score"], row["turn"]
     if not isinstance(row["model"], str):
         return "model", "a name"
-    if isinstance(turn, bool) or turn not in range(1, TURNS + 1):
+    if type(turn) is not int or turn not in range(1, TURNS + 1):
         return "turn", f"a whole number from 1 to {TURNS}"
     if not _texts(row["judge"]):
         return "judge", "a list of the judge's name and of its prompt's"
@@ -192,8 +192,8 @@ def _texts(value: object) -> list[str]:
 
 def _check_prompt(name: str, prompt: Mapping[str, Any]) -> None:
     """Refuse a judge prompt that cannot be filled in, before anything is answered."""
-    names = ["question", "answer"]
-    names += [f"{kind}_{turn}" for kind in ("question", "answer", "ref_answer") for turn in (1, 2)]
+    kinds = ["question", "answer"] + ["ref_answer"] * ("math" in name)
+    names = ["question", "answer"] + [f"{kind}_{turn}" for kind in kinds for turn in (1, 2)]
     reason = ""
     try:
         prompt["prompt_template"].format(**dict.fromkeys(names, ""))
@@ -251,7 +251,7 @@ def _id(row: Mapping[str, Any], path: Path, position: int) -> int:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(
             f"{path} cannot be read ({error}); give a folder in the layout of FastChat's "

@@ -4,13 +4,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.errors import EvaluationError
+from dspa_nn.errors import EvaluationError, FileError
 from dspa_nn.files import as_path, write_atomically
+from dspa_nn.imports import untyped
 from dspa_nn.judges import Judge
 from dspa_nn.mt_bench.data import (
     TURNS,
@@ -30,6 +32,7 @@ def judge_answers(
     judge: Judge,
     *,
     name: str,
+    limit: int | None = None,
     parallel: int = 4,
     advance: Callable[[int], object] | None = None,
 ) -> Path:
@@ -50,12 +53,14 @@ def judge_answers(
         out: folder of results.
         judge: who grades.
         name: the model's name in the results.
+        limit: the answers to the first questions alone; None takes all.
         parallel: requests at a time.
         advance: called with 1 for each turn that is judged.
 
     Raises:
         EvaluationError: no answers, answers of another question set, or judgments of other answers
-            under the same name.
+            under the same name; or another run judges into the same file.
+        FileError: the file of judgments cannot be written; what was judged before is on disk.
         JudgeError: the judge refused or did not answer; what was judged before is on disk.
     """
     root = as_path(out)
@@ -63,29 +68,43 @@ def judge_answers(
     answers = load_answers(source, bench)
     if not answers:
         raise EvaluationError(f"{source} holds no answers; answer the questions first")
+    first = set(list(bench.questions)[:limit])
+    answers = {number: said for number, said in answers.items() if number in first}
     _tell_of_empty_answers(answers, name)
     path = root / "model_judgment" / f"{judge.name.replace('/', '--')}_single.jsonl"
+    with _alone(path):
+        _judge_what_is_open(bench, path, judge, answers, name, parallel, advance)
+    return path
+
+
+def _judge_what_is_open(
+    bench: MTBench,
+    path: Path,
+    judge: Judge,
+    answers: Mapping[int, list[str]],
+    name: str,
+    parallel: int,
+    advance: Callable[[int], object] | None,
+) -> None:
     if path.exists():
         _drop_torn_line(path)
     rows = load_judgments(path) if path.exists() else []
     own = [row for row in rows if _same(row, name, judge)]
     _refuse_other_answers(own, bench, answers, path)
     judged = {(row["question_id"], row["turn"]) for row in own}
-    open_turns = [
-        (number, turn)
-        for number in answers
-        for turn in range(1, TURNS + 1)
-        if (number, turn) not in judged
-    ]
-    if advance is not None and judged:
-        advance(len(judged))
+    turns = [(number, turn) for number in answers for turn in range(1, TURNS + 1)]
+    open_turns = [turn for turn in turns if turn not in judged]
+    if advance is not None and len(open_turns) < len(turns):
+        advance(len(turns) - len(open_turns))
+    if not open_turns:
+        return
+    _append(path, "")  # before anything is asked, and paid for
     lock = threading.Lock()
-    path.parent.mkdir(parents=True, exist_ok=True)
 
     def grade(number: int, turn: int) -> None:
         row = _judgment(bench, judge, number, turn, answers[number], name)
-        with lock, path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with lock:
+            _append(path, json.dumps(row) + "\n")
         if advance is not None:
             advance(1)
 
@@ -97,7 +116,6 @@ def judge_answers(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return path
 
 
 def _judgment(
@@ -138,6 +156,45 @@ def _prompt_of(bench: MTBench, number: int, turn: int, answer: list[str]) -> tup
         if referenced:
             values[f"ref_answer_{index + 1}"] = bench.references[number][index]
     return name, bench.prompts[name]["prompt_template"].format(**values)
+
+
+@contextmanager
+def _alone(path: Path) -> Generator[None]:
+    """Hold a file of judgments: two runs at once would ask and write everything twice."""
+    lock = untyped("filelock").FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except untyped("filelock").Timeout:
+        raise EvaluationError(
+            f"another run is judging into {path}; wait for it, or give another folder"
+        ) from None
+    except (OSError, NotImplementedError):  # a disk without locks, or not to be written to
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line, or leave the file as it was."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab") as file:
+                file.write(line.encode())
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, before)
+            raise
+    except OSError as error:
+        raise FileError(
+            f"{path} could not be written ({error.strerror}); what was judged before is kept: free "
+            "some space or choose another folder, then run again."
+        ) from error
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -31,7 +31,8 @@ def score_judgments(
 
     Judgments without a rating (score -1) are left out, as in FastChat: "mean" is the mean over
     judgments, and not of the two turns' means. `low` and `high` are its 95 % bootstrap interval
-    over questions, which FastChat doesn't give.
+    over questions, which FastChat doesn't give. A model without any rating has no means, and 0
+    under "judged".
 
     Args:
         rows: what `load_judgments` returned, of one judge.
@@ -63,10 +64,12 @@ def score_judgments(
     for model in table.index:
         interval = bootstrap(by_question[model].to_numpy())
         table.loc[model, ["low", "high"]] = interval.low, interval.high
-    table["judged"] = models.size()
-    table["without a rating"] = every.groupby("model").size() - models.size()
+    # A model without any rating has its row, too.
+    table = table.reindex(every["model"].unique())
+    table["judged"] = models.size().reindex(table.index, fill_value=0)
+    table["without a rating"] = every.groupby("model").size() - table["judged"]
     if bench is not None:
-        unknown = [number for number in rated["question_id"] if number not in bench.questions]
+        unknown = [number for number in every["question_id"] if number not in bench.questions]
         if unknown:
             raise EvaluationError(
                 f"question {unknown[0]} was judged and is not among the questions; give judgments "

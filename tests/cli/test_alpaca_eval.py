@@ -22,6 +22,11 @@ def test_instructions_are_answered_and_judged(tmp_path: Path) -> None:
     assert "not judged" in plain.output
     with judge_stub(prefers_better) as stub:
         judged = dspa(*run, "--judge-url", stub.url, "--judge-model", "stub")
+        one = dspa(*run[:-1], 1, "--judge-url", stub.url, "--judge-model", "stub")
     assert judged.exit_code == 0, judged.output
     assert json.loads(judged.stdout)["win_rate"] == pytest.approx(100)
+    # Of one answer there is no standard error; JSON has no NaN.
+    assert one.exit_code == 0, one.output
+    assert json.loads(one.stdout, parse_constant=pytest.fail)["standard_error"] is None
+    assert json.loads(one.stdout)["n_total"] == 1
     assert dspa(*run, "--judge-url", "http://h/v1").exit_code == 1

@@ -37,9 +37,32 @@ def test_questions_are_answered_judged_and_scored(source: Path, tmp_path: Path) 
     assert "were made with another map; give the same options again, or another --name" in (
         " ".join(unsteered.output.split())
     )
+    rows = [{**bench.QUESTIONS[0], "turns": ["Describe a hill.", "Shorter."]}, *bench.QUESTIONS[1:]]
+    bench.folder(data, questions=rows)
+    changed = dspa(*run, *mapped, "--alpha", 1)
+    assert changed.exit_code == 1
+    assert "were made with another question set; give the same options" in (
+        " ".join(changed.output.split())
+    )
+    (out / "m.run.json").write_text("{")
+    torn = dspa(*run, *mapped, "--alpha", 1)
+    assert torn.exit_code == 1
+    assert "m.run.json cannot be read, which says what the answers of 'm' were made with" in (
+        " ".join(torn.output.split())
+    )
     scores = json.loads(again.stdout)
     assert scores["m"]["mean"] == 3
     assert scores["m"]["math"] == 3
+
+
+@pytest.mark.usefixtures("tiny_preset")
+@pytest.mark.parametrize("name", ["../m", "a/b", "", " ", "."])
+def test_a_name_that_is_no_name_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    data, out = bench.folder(tmp_path / "data"), tmp_path / "out"
+    told = dspa("mt-bench", data, "--out", out, "--name", name, "--limit", 1)
+    assert told.exit_code == 1
+    assert f"--name is {name!r}; give a word or two" in told.output
+    assert not out.exists()
 
 
 def test_a_judge_without_a_name_is_refused(tmp_path: Path) -> None:

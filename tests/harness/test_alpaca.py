@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspa_nn.errors import EvaluationError
+from dspa_nn.errors import DSPAWarning, EvaluationError
 from dspa_nn.evaluation import answer
 from dspa_nn.harness import alpaca_win_rate, write_outputs
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
@@ -89,6 +89,29 @@ def test_the_win_rate_is_alpaca_evals_and_a_second_run_asks_nothing(tmp_path: Pa
     assert figures["n_total"] == 5
     assert figures == again
     assert len(stub.requests) == 5
+
+
+def test_the_first_outputs_alone_are_judged(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    mine, reference = outputs(tmp_path / "mine.json"), file(tmp_path / "ref.json", ASKED)
+    with judge_stub(prefers_better) as stub:
+        figures = alpaca_win_rate(mine, reference, Judge(Endpoint(stub.url, "stub")), limit=2)
+    assert (figures["n_total"], len(stub.requests)) == (2, 2)
+    before = mine.read_bytes()
+    done: list[int] = []
+    write_outputs(eval_zoo.dspa(), reference, mine, limit=2, name="m", advance=done.append)
+    assert mine.read_bytes() == before
+    assert done == [2]
+
+
+def test_empty_answers_are_compared_and_said(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    rows = [ASKED[0] | {"output": " \n"}, ASKED[1] | {"output": "better"}]
+    mine, reference = file(tmp_path / "mine.json", rows), file(tmp_path / "ref.json", ASKED)
+    told = r"1 answers are empty \('Say one.' has the first\)"
+    with judge_stub(prefers_better) as stub, pytest.warns(DSPAWarning, match=told):
+        figures = alpaca_win_rate(mine, reference, Judge(Endpoint(stub.url, "stub")))
+    assert figures["n_total"] == 2
 
 
 def test_a_reply_that_cannot_be_parsed_is_asked_for_again_and_then_left_out(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """MT-Bench: FastChat's protocol, its files, and what is refused."""
 
+import errno
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dspa_nn.errors import DSPAWarning, EvaluationError, JudgeError
+from dspa_nn.errors import DSPAWarning, EvaluationError, FileError, JudgeError
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
 from dspa_nn.mt_bench import (
     MTBench,
@@ -206,6 +209,94 @@ def test_judgments_of_other_answers_under_the_same_name_are_refused(tmp_path: Pa
     assert (tmp_path / "model_judgment" / "stub_single.jsonl").read_bytes() == before
 
 
+def test_a_second_run_in_the_same_file_is_refused_and_asks_nothing(tmp_path: Path) -> None:
+    """Two runs at once would pay twice, and leave every turn judged twice."""
+    path = tmp_path / "model_judgment" / "stub_single.jsonl"
+    seconds: list[Any] = []
+
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if not seconds:
+            seconds.append(None)
+            with pytest.raises(EvaluationError, match="another run is judging into"):
+                judged(tmp_path, lambda number, body: Behaviour("[[1]]"))
+            seconds[0] = "refused"
+        return Behaviour("[[6]]")
+
+    judged(tmp_path, script, parallel=1)
+    assert seconds == ["refused"]
+    assert [row["score"] for row in load_judgments(path)] == [6] * 6
+
+
+def test_the_first_questions_alone_are_judged(tmp_path: Path) -> None:
+    done: list[int] = []
+    rows, stub = judged(tmp_path, lambda number, body: Behaviour("[[6]]"), limit=1)
+    assert [row["question_id"] for row in rows] == [1, 1]
+    assert len(stub.requests) == 2
+    rows, stub = judged(
+        tmp_path, lambda number, body: Behaviour("[[6]]"), limit=2, advance=done.append
+    )
+    assert (len(rows), len(stub.requests), sum(done)) == (4, 2, 4)
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_the_judge_is_asked(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "model_judgment").write_text("a file")
+    questions = MTBench.load(bench.folder(tmp_path / "data"))
+    bench.answers(tmp_path, "m", bench.SAID)
+    with judge_stub(lambda number, body: Behaviour("[[6]]")) as stub:
+        judge = Judge(Endpoint(stub.url, "stub", retries=0))
+        with pytest.raises(FileError, match=r"jsonl could not be written \(File exists"):
+            judge_answers(questions, tmp_path, judge, name="m")
+    assert not stub.requests
+
+
+def test_a_full_disk_leaves_what_was_judged_before_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model_judgment" / "stub_single.jsonl"
+    whole = Path.open
+
+    @contextmanager
+    def nearly_full(file: Path, mode: str = "r", *other: Any, **named: Any) -> Generator[Any]:
+        with whole(file, mode, *other, **named) as opened:
+            if mode != "ab" or file.stat().st_size < 400:
+                yield opened
+                return
+            opened.write(b'{"question_id"')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", nearly_full)
+        with pytest.raises(FileError, match="No space left on device"):
+            judged(tmp_path, lambda number, body: Behaviour("[[6]]"), parallel=1)
+    kept = path.read_bytes()
+    assert kept.endswith(b"}\n")
+    rows, stub = judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
+    assert path.read_bytes().startswith(kept)
+    assert len(rows) == 6
+    assert len(stub.requests) == 6 - kept.count(b"\n")
+
+
+def test_a_model_without_any_rating_keeps_its_row() -> None:
+    rows = [
+        {"question_id": 1, "model": name, "turn": 1, "score": score}
+        for name, score in (("a", -1), ("b", 4))
+    ]
+    table = score_judgments(rows)
+    assert list(table.index) == ["b", "a"]
+    assert table.loc["a", ["judged", "without a rating"]].tolist() == [0, 1]
+    assert table.loc["b", ["judged", "without a rating"]].tolist() == [1, 0]
+    assert table.loc["a", ["turn 1", "mean", "low", "high"]].isna().all()
+
+
+def test_files_from_windows_are_read(tmp_path: Path) -> None:
+    root = bench.folder(tmp_path)
+    for path in root.rglob("*.jsonl"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert list(MTBench.load(root).questions) == [1, 2, 3]
+
+
 def test_another_model_is_judged_into_the_same_file(tmp_path: Path) -> None:
     judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
     bench.answers(tmp_path, "other", bench.SAID)
@@ -251,6 +342,18 @@ def test_empty_answers_are_judged_and_said(tmp_path: Path) -> None:
         (
             {"prompts": [{**one, "system_prompt": None} for one in bench.PROMPTS]},
             "cannot be filled in .system_prompt is no text",
+        ),
+        (
+            {
+                "prompts": [
+                    {**one, "prompt_template": "{answer_1} {ref_answer_1}"} for one in bench.PROMPTS
+                ]
+            },
+            "the judge prompt single-v1 cannot be filled in .KeyError: 'ref_answer_1'",
+        ),
+        (
+            {"prompts": [{**one, "name": [one["name"]]} for one in bench.PROMPTS]},
+            "judge_prompts.jsonl lacks single-v1",
         ),
         ({"references": []}, "question 2 and 0 more are judged against a reference"),
         ({"references": bench.REFERENCES * 2}, "gpt-4.jsonl answers question 2 twice; remove one"),
@@ -310,7 +413,7 @@ def test_answers_and_judgments_of_another_set_are_refused_and_left_whole(tmp_pat
 @pytest.mark.parametrize(
     ("name", "value"),
     [("score", "7"), ("score", None), ("score", True), ("score", float("nan")), ("turn", "1"),
-     ("turn", 3), ("judge", None), ("judge", "gpt-4"), ("model", ["m"])],
+     ("turn", 3), ("turn", 1.0), ("judge", None), ("judge", "gpt-4"), ("model", ["m"])],
 )  # fmt: skip
 def test_a_judgment_of_other_types_is_refused(tmp_path: Path, name: str, value: Any) -> None:
     row = {"question_id": 7, "model": "m", "turn": 1, "judge": ["j", "p"], "score": 3}
