@@ -13,6 +13,7 @@ from dspa_nn.checks import check_positive_int
 from dspa_nn.counts import ActivationCounts
 from dspa_nn.errors import SteeringError
 from dspa_nn.extensions import declared
+from dspa_nn.graph.settings import VOTING_SETTINGS
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
@@ -142,10 +143,17 @@ def one_for_all(
         name: a few words for a table.
         dspa: the model and its SAEs.
         map: what `fit_global_difference` or `fit_static_sae` returned.
-        options: keywords of `DSPA.apply`; those left out take the map's values.
+        options: keywords of `DSPA.apply`; those left out take the map's values. prompt_rule,
+            k_prompt and gate are refused: they say how a prompt's latents vote, and here none does.
+
+    Raises:
+        SteeringError: one of these three, or what `DSPAMethod` refuses.
     """
-    given: SteeringOptions = {
-        **(options or {}),
-        "gate": every_prompt,
-    }
-    return DSPAMethod(name, dspa, map, given)
+    given: SteeringOptions = {**(options or {})}
+    voting = [one for one in (*VOTING_SETTINGS, "gate") if given.get(one) is not None]
+    if voting:
+        raise SteeringError(
+            f"one_for_all was given {' and '.join(voting)}, by which the latents of a prompt vote, "
+            "and its scores are the same for every prompt; leave that out"
+        )
+    return DSPAMethod(name, dspa, map, {**given, "gate": every_prompt})

@@ -17,7 +17,7 @@ def option(name: str) -> Any:
         >>> option("alpha").help
         'Size of an edit, in units of the largest latent of the token.'
     """
-    setting = next(setting for setting in SETTINGS if setting.name == name)
+    setting: Any = next(one for one in SETTINGS if one.name == name)
     limits: dict[str, Any] = {}
     if setting.kind == "count":
         limits = {"min": 1}

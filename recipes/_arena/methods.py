@@ -28,7 +28,7 @@ from dspa_nn.baselines import (
     one_for_all,
 )
 from dspa_nn.counts import ActivationCounts
-from dspa_nn.graph.settings import DEFAULTS, PLAN_SETTINGS
+from dspa_nn.graph.settings import DEFAULTS, PLAN_SETTINGS, VOTING_SETTINGS
 from dspa_nn.steering import DSPAMethod, SteeringMethod
 
 Settings = dict[str, Any]
@@ -92,6 +92,11 @@ def edit_of(setting: Settings) -> Any:
     return {name: given[name] for name in PLAN_SETTINGS if name in given}
 
 
+def unconditional(setting: Settings) -> Any:
+    """Those of them that do not say how a prompt's latents vote."""
+    return {name: value for name, value in edit_of(setting).items() if name not in VOTING_SETTINGS}
+
+
 def build(fitted: Fitted, method: str, setting: Settings, name: str = "") -> SteeringMethod:
     """A method of the comparison with one setting."""
     dspa, name = fitted.dspa, name or method
@@ -105,10 +110,10 @@ def build(fitted: Fitted, method: str, setting: Settings, name: str = "") -> Ste
         return found.at_norm(setting["share"] * fitted.stream)
     if method == "Static-SAE":
         map = fitted.once(method, lambda: fit_static_sae(dspa, fitted.counts))
-        return one_for_all(name, dspa, map, edit_of(setting))
+        return one_for_all(name, dspa, map, unconditional(setting))
     if method == "global difference":
         map = fitted.once(method, lambda: fit_global_difference(dspa, fitted.counts))
-        return one_for_all(name, dspa, map, edit_of(setting))
+        return one_for_all(name, dspa, map, unconditional(setting))
     if method in ("DSPA", "DSPA, paper's settings"):
         return DSPAMethod(name, dspa, fitted.map(setting["percentile"]), edit_of(setting))
     if method == "random map":

@@ -106,6 +106,23 @@ def test_a_score_that_is_not_kept_cannot_be_planned(lab: Lab) -> None:
     assert set(plan.latents) <= set(fitted.columns.tolist())
 
 
+def test_how_latents_vote_is_refused_where_none_does(lab: Lab) -> None:
+    fitted = fit_global_difference(lab.dspa, lab.counts)
+    own: Any = one_for_all("global", lab.dspa, fitted)
+    unused: Any = {
+        "prompt_rule": "gated",
+        "k_prompt": None,
+        "gate": own.options["gate"],
+        "alpha": 0.5,
+    }
+    with pytest.raises(SteeringError) as refused:
+        one_for_all("global", lab.dspa, fitted, unused)
+    assert str(refused.value) == (
+        "one_for_all was given prompt_rule and gate, by which the latents of a prompt vote, and "
+        "its scores are the same for every prompt; leave that out"
+    )
+
+
 def test_a_random_map_has_the_density_and_the_values_of_dspas(lab: Lab) -> None:
     drawn = fit_random_map(lab.dspa, lab.map, seed=3)
     assert sorted(drawn.values.tolist()) == sorted(lab.map.values.tolist())
