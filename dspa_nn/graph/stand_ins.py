@@ -19,6 +19,7 @@ from dspa_nn.graph.record import Steerer
 from dspa_nn.graph.refusals import ExtensionRefusal, SteeringRefusal, refuse
 from dspa_nn.graph.rules import EDIT, KINDS, Rule
 from dspa_nn.graph.settings import (
+    ALWAYS,
     APPLY_PLAN_SETTINGS,
     APPLY_SETTINGS,
     DEFAULTS,
@@ -94,6 +95,7 @@ class PortableDSPA:
         for name in VOTING_SETTINGS:
             values = tuple(getattr(member, name) for member in members)
             options[name] = values[0] if len(set(values)) == 1 else values
+        options["alike"] = [member.arrays["gate"] == ALWAYS for member in members]
         options["allowed"] = allowed_latents(only, never, widths[1])
         options["prompt_tokens"] = map.prompt_tokens
         options["origin"] = map.origin

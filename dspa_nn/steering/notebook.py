@@ -11,6 +11,7 @@ from dspa_nn.steering.telling import Tellable
 
 # Rows and tokens of a log that are shown, and latents of a table.
 _ROWS, _TOKENS, _LATENTS = 3, 400, 10
+NOBODY_VOTES = "the same for every prompt: no input latent votes"
 
 
 @runtime_checkable
@@ -25,6 +26,11 @@ class ShownPlan(Protocol):
     @property
     def prompt_latents(self) -> list[tuple[int, int, float]]:
         """Voting input latents, their counts and weights."""
+        ...
+
+    @property
+    def alike(self) -> list[bool]:
+        """Whether each map scores every prompt alike."""
         ...
 
     @property
@@ -74,7 +80,9 @@ def plan_html(plan: ShownPlan) -> str:
             ],
         )
         or "<p>nothing would be steered</p>",
-        table_html(
+        f"<p>{NOBODY_VOTES}</p>"
+        if all(plan.alike)
+        else table_html(
             ["input latent", "active tokens", "vote", "about"],
             [
                 (latent, count, f"{weight:.3g}", words_of(origin, "input", latent))

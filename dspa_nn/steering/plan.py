@@ -10,7 +10,7 @@ from dspa_nn.graph.portable import PortablePlan
 from dspa_nn.graph.record import Record
 from dspa_nn.saes import told_in_words
 from dspa_nn.shipping import Reduced, Shipped, reduce_plan
-from dspa_nn.steering.notebook import plan_html
+from dspa_nn.steering.notebook import NOBODY_VOTES, plan_html
 
 if TYPE_CHECKING:
     import pandas
@@ -43,7 +43,9 @@ class Plan(Shipped):
         """`(input latent, counted tokens on which it is active, weight of its vote)`.
 
         Every latent that votes, strongest first. Of a sum of maps, every latent that votes in any,
-        with its weights there times the maps' coefficients, added up.
+        with its weights there times the maps' coefficients, added up. What scores every prompt
+        alike, as a persona does, has its scores in the row of latent 0, which then stands here with
+        the weight of that map, whether it is active or not.
         """
         weights, counts = self.made.weights, self.made.counts
         votes = torch.nonzero(weights.reshape(-1, len(counts)).any(0)).squeeze(-1)
@@ -89,6 +91,14 @@ class Plan(Shipped):
             return [1.0]
         terms: Any = self.origin["sum"]
         return [float(term["coefficient"]) for term in terms]
+
+    @property
+    def alike(self) -> list[bool]:
+        """Whether each map of a sum (or the map alone) scores every prompt alike, as personas do.
+
+        Where it does, no input latent has a say.
+        """
+        return self.settings.get("alike") or [False] * len(self.coefficients)
 
     @property
     def contributions(self) -> dict[int, list[float]]:
@@ -137,16 +147,7 @@ class Plan(Shipped):
         return [latent for latent, _ in [*self.augment, *self.ablate]]
 
     def __str__(self) -> str:
-        voters = ", ".join(f"{latent} ({count})" for latent, count, _ in self.prompt_latents[:8])
-        more = len(self.prompt_latents) - 8
-        votes = (
-            f"  votes of {len(self.prompt_latents)} input latents (active tokens): "
-            + (voters or "none")
-            + (f", and {more} more" if more > 0 else "")
-        )
-        # No token and a whole vote: the one row of what scores every prompt alike, as personas do.
-        if self.prompt_latents == [(0, 0, 1.0)]:
-            votes = "  the same for every prompt: no input latent votes"
+        votes = self._votes()
         lines = [f"Plan from {self.counted_tokens} prompt tokens", votes]
         for name, chosen in (("augment", self.augment), ("ablate", self.ablate)):
             if chosen:
@@ -164,6 +165,20 @@ class Plan(Shipped):
 
     def _repr_html_(self) -> str:
         return plan_html(self)
+
+    def _votes(self) -> str:
+        """The line on who votes; maps that score every prompt alike have no voters."""
+        alike = self.alike
+        if all(alike):
+            return f"  {NOBODY_VOTES}"
+        voting = self.made.weights.reshape(len(alike), -1)[[not one for one in alike]].any(0)
+        voters = [(latent, count) for latent, count, _ in self.prompt_latents if voting[latent]]
+        shown = ", ".join(f"{latent} ({count})" for latent, count in voters[:8]) or "none"
+        more = f", and {len(voters) - 8} more" if len(voters) > 8 else ""
+        same = [f"map {number}" for number, one in enumerate(alike, 1) if one]
+        return f"  votes of {len(voters)} input latents (active tokens): {shown}{more}" + (
+            f"; {' and '.join(same)}: the same for every prompt" if same else ""
+        )
 
     def _told_by_map(self, latents: list[int]) -> list[str]:
         """A line for each map of a sum: what it adds to the scores of these latents."""

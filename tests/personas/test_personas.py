@@ -1,6 +1,7 @@
 """Personas: what they ablate, that they steer as maps do, their files, and what is refused."""
 
 import json
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dspa_nn.personas import (
     measure_effects,
     style_candidates,
 )
-from dspa_nn.steering import DSPAMethod
+from dspa_nn.steering import DSPAMethod, Plan
 from tests import eval_zoo
 
 weights = st.dictionaries(
@@ -58,8 +59,15 @@ def test_both_ways_and_every_latent() -> None:
 
 def test_what_is_told_of_it_names_no_prompt_latents() -> None:
     persona = Persona({"task": 1.0}, eval_zoo.effects(), latents=4)
-    plan = eval_zoo.dspa().plan(persona, "tea sea")
-    assert "the same for every prompt: no input latent votes" in str(plan)
+    dspa = eval_zoo.dspa()
+    plan = dspa.plan(persona, "tea sea")
+    # Whether latent 0, whose row holds the scores, is active or not.
+    active = copy(plan.made)
+    active.counts = plan.made.counts.clone()
+    active.counts[0] = 3
+    for one in (plan, Plan(active), dspa.plan(persona + persona, "tea sea")):
+        assert "\n  the same for every prompt: no input latent votes\n" in str(one)
+        assert "<p>the same for every prompt: no input latent votes</p>" in one._repr_html_()
     told = steered_latents(persona, 3)
     assert told.prompt == []
     assert "4 ablated on the whole; for every prompt alike" in str(told)

@@ -10,7 +10,7 @@ import torch
 import dspa_nn as dn
 from dspa_nn import MapError
 from dspa_nn.evaluation import accuracy, permuted, swapped
-from dspa_nn.maps import ConditionalDifferenceMap, MapSum
+from dspa_nn.maps import ConditionalDifferenceMap, MapSum, unconditional
 from dspa_nn.ndif import look_through
 from tests import steer_zoo, tiny
 from tests.elsewhere import run_elsewhere
@@ -69,6 +69,22 @@ def test_a_sum_is_planned_from_the_sum_of_the_scores(lab: Lab, maps: Any, total:
             ]
         votes = {latent for own in single for latent, _, _ in own.prompt_latents}
         assert {latent for latent, _, _ in plan.prompt_latents} == votes
+
+
+def test_what_scores_every_prompt_alike_has_no_voters_in_a_print(lab: Lab, maps: Any) -> None:
+    alike = unconditional({3: 1.0}, lab.map.shape)
+    plan = lab.dspa.plan(maps[2] + 0.5 * alike, "tea sea", **OPTIONS)
+    alone = lab.dspa.plan(maps[2], "tea sea", **OPTIONS)
+    assert str(plan).splitlines()[1] == (
+        f"{str(alone).splitlines()[1]}; map 2: the same for every prompt"
+    )
+    # A map may have a row for latent 0 alone, and a gate that is open wherever its threshold is 0.
+    row = ConditionalDifferenceMap.from_dense(
+        torch.eye(48)[:, :1].expand(48, 40),
+        tau=[0.0] + [1.0] * 47, gate="literal",
+    )  # fmt: skip
+    told = str(lab.dspa.plan(row, "tea sea", prompt_rule="gated"))
+    assert "  votes of 1 input latents (active tokens): 0 (" in told
 
 
 def test_a_rule_that_is_given_holds_for_every_map(lab: Lab, maps: Any, total: MapSum) -> None:
