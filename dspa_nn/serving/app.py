@@ -145,12 +145,14 @@ async def _submitted(engine: Engine, asked: ChatRequest) -> tuple[_Coming, _Comi
         if not loop.is_closed():
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-    requests = asked.for_each_answer()
-    queues: list[asyncio.Queue[Event]] = [asyncio.Queue() for _ in requests]
-    delivers = [partial(deliver, events) for events in queues]
+    events: list[asyncio.Queue[Event]] = [asyncio.Queue(), asyncio.Queue()]
+    requests = [
+        (request, partial(deliver, own))
+        for request, own in zip(asked.for_each_answer(), events, strict=False)
+    ]
     # Rendering and the first use of a setting take some milliseconds.
-    answers = await asyncio.to_thread(engine.submit_together, requests, delivers)
-    coming = [_Coming(*one) for one in zip(answers, queues, strict=True)]
+    answers = await asyncio.to_thread(engine.submit_together, requests)
+    coming = [_Coming(answer, own) for answer, own in zip(answers, events, strict=False)]
     return coming[0], coming[1] if len(coming) > 1 else None
 
 

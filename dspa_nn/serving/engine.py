@@ -98,18 +98,20 @@ class Engine:
         Raises:
             ServingError: what cannot be answered, with the field at fault.
         """
-        [answer] = self.submit_together([request], [deliver])
+        [answer] = self.submit_together([(request, deliver)])
         return answer
 
     def submit_together(
-        self, requests: Sequence[ChatRequest], delivers: Sequence[Callable[[Event], None]]
+        self, requests: Sequence[tuple[ChatRequest, Callable[[Event], None]]]
     ) -> list[Answer]:
         """Check requests and put all of them in the queue at once, or none.
 
         They are of one batch where it has room for them.
+
+        Args:
+            requests: each with what is called with the events of its answer, as in `submit`.
         """
-        pairs = zip(requests, delivers, strict=True)
-        answers = [self.ready.answer(request, deliver) for request, deliver in pairs]
+        answers = [self.ready.answer(request, deliver) for request, deliver in requests]
         with self._changed:
             if self._closed:
                 raise ServingError(_STOPPING, status=503, code="stopping")
