@@ -28,9 +28,10 @@ class Engine:
         ['warm', 'unsteered']
         >>> engine.close()
 
-    Requests that wait together, up to `batch_size` of them, are one call of the model's `generate`;
-    a request that comes later waits for that call to end. Each row of it is planned and steered by
-    its own map, and ends on its own; the call ends with its last row.
+    Requests that wait together, up to `batch_size` of them, are one call of the model's `generate`,
+    in the order of their arrival; a request that comes later waits for that call to end. Each row
+    of it is planned and steered by its own map, and ends on its own; the call ends with its last
+    row.
 
     Args:
         dspa: the model and its two SAEs.
@@ -68,7 +69,8 @@ class Engine:
         self.batch_size, self.window = batch_size, window
         self.created = int(time.time())
         self._model: Any = as_local(dspa.model)
-        self._waiting: deque[Answer] = deque()
+        # In the order of arrival; those in one tuple are of one batch.
+        self._waiting: deque[tuple[Answer, ...]] = deque()
         self._running: list[Answer] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -85,7 +87,7 @@ class Engine:
         """How many requests wait, and how many are being answered."""
         with self._changed:
             running = sum(not answer.over for answer in self._running)
-            waiting = sum(not answer.over for answer in self._waiting)
+            waiting = sum(not answer.over for group in self._waiting for answer in group)
             return {"waiting": waiting, "running": running}
 
     def submit(self, request: ChatRequest, deliver: Callable[[Event], None]) -> Answer:
@@ -106,7 +108,8 @@ class Engine:
     ) -> list[Answer]:
         """Check requests and put all of them in the queue at once, or none.
 
-        They are of one batch where it has room for them.
+        They are of one batch, which they wait for together; more than `batch_size` of them are of
+        as few batches as can be.
 
         Args:
             requests: each with what is called with the events of its answer, as in `submit`.
@@ -115,7 +118,8 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise ServingError(_STOPPING, status=503, code="stopping")
-            self._waiting.extend(answers)
+            for start in range(0, len(answers), self.batch_size):
+                self._waiting.append(tuple(answers[start : start + self.batch_size]))
             self._changed.notify_all()
         return answers
 
@@ -123,7 +127,7 @@ class Engine:
         """End every answer with an error that says so; take no more requests."""
         with self._changed:
             self._closed = True
-            left = [*self._waiting, *self._running]
+            left = [answer for group in self._waiting for answer in group] + self._running
             self._waiting.clear()
             self._changed.notify_all()
         for answer in left:
@@ -150,16 +154,20 @@ class Engine:
             self._running = []
             self._changed.wait_for(lambda: self._closed or self._waiting)
             end = time.monotonic() + self.window
-            while not self._closed and len(self._waiting) < self.batch_size:
+            while not self._closed and sum(map(len, self._waiting)) < self.batch_size:
                 left = end - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
             if self._closed:
                 return None
-            while self._waiting and len(self._running) < self.batch_size:
-                answer = self._waiting.popleft()
-                if not answer.over:
-                    self._running.append(answer)
+            # Strictly in the order of arrival: a pair that finds one place left waits for the next
+            # batch, and whoever comes after it does too.
+            while self._waiting:
+                group = [answer for answer in self._waiting[0] if not answer.over]
+                if len(self._running) + len(group) > self.batch_size:
+                    break
+                self._waiting.popleft()
+                self._running += group
             return self._running
 
     def _failed(self, batch: Sequence[Answer], error: Exception) -> None:

@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -164,6 +165,68 @@ def test_a_short_answer_does_not_wait_for_a_long_one() -> None:
     finally:
         slow.handle.remove()
         engine.close()
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(4, [3, 4, 1]), (2, [2, 1, 2, 1, 2]), (1, [1] * 8)])
+def test_requests_of_one_group_are_of_one_batch(size: int, wanted: list[int]) -> None:
+    engine = serve_zoo.engine(window=0.0, batch_size=size)
+    lengths: list[int] = []
+    run = engine._run
+    engine._run = lambda batch: (lengths.append(len(batch)), run(batch))[1]
+    slow = Slow(engine)
+    one = read_request(HELLO | {"max_tokens": 1})
+    order: list[int] = []
+
+    def put(*numbers: int) -> list[Any]:
+        def deliver(number: int, event: Any) -> None:
+            order.extend([number] if isinstance(event, Done) else [])
+
+        return engine.submit_together([(one, partial(deliver, number)) for number in numbers])
+
+    try:
+        first = engine.submit(one, lambda event: None)  # the others wait for it
+        until(lambda: engine.load["running"] == 1)
+        if size == 4:
+            put(1), put(2), put(3), put(4, 5), put(6), put(7), put(8)
+        elif size == 2:
+            put(1, 2), put(3), put(4, 5), put(6), put(7, 8)
+        else:
+            put(1, 2), put(3, 4), put(5), put(6, 7, 8)
+        slow.go()
+        until(lambda: len(order) == 8)
+    finally:
+        slow.handle.remove()
+        slow.go()
+        engine.close()
+    assert first.over
+    assert order == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert lengths == [1, *wanted]
+
+
+def test_a_pair_that_was_given_up_holds_no_place() -> None:
+    engine = serve_zoo.engine(window=0.0, batch_size=2)
+    lengths: list[int] = []
+    run = engine._run
+    engine._run = lambda batch: (lengths.append(len(batch)), run(batch))[1]
+    slow = Slow(engine)
+    one = read_request(HELLO | {"max_tokens": 1})
+    try:
+        engine.submit(one, lambda event: None)
+        until(lambda: engine.load["running"] == 1)
+        ends: queue.Queue[Any] = queue.Queue()
+        engine.submit(one, ends.put)
+        pair = engine.submit_together([(one, ends.put), (one, ends.put)])
+        engine.submit(one, ends.put)
+        for answer in pair:
+            answer.cancel()
+        assert engine.load == {"waiting": 2, "running": 1}
+        slow.go()
+        assert all(told(ends)[0] for _ in range(2))
+    finally:
+        slow.handle.remove()
+        slow.go()
+        engine.close()
+    assert lengths == [1, 2]
 
 
 def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
