@@ -1,19 +1,18 @@
 """The API over HTTP: routes, server-sent events, and errors in the API's shape."""
 
-import asyncio
 import hmac
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 from dspa_nn._version import __version__
 from dspa_nn.errors import DSPAError, ServingError
 from dspa_nn.imports import late, without_nnsight_save
-from dspa_nn.serving.answer import Answer, Done, Event, Piece
+from dspa_nn.serving.answer import Done, Piece
 from dspa_nn.serving.bodies import read_body
+from dspa_nn.serving.coming import Coming, Gone, submitted, usage_of
 from dspa_nn.serving.engine import Engine
 from dspa_nn.serving.request import ChatRequest, read_request
 
@@ -28,8 +27,6 @@ except ImportError as error:
         f"serving needs a library that is not installed ({error}): pip install 'dspa-nn[serve]'"
     ) from error
 
-# Seconds between two looks at whether the client of an answer that is not streamed is still there.
-_LOOK = 0.25
 _OPEN = ("/health",)
 
 
@@ -109,134 +106,68 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         asked = read_request(await read_body(request))
-        coming, also = await _submitted(engine, asked)
+        coming = await submitted(engine, asked)
         about = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": asked.model,
         }
         if asked.streams:
-            return StreamingResponse(
-                _stream(asked, coming, also, about), media_type="text/event-stream"
-            )
-        return await _whole(request, coming, also, about)
+            return StreamingResponse(_stream(asked, coming, about), media_type="text/event-stream")
+        return await _whole(request, coming, about)
 
     # The routes are known to the application by now.
     del refused, failed, no_such_page, health, models, model, chat
     return app
 
 
-class _Coming(NamedTuple):
-    """An answer under way, and what has come of it."""
-
-    answer: Answer
-    events: "asyncio.Queue[Event]"
-
-
-class _Gone(Exception):
-    """The client is not there any more, so that nobody reads the answer."""
-
-
-async def _submitted(engine: Engine, asked: ChatRequest) -> tuple[_Coming, _Coming | None]:
-    """The answer to a request, and the unsteered one where that is asked for too."""
-    loop = asyncio.get_running_loop()
-
-    def deliver(events: "asyncio.Queue[Event]", event: Event) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
-    events: list[asyncio.Queue[Event]] = [asyncio.Queue(), asyncio.Queue()]
-    requests = [
-        (request, partial(deliver, own))
-        for request, own in zip(asked.for_each_answer(), events, strict=False)
-    ]
-    # Rendering and the first use of a setting take some milliseconds.
-    answers = await asyncio.to_thread(engine.submit_together, requests)
-    coming = [_Coming(answer, own) for answer, own in zip(answers, events, strict=False)]
-    return coming[0], coming[1] if len(coming) > 1 else None
-
-
-async def _finished(coming: _Coming, request: Request | None = None) -> tuple[str, Done]:
-    """The text and the end of an answer, for as long as the client of a request is there."""
-    pieces: list[str] = []
-    while True:
-        try:
-            event = await asyncio.wait_for(coming.events.get(), _LOOK)
-        except TimeoutError:
-            if request is not None and await request.is_disconnected():
-                raise _Gone from None
-            continue
-        if isinstance(event, ServingError):
-            raise event
-        if isinstance(event, Done):
-            return "".join(pieces), event
-        pieces.append(event.text)
-
-
-async def _told(
-    end: Done, also: _Coming | None, request: Request | None = None
-) -> dict[str, dict[str, Any]]:
-    """What an answer says under "dspa": of its steering, and the unsteered answer."""
-    told = dict(end.dspa or {})
-    if also is not None:
-        text, last = await _finished(also, request)
-        told["unsteered"] = {
-            "content": text, "finish_reason": last.reason, "usage": _usage(last)
-        }  # fmt: skip
-    return {"dspa": told} if told else {}
-
-
-def _cancel(coming: _Coming, also: _Coming | None) -> None:
-    for one in (coming, also):
-        if one is not None:
-            one.answer.cancel()
-
-
-async def _whole(
-    request: Request, coming: _Coming, also: _Coming | None, about: dict[str, Any]
-) -> Response:
+async def _whole(request: Request, coming: Coming, about: dict[str, Any]) -> Response:
     """Wait for the whole answer, for as long as the client does."""
     try:
-        text, end = await _finished(coming, request)
-        told = await _told(end, also, request)
+        async for _ in coming.each(request):
+            pass
     except ServingError as error:
         return _error(error)
-    except _Gone:
+    except Gone:
         return Response(status_code=499)
     finally:
-        _cancel(coming, also)
-    message = {"role": "assistant", "content": text, "refusal": None}
+        coming.cancel()
+    end = coming.ends[0]
+    message = {"role": "assistant", "content": coming.texts[0], "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.reason}
-    body = {"object": "chat.completion", "choices": [choice], "usage": _usage(end)}
-    return JSONResponse(about | body | told)
+    body = {"object": "chat.completion", "choices": [choice], "usage": usage_of(end)}
+    return JSONResponse(about | body | coming.told())
 
 
-async def _stream(
-    asked: ChatRequest, coming: _Coming, also: _Coming | None, about: dict[str, Any]
-) -> AsyncGenerator[str]:
+async def _stream(asked: ChatRequest, coming: Coming, about: dict[str, Any]) -> AsyncGenerator[str]:
     """The answer as server-sent events. It is closed when the client goes, and so is the answer."""
     usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
 
-    def chunk(delta: dict[str, Any], reason: str | None = None, **more: object) -> str:
+    def chunk(
+        delta: dict[str, Any], reason: str | None = None, told: Mapping[str, object] | None = None
+    ) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        body = {**about, "object": "chat.completion.chunk", "choices": [choice], **more}
+        body = {**about, "object": "chat.completion.chunk", "choices": [choice], **(told or {})}
         return _sent(body | ({"usage": None} if usage else {}))
 
+    alone = len(coming.answers) == 1
     try:
         yield chunk({"role": "assistant", "content": ""})
-        while isinstance(event := await coming.events.get(), Piece):
-            yield chunk({"content": event.text})
-        if isinstance(event, ServingError):
-            raise event
-        yield chunk({}, event.reason, **await _told(event, also))
+        async for place, event in coming.each():
+            if place == 0 and isinstance(event, Piece):
+                yield chunk({"content": event.text})
+            elif place == 0 and isinstance(event, Done):
+                yield chunk({}, event.reason, coming.told() if alone else None)
+        if not alone:
+            yield chunk({}, told=coming.told())
         if usage:
             last: dict[str, Any] = {"object": "chat.completion.chunk", "choices": []}
-            yield _sent(about | last | {"usage": _usage(event)})
+            yield _sent(about | last | {"usage": usage_of(coming.ends[0])})
         yield "data: [DONE]\n\n"
     except ServingError as error:
         yield _sent(_shape(error))
     finally:
-        _cancel(coming, also)
+        coming.cancel()
 
 
 def _knows(request: Request, key: str) -> bool:
@@ -248,14 +179,6 @@ def _knows(request: Request, key: str) -> bool:
 
 def _model(engine: Engine, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": engine.created, "owned_by": "dspa-nn"}
-
-
-def _usage(done: Done) -> dict[str, int]:
-    return {
-        "prompt_tokens": done.prompt_tokens,
-        "completion_tokens": done.completion_tokens,
-        "total_tokens": done.prompt_tokens + done.completion_tokens,
-    }
 
 
 def _shape(error: ServingError) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from dspa_nn.serving.preparing import Preparation
 from dspa_nn.serving.request import ChatRequest
 from dspa_nn.steering import DSPA
 
-_STOPPING = "the server is stopping; send the request again later"
+# The code of the error of a server that stops.
+STOPPING = "stopping"
 
 
 class Engine:
@@ -117,7 +118,7 @@ class Engine:
         answers = [self.ready.answer(request, deliver) for request, deliver in requests]
         with self._changed:
             if self._closed:
-                raise ServingError(_STOPPING, status=503, code="stopping")
+                raise _stopping()
             for start in range(0, len(answers), self.batch_size):
                 self._waiting.append(tuple(answers[start : start + self.batch_size]))
             self._changed.notify_all()
@@ -131,7 +132,7 @@ class Engine:
             self._waiting.clear()
             self._changed.notify_all()
         for answer in left:
-            answer.fail(ServingError(_STOPPING, status=503, code="stopping"))
+            answer.fail(_stopping())
 
     def close(self) -> None:
         """Stop, and wait for the model's current step."""
@@ -188,3 +189,9 @@ class Engine:
     def _run(self, batch: Sequence[Answer]) -> None:
         if batch:
             run_batch(self.dspa, self._model, batch)
+
+
+def _stopping() -> ServingError:
+    return ServingError(
+        "the server is stopping; send the request again later", status=503, code=STOPPING
+    )

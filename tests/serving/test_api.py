@@ -116,6 +116,47 @@ def test_the_unsteered_answer_comes_too(client: openai.OpenAI) -> None:
     assert last.dspa == both.dspa
 
 
+def test_a_stream_of_both_tells_the_end_of_the_steered_answer_at_once(
+    engine: Engine, client: openai.OpenAI
+) -> None:
+    """The steered answer ends at its stop string, and the unsteered one goes on."""
+    asked: dict[str, Any] = HELLO | {"max_tokens": 40, "seed": 3}
+    strong = {"alpha": 2.0, "mode": "both"}
+    steered = text_of(client.chat.completions.create(**asked, extra_body=strong))
+    plain = text_of(client.chat.completions.create(**asked | {"model": "unsteered"}))
+    stop = next(one for one in steered if one not in plain)
+    slow = Slow(engine)
+    try:
+        stream: Any = client.chat.completions.create(
+            **asked,
+            stop=stop,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body={**strong, "unsteered_too": True, "plan": True},
+        )
+        slow.go(steered.index(stop) + 1)
+        chunks: list[Any] = []
+        for chunk in stream:
+            chunks.append(chunk)
+            if chunk.choices[0].finish_reason:
+                break
+        assert chunks[-1].choices[0].finish_reason == "stop"
+        assert not hasattr(chunks[-1], "dspa")
+        assert engine.load["running"] == 1
+        slow.go()
+        last, usage = stream
+    finally:
+        slow.handle.remove()
+        slow.go()
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert said == steered[: steered.index(stop)]
+    assert (last.choices[0].finish_reason, last.choices[0].delta.content) == (None, None)
+    assert last.dspa["plan"]["ablate"]
+    assert last.dspa["unsteered"]["content"] == plain
+    assert last.dspa["unsteered"]["finish_reason"] == "length"
+    assert (usage.choices, usage.usage.completion_tokens) == ([], steered.index(stop) + 1)
+
+
 def test_both_answers_are_of_one_batch_and_one_seed(
     engine: Engine, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
