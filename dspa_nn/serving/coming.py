@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspa_nn.errors import ServingError
 from dspa_nn.serving.answer import Answer, Done, Event
-from dspa_nn.serving.engine import Engine
+from dspa_nn.serving.engine import STOPPING, Engine
 from dspa_nn.serving.request import ChatRequest
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Coming:
     async def each(self, request: "Request | None" = None) -> AsyncGenerator[tuple[int, Event]]:
         """The events up to the last end, for as long as the client of a request is there.
 
-        Where one of two answers fails, the request fails.
+        Where one of two answers fails, the request fails, and the error says which one it was.
         """
         while len(self.ends) < len(self.answers):
             try:
@@ -53,12 +53,22 @@ class Coming:
                     raise Gone from None
                 continue
             if isinstance(event, ServingError):
-                raise event
+                raise self._failure(place, event)
             if isinstance(event, Done):
                 self.ends[place] = event
             else:
                 self.texts[place] += event.text
             yield place, event
+
+    def _failure(self, place: int, error: ServingError) -> ServingError:
+        if len(self.answers) == 1 or error.code == STOPPING:
+            return error
+        return ServingError(
+            f"the {'unsteered' if place else 'steered'} answer failed: {error}",
+            status=error.status,
+            param=error.param,
+            code=error.code,
+        )
 
     def told(self) -> dict[str, dict[str, Any]]:
         """What stands under "dspa": what is told of the steering, and the unsteered answer."""

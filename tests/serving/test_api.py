@@ -157,6 +157,56 @@ def test_a_stream_of_both_tells_the_end_of_the_steered_answer_at_once(
     assert (usage.choices, usage.usage.completion_tokens) == ([], steered.index(stop) + 1)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_which_of_both_answers_failed(
+    engine: Engine, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    def asked(**extra: Any) -> Any:
+        with pytest.raises(openai.APIError) as raised:
+            list(
+                client.chat.completions.create(
+                    **HELLO | {"max_tokens": 400},
+                    extra_body={"unsteered_too": True, **extra},
+                    stream=stream,
+                )
+            )
+        error: Any = raised.value
+        return error
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("no plan today")
+
+    steerer = engine.ready.steerer("warm", {"alpha": 0.76})
+    with monkeypatch.context() as patch:
+        patch.setattr(steerer, "select", Rule("select", "broken", broken, ()))
+        error = asked(alpha=0.76)
+    assert "the steered answer failed: the model could not answer: the select broken" in str(error)
+    assert error.code == "generation_failed"
+
+    def no_numbers(_: Any, given: Any, logits: Any) -> None:
+        if len(logits) == 2:
+            logits[row] = float("nan")
+
+    passes: list[int] = []
+    output = engine._model.get_output_embeddings()
+    counting = output.register_forward_hook(lambda *_: passes.append(1))
+    handle = output.register_forward_hook(no_numbers)
+    try:
+        row, alone = 1, "without steering"
+        error = asked(alpha=0.5)
+        assert f"the unsteered answer failed: {alone} the model's next-token logits" in str(error)
+        assert (error.code, error.type) == ("not_finite", "server_error")
+        row, alone = 0, "with alpha 0.5"
+        error = asked(alpha=0.5)
+        assert f"the steered answer failed: {alone} the model's next-token logits" in str(error)
+        assert (error.code, error.param) == ("not_finite", "alpha")
+        until(lambda: engine.load["running"] == 0)  # the request has failed, and so has the other
+        assert len(passes) < 400
+    finally:
+        handle.remove()
+        counting.remove()
+
+
 def test_both_answers_are_of_one_batch_and_one_seed(
     engine: Engine, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
