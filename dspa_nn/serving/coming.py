@@ -45,12 +45,16 @@ class Coming:
 
         Where one of two answers fails, the request fails, and the error says which one it was.
         """
+        clock = asyncio.get_running_loop().time
+        looked = clock()
         while len(self.ends) < len(self.answers):
+            if request is not None and clock() - looked >= _LOOK:
+                if await request.is_disconnected():
+                    raise Gone
+                looked = clock()
             try:
                 place, event = await asyncio.wait_for(self.events.get(), _LOOK)
             except TimeoutError:
-                if request is not None and await request.is_disconnected():
-                    raise Gone from None
                 continue
             if isinstance(event, ServingError):
                 raise self._failure(place, event)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -439,6 +440,60 @@ def test_many_clients_at_once(url: str, engine: Engine) -> None:
     unsteered = [text for text, _ in asyncio.run(load(plain, False))]
     assert len(unsteered) > 3
     assert [other for _, other in found if other] == [text for text in unsteered if text]
+
+
+def test_a_client_that_goes_away_is_missed_while_its_answer_grows(engine: Engine, url: str) -> None:
+    """Tokens that come faster than the server looks for its client do not keep it from looking."""
+    passes: list[int] = []
+
+    def brake(*_: Any) -> None:
+        passes.append(1)
+        time.sleep(0.02)
+
+    handle = engine._model.register_forward_pre_hook(brake)
+    try:
+        oak = [{"role": "user", "content": "oak"}]  # whose answer has 273 tokens
+        body = HELLO | {"model": "unsteered", "max_tokens": 400, "messages": oak}
+        patience = httpx.Timeout(60, read=0.2)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/chat/completions", json=body, timeout=patience)
+        until(lambda: engine.load["running"] == 0)
+    finally:
+        handle.remove()
+    assert 0 < len(passes) < 100
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_at_once_is_not_answered(
+    engine: Engine, url: str, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """It goes while its request is made ready, before any answer is there to be given up."""
+    ready, gone = threading.Event(), threading.Event()
+    submit = engine.submit_together
+    answers: list[Any] = []
+
+    def late(requests: Any) -> Any:
+        ready.set()
+        assert gone.wait(30)
+        answers.extend(submit(requests))
+        return answers
+
+    monkeypatch.setattr(engine, "submit_together", late)
+    slow = Slow(engine)
+    body = json.dumps(HELLO | {"model": "unsteered", "max_tokens": 400, "stream": stream})
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+    try:
+        with socket.create_connection((host, int(port))) as line:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+            line.sendall(f"{head}\r\n\r\n{body}".encode())
+            assert ready.wait(30)
+        time.sleep(0.2)  # the server sees that the connection has closed
+        gone.set()
+        until(lambda: answers and answers[0].over)
+        assert not answers[0].made
+    finally:
+        slow.handle.remove()
+        slow.go()
 
 
 @pytest.mark.parametrize("stream", [False, True])
