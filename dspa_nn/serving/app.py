@@ -113,7 +113,7 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
             "model": asked.model,
         }
         if asked.streams:
-            return StreamingResponse(_stream(asked, coming, about), media_type="text/event-stream")
+            return _Streamed(asked, coming, about)
         return await _whole(request, coming, about)
 
     # The routes are known to the application by now.
@@ -139,8 +139,25 @@ async def _whole(request: Request, coming: Coming, about: dict[str, Any]) -> Res
     return JSONResponse(about | body | coming.told())
 
 
+class _Streamed(StreamingResponse):
+    """The answer as server-sent events; when it ends or the client goes, so does the answer.
+
+    The client may go before the first event is asked for, and so before `_stream` has begun.
+    """
+
+    def __init__(self, asked: ChatRequest, coming: Coming, about: dict[str, Any]) -> None:
+        super().__init__(_stream(asked, coming, about), media_type="text/event-stream")
+        self._coming = coming
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer, as an ASGI application."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._coming.cancel()
+
+
 async def _stream(asked: ChatRequest, coming: Coming, about: dict[str, Any]) -> AsyncGenerator[str]:
-    """The answer as server-sent events. It is closed when the client goes, and so is the answer."""
     usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
 
     def chunk(
@@ -166,8 +183,6 @@ async def _stream(asked: ChatRequest, coming: Coming, about: dict[str, Any]) -> 
         yield "data: [DONE]\n\n"
     except ServingError as error:
         yield _sent(_shape(error))
-    finally:
-        coming.cancel()
 
 
 def _knows(request: Request, key: str) -> bool:

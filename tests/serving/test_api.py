@@ -6,14 +6,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from starlette.requests import ClientDisconnect
 
 from dspa_nn.graph.rules import Rule
-from dspa_nn.serving import Engine, read_request
+from dspa_nn.serving import Engine, make_app, read_request
 from tests import serve_zoo
 from tests.serving.test_engine import Slow, until
 
@@ -124,7 +126,9 @@ def test_a_stream_of_both_tells_the_end_of_the_steered_answer_at_once(
     asked: dict[str, Any] = HELLO | {"max_tokens": 40, "seed": 3}
     strong = {"alpha": 2.0, "mode": "both"}
     steered = text_of(client.chat.completions.create(**asked, extra_body=strong))
-    plain = text_of(client.chat.completions.create(**asked | {"model": "unsteered"}))
+    asked["model"] = "unsteered"
+    plain = text_of(client.chat.completions.create(**asked))
+    asked["model"] = "warm"
     stop = next(one for one in steered if one not in plain)
     slow = Slow(engine)
     try:
@@ -162,13 +166,13 @@ def test_a_stream_of_both_tells_the_end_of_the_steered_answer_at_once(
 def test_which_of_both_answers_failed(
     engine: Engine, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
+    long: dict[str, Any] = HELLO | {"max_tokens": 400}
+
     def asked(**extra: Any) -> Any:
         with pytest.raises(openai.APIError) as raised:
             list(
                 client.chat.completions.create(
-                    **HELLO | {"max_tokens": 400},
-                    extra_body={"unsteered_too": True, **extra},
-                    stream=stream,
+                    **long, extra_body={"unsteered_too": True, **extra}, stream=stream
                 )
             )
         error: Any = raised.value
@@ -491,6 +495,49 @@ def test_a_client_that_goes_away_at_once_is_not_answered(
         gone.set()
         until(lambda: answers and answers[0].over)
         assert not answers[0].made
+    finally:
+        slow.handle.remove()
+        slow.go()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine method 'aclose'")
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+def test_a_stream_that_never_begins_is_given_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """The connection breaks at the head of the response, as a server of either version tells."""
+    answers: list[Any] = []
+    submit = engine.submit_together
+    monkeypatch.setattr(engine, "submit_together", lambda requests: answers_of(requests))
+
+    def answers_of(requests: Any) -> Any:
+        answers.extend(submit(requests))
+        return answers
+
+    body = json.dumps(HELLO | {"model": "unsteered", "max_tokens": 400, "stream": True})
+    coming: list[dict[str, Any]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": body.encode(), "more_body": False},
+    ]
+
+    async def receive() -> Any:
+        return coming.pop()
+
+    async def send(_: Any) -> None:
+        if version == "2.4":
+            raise OSError("the connection is closed")
+        await asyncio.sleep(30)
+
+    scope: Any = {
+        "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"",
+        "headers": [], "asgi": {"version": "3.0", "spec_version": version}, "http_version": "1.1",
+        "scheme": "http", "root_path": "", "server": ("here", 1), "client": ("there", 1),
+    }  # fmt: skip
+    slow = Slow(engine)
+    try:
+        with suppress(ClientDisconnect):
+            asyncio.run(make_app(engine)(scope, receive, send))
+        assert [answer.over for answer in answers] == [True]
     finally:
         slow.handle.remove()
         slow.go()
