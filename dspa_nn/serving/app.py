@@ -13,7 +13,7 @@ from dspa_nn.imports import late, without_nnsight_save
 from dspa_nn.serving.answer import Done, Piece
 from dspa_nn.serving.bodies import read_body
 from dspa_nn.serving.coming import Coming, Gone, submitted, usage_of
-from dspa_nn.serving.engine import Engine
+from dspa_nn.serving.engine import Engine, stop_error
 from dspa_nn.serving.request import ChatRequest, read_request
 
 try:
@@ -86,6 +86,8 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
+        if engine.stopping:
+            raise stop_error()
         return {"status": "ok", **engine.load}
 
     @app.get("/v1/models")

@@ -91,6 +91,11 @@ class Engine:
             waiting = sum(not answer.over for group in self._waiting for answer in group)
             return {"waiting": waiting, "running": running}
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop, so that it refuses every request."""
+        return self._closed
+
     def submit(self, request: ChatRequest, deliver: Callable[[Event], None]) -> Answer:
         """Check a request and put it in the queue.
 
@@ -118,7 +123,7 @@ class Engine:
         answers = [self.ready.answer(request, deliver) for request, deliver in requests]
         with self._changed:
             if self._closed:
-                raise _stopping()
+                raise stop_error()
             for start in range(0, len(answers), self.batch_size):
                 self._waiting.append(tuple(answers[start : start + self.batch_size]))
             self._changed.notify_all()
@@ -132,7 +137,7 @@ class Engine:
             self._waiting.clear()
             self._changed.notify_all()
         for answer in left:
-            answer.fail(_stopping())
+            answer.fail(stop_error())
 
     def close(self) -> None:
         """Stop, and wait for the model's current step."""
@@ -191,7 +196,8 @@ class Engine:
             run_batch(self.dspa, self._model, batch)
 
 
-def _stopping() -> ServingError:
+def stop_error() -> ServingError:
+    """What is told to whoever asks an engine that stops, or waits for its answer."""
     return ServingError(
         "the server is stopping; send the request again later", status=503, code=STOPPING
     )

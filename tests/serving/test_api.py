@@ -382,6 +382,26 @@ def test_a_body_without_an_end_is_answered(url: str) -> None:
         assert line.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
 
 
+def test_health_of_a_server_that_stops() -> None:
+    engine = serve_zoo.engine()
+    with serve_zoo.running(engine) as url:
+        health = url.removesuffix("/v1") + "/health"
+        told = httpx.get(health)
+        assert (told.status_code, told.json()) == (
+            200,
+            {"status": "ok", "waiting": 0, "running": 0},
+        )
+        engine.stop()
+        stopping = {
+            "message": "the server is stopping; send the request again later",
+            "type": "server_error",
+            "param": None,
+            "code": "stopping",
+        }
+        for answer in (httpx.get(health), httpx.post(f"{url}/chat/completions", json=HELLO)):
+            assert (answer.status_code, answer.json()) == (503, {"error": stopping})
+
+
 def test_pages_that_are_none(url: str) -> None:
     assert httpx.post(f"{url}/completions", json={}).json()["error"] == {
         "message": "POST /v1/completions is not of this API; it has POST /v1/chat/completions, GET "

@@ -167,8 +167,18 @@ def test_a_short_answer_does_not_wait_for_a_long_one() -> None:
         engine.close()
 
 
-@pytest.mark.parametrize(("size", "wanted"), [(4, [3, 4, 1]), (2, [2, 1, 2, 1, 2]), (1, [1] * 8)])
-def test_requests_of_one_group_are_of_one_batch(size: int, wanted: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "groups", "wanted"),
+    [
+        (4, [(1,), (2,), (3,), (4, 5), (6,), (7,), (8,)], [3, 4, 1]),
+        (2, [(1, 2), (3,), (4, 5), (6,), (7, 8)], [2, 1, 2, 1, 2]),
+        (2, [(1, 2, 3), (4,), (5, 6, 7, 8)], [2, 2, 2, 2]),
+        (1, [(1, 2), (3, 4), (5,), (6, 7, 8)], [1] * 8),
+    ],
+)
+def test_requests_of_one_group_are_of_one_batch(
+    size: int, groups: list[tuple[int, ...]], wanted: list[int]
+) -> None:
     engine = serve_zoo.engine(window=0.0, batch_size=size)
     lengths: list[int] = []
     run = engine._run
@@ -177,21 +187,14 @@ def test_requests_of_one_group_are_of_one_batch(size: int, wanted: list[int]) ->
     one = read_request(HELLO | {"max_tokens": 1})
     order: list[int] = []
 
-    def put(*numbers: int) -> list[Any]:
-        def deliver(number: int, event: Any) -> None:
-            order.extend([number] if isinstance(event, Done) else [])
-
-        return engine.submit_together([(one, partial(deliver, number)) for number in numbers])
+    def deliver(number: int, event: Any) -> None:
+        order.extend([number] if isinstance(event, Done) else [])
 
     try:
         first = engine.submit(one, lambda event: None)  # the others wait for it
         until(lambda: engine.load["running"] == 1)
-        if size == 4:
-            put(1), put(2), put(3), put(4, 5), put(6), put(7), put(8)
-        elif size == 2:
-            put(1, 2), put(3), put(4, 5), put(6), put(7, 8)
-        else:
-            put(1, 2), put(3, 4), put(5), put(6, 7, 8)
+        for group in groups:
+            engine.submit_together([(one, partial(deliver, number)) for number in group])
         slow.go()
         until(lambda: len(order) == 8)
     finally:
