@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.files import as_path, write_atomically
+from dspa_nn.files import as_path, numbered_lines, write_atomically
 
 # Task -> (shots, metric): the paper's appendix; docs/method.md 6.
 PAPER_TASKS = {
@@ -54,8 +54,8 @@ def write_tasks(
         local: task name -> file of its questions.
 
     Raises:
-        EvaluationError: a file of questions that is missing or in another layout, or a name that no
-            task can have.
+        EvaluationError: a file of questions that is missing or in another layout, a question
+            without texts or whose `gold` is none of its choices, or a name that no task can have.
     """
     root = as_path(folder)
     tasks = [{"task": name, "num_fewshot": shots} for name, (shots, _) in PAPER_TASKS.items()]
@@ -84,20 +84,48 @@ def write_tasks(
 
 
 def _layout(path: Path) -> dict[str, str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = json.loads(file.readline())
-        columns = {str(name) for name in first}
-    except (OSError, ValueError, TypeError) as error:
-        raise EvaluationError(
-            f"{path} cannot be read as questions ({error}); give JSON Lines with query, choices "
-            "and gold."
-        ) from error
+    """How lm-eval reads the file; what it would score as a wrong answer is refused here."""
+    lines = numbered_lines(path, "JSON Lines with query, choices and gold", EvaluationError)
+    if not lines:
+        raise EvaluationError(f"{path} holds no questions; give JSON Lines, one question a line")
+    rows = [(where, _row(where, line)) for where, line in lines]
+    columns = rows[0][1]
     for names, layout in _LAYOUTS.items():
-        if columns >= set(names):
+        if set(columns) >= set(names):
+            for where, row in rows:
+                _check_question(where, row, names)
             return layout
     wanted = " or ".join(", ".join(names) for names in _LAYOUTS)
     raise EvaluationError(f"{path} has {', '.join(sorted(columns))}; expected {wanted}")
+
+
+def _row(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise EvaluationError(f"{where} is no JSON object; give one question a line")
+    return cast(dict[str, Any], row)
+
+
+def _check_question(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """names: of the columns of one layout."""
+    for name in names:
+        value: Any = row.get(name)
+        if name in ("choices", "context_options"):
+            texts = cast(list[Any], value) if isinstance(value, list) else []
+            options = len(texts) if all(isinstance(text, str) and text for text in texts) else 0
+            if options < 2:
+                raise EvaluationError(f"{where} has {name} {value!r:.60}; expected a list of texts")
+            gold: Any = row.get("gold")
+            if type(gold) is not int or not 0 <= gold < options:
+                raise EvaluationError(
+                    f"{where} has gold {gold!r:.40}; expected a whole number from 0 to "
+                    f"{options - 1}, the right one of its {name}"
+                )
+        elif name != "gold" and not (isinstance(value, str) and value):
+            raise EvaluationError(f"{where} has {name} {value!r:.60}; expected a text")
 
 
 def _write(path: Path, body: dict[str, Any]) -> None:

@@ -116,7 +116,7 @@ class Endpoint:
             reply = _read(completion)
             if reply is not None:
                 return reply
-            garbled = _said(completion) or repr(completion)
+            garbled = _said(completion) or repr(completion)[:80]
             if garbled.lstrip("'\"").lower().startswith(("<!doctype", "<html")):
                 raise JudgeError(
                     f"{self.url} answered with a web page; expected JSON of an OpenAI-compatible "

@@ -20,7 +20,7 @@ def test_arguments_after_the_dashes_and_local_tasks_reach_lm_eval(
 
     monkeypatch.setattr(lm_eval, "run_lm_eval", run)
     questions = tmp_path / "arc.jsonl"
-    questions.write_text('{"query": "?", "choices": ["a"], "gold": 0}\n')
+    questions.write_text('{"query": "?", "choices": ["a", "b"], "gold": 0}\n')
     told = dspa(
         "lm-eval", "--local", f"arc={questions}", "--", "run", "--model", "dspa", "--tasks", "arc"
     )

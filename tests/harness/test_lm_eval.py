@@ -198,16 +198,47 @@ def test_arguments_that_do_not_go_together(options: dict[str, Any], words: str) 
 
 
 def test_files_of_questions_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="cannot be read as questions"):
+    with pytest.raises(EvaluationError, match=r"none\.jsonl cannot be read \(No such file"):
         write_tasks(tmp_path, {"a": tmp_path / "none.jsonl"})
     (tmp_path / "other.jsonl").write_text('{"question": "?"}\n')
     (tmp_path / "list.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(EvaluationError, match="has 1, 2; expected query, choices, gold or"):
+    with pytest.raises(EvaluationError, match=r"list\.jsonl, line 1 is no JSON object"):
         write_tasks(tmp_path, {"a": tmp_path / "list.jsonl"})
     with pytest.raises(EvaluationError, match=r"task name '\.\./a' came; give letters"):
         write_tasks(tmp_path, {"../a": tmp_path / "list.jsonl"})
     with pytest.raises(EvaluationError, match="has question; expected query, choices, gold or"):
         write_tasks(tmp_path, {"a": tmp_path / "other.jsonl"})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gold": 2}, r"line 2 has gold 2; expected a whole number from 0 to 1, the right one of"),
+        ({"gold": -1}, "has gold -1"),
+        ({"gold": "B"}, "has gold 'B'"),
+        ({"gold": None}, "has gold None"),
+        ({"gold": True}, "has gold True"),
+        ({"choices": "ab"}, "has choices 'ab'; expected a list of texts"),
+        ({"choices": ["cold", ""]}, "has choices .*; expected a list of texts"),
+        ({"choices": ["cold"]}, "has choices .*; expected a list of texts"),
+        ({"query": ""}, "has query ''; expected a text"),
+        ({"query": None}, "has query None; expected a text"),
+    ],
+)
+def test_questions_that_lm_eval_would_score_as_wrong_answers_are_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    row = {"query": "the lake is", "choices": ["cold", "warm"], "gold": 1}
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps({**row, **change}) + "\n")
+    with pytest.raises(EvaluationError, match=words):
+        write_tasks(tmp_path, {"a": path})
+    path.write_text("\n" + json.dumps(row) + "\n{")
+    with pytest.raises(EvaluationError, match=r"questions\.jsonl, line 3 is no JSON object"):
+        write_tasks(tmp_path, {"a": path})
+    path.write_text("\n")
+    with pytest.raises(EvaluationError, match=r"questions\.jsonl holds no questions"):
+        write_tasks(tmp_path, {"a": path})
 
 
 def test_lm_evals_own_command_knows_the_model_class(capsys: pytest.CaptureFixture[str]) -> None:
