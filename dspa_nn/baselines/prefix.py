@@ -67,7 +67,7 @@ class Instruction:
         path = as_path(on_disk(folder)) / "instruction.json"
         try:
             body: Any = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FileError(
                 f"{path} cannot be read ({error}); save the instruction again"
             ) from None

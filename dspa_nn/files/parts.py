@@ -52,7 +52,7 @@ class Parts:
             whole = (body["schema"], body["version"], body["what"]) == (SCHEMA, VERSION, what)
             values: dict[str, Any] = body["values"]
             seconds = float(body["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             whole, values, seconds = False, {}, 0.0
         if not whole:
             warn(f"{path.name} is damaged or of another version, and is measured again")

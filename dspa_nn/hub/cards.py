@@ -136,7 +136,7 @@ def _receipt(given: Any, facts: CardFacts) -> dict[str, Any]:
         path = path / "receipt.json" if path.is_dir() else path
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FileError(
                 f"{path} is no receipt that can be read ({type(error).__name__}); give the "
                 "receipt.json that dspa evaluate wrote, or its folder"

@@ -119,7 +119,12 @@ def _file(path: Path, where: str, local: bool) -> Found:
         name = schema.removeprefix("dspa_nn.")
         whole, problem = None, None
         try:
-            if local:
+            if path.name != f"{name}.json":
+                problem = (
+                    f"it is named {path.name}, and is read as {name}.json alone; copy what was "
+                    "saved again"
+                )
+            elif local:
                 about = read_pair(path.parent, name, version=_ANY_VERSION)[1]
                 whole = True
         except FileError as error:
@@ -160,11 +165,13 @@ def _lines_of_json(path: Path) -> dict[str, Any] | list[Any]:
     try:
         whole: Any = json.loads(text)
         return cast("dict[str, Any]", whole) if isinstance(whole, dict) else []
+    except RecursionError:
+        return []
     except ValueError:
         lines = [line for line in text.splitlines() if line.strip()]
         try:
             return [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
 
 

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dspa_nn.errors import EvaluationError, FileError
+from dspa_nn.errors import EvaluationError, FileError, first_line
 from dspa_nn.files import as_path, sha256_of_json
 from dspa_nn.imports import untyped
+from dspa_nn.progress import warn
 from dspa_nn.tuning.space import Choice, Space, Trial, Vote
 
 NAME = "dspa_nn.tuning"
@@ -57,14 +58,11 @@ class Study:
         self.space, self.votes, self.kl, self.seed = space, dict(votes), kl, seed
         self._asked: dict[int, Any] = {}
         folder: Path = as_path(out)
-        journal = self.optuna.storages.journal
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            storage = self.optuna.storages.JournalStorage(
-                journal.JournalFileBackend(str((folder / _FILE).resolve()))
-            )
-            # What is only opened is not written to.
-            names = [study.study_name for study in storage.get_all_studies()]
+            storage, names = self._opened(folder / _FILE)
+            if _without_torn_end(folder / _FILE, NAME in names):
+                storage, names = self._opened(folder / _FILE)
             self.study: Any = (
                 self.optuna.load_study(study_name=NAME, storage=storage)
                 if NAME in names
@@ -77,10 +75,10 @@ class Study:
                 f"{folder / _FILE} cannot be written ({error.strerror or error}); choose another "
                 "folder"
             ) from None
-        except (ValueError, KeyError, AssertionError) as error:
+        except (ValueError, KeyError, AssertionError, RecursionError) as error:
             raise EvaluationError(
-                f"{folder / _FILE} is no study of Optuna's, or a damaged one ({error}); remove it, "
-                "or choose another folder"
+                f"{folder / _FILE} is no study of Optuna's, or a damaged one "
+                f"({first_line(error, named=True)}); remove it, or choose another folder"
             ) from None
         known = sha256_of_json({"key": dict(key), "space": space.to_dict(), "votes": [*votes]})
         kept = self.study.user_attrs.get("key")
@@ -93,6 +91,12 @@ class Study:
             )
         for trial in self._frozen("RUNNING"):  # a run that was cut off left these
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
+
+    def _opened(self, path: Path) -> tuple[Any, list[str]]:
+        """The journal, and the studies in it. What is only opened is not written to."""
+        storages = self.optuna.storages
+        storage = storages.JournalStorage(storages.journal.JournalFileBackend(str(path.resolve())))
+        return storage, [study.study_name for study in storage.get_all_studies()]
 
     @property
     def trials(self) -> list[Trial]:
@@ -152,6 +156,28 @@ class Study:
     def _frozen(self, state: str) -> list[Any]:
         wanted = getattr(self.optuna.trial.TrialState, state)
         return self.study.get_trials(deepcopy=False, states=(wanted,))
+
+
+def _without_torn_end(path: Path, ours: bool) -> bool:
+    """Take off the last line of a journal where it was cut short, as by a loss of power.
+
+    Optuna reads over such a line, and would write the next one behind it, so that neither could be
+    read. What the line told, a part of one trial, is measured again. Returns whether there was one.
+
+    Raises:
+        ValueError: no study of ours was read before that line, so that it may be anybody's file.
+    """
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole == len(content):
+        return False
+    if not ours:
+        raise ValueError("its last line was cut short")
+    with path.open("r+b") as file:
+        file.truncate(whole)
+        os.fsync(file.fileno())
+    warn(f"{path} was cut short in its last line, and the trial that it told of is measured again")
+    return True
 
 
 @contextmanager

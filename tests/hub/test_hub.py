@@ -356,6 +356,10 @@ def test_identify_tells_what_a_folder_holds(there: Hub, tmp_path: Path) -> None:
     assert identify(tmp_path / "sum")[0].facts["sum of"] == "2 x map"
     some_counts().save(tmp_path / "counts")
     assert identify(tmp_path / "counts")[0].kind == "counts"
+    (tmp_path / "counts" / "counts.json").rename(tmp_path / "counts" / "map.json")
+    (found,) = identify(tmp_path / "counts")
+    assert (found.kind, found.whole) == ("counts", None)
+    assert "it is named map.json, and is read as counts.json alone; copy what" in str(found)
     # Of the hub, the descriptions alone.
     a_map().push_to_hub("me/warm", token=TOKEN)
     there.asked.clear()
@@ -386,6 +390,7 @@ def test_identify_knows_files(name: str, content: Any, kind: str, tmp_path: Path
     ("content", "sentence"),
     [
         (b"[1, 2]", "is no file of dspa-nn that can be told from its content"),
+        (b"[" * 100_000, "is no file of dspa-nn that can be told from its content"),
         (b"\xff\xfe", r"is no text that can be read \(UnicodeDecodeError\)"),
         (
             b'{"schema": "dspa_nn.receipt"}',

@@ -240,6 +240,33 @@ def test_the_region_holds_what_cannot_be_told_from_the_best():
     assert front_of([worse, alike, wild, best])[-1] is wild
 
 
+@pytest.mark.filterwarnings("ignore:.* was cut short in its last line")
+def test_a_study_that_was_cut_short_goes_on_and_measures_its_last_trial_again(tmp_path):
+    given: Any = {"key": {"data": "5f"}, "kl": 0.15, "seed": 0}
+    votes = {VOTE.label: VOTE}
+    study = Study(tmp_path, SPACE, votes, **given)
+    for number, choice in study.ask(3):
+        study.tell(number, Trial(choice, [0.1 * number], [0.0], [0.01], 1.0, 0.02))
+    told = [str(one) for one in study.trials]
+    path = tmp_path / "study.log"
+    whole = path.read_bytes()
+    for length in (len(whole) - 2, len(whole) // 2, len(whole)):
+        path.write_bytes(whole[:length])
+        again = Study(tmp_path, SPACE, votes, **given)
+        known = [str(one) for one in again.trials]
+        assert known == told[: len(known)]
+        assert len(known) == 3 or length < len(whole)
+        for number, choice in again.ask(2):
+            again.tell(number, Trial(choice, [0.0], [0.0], [0.01], 1.0, 0.02))
+        assert len(Study(tmp_path, SPACE, votes, **given).trials) == len(known) + 2
+    # Somebody else's file is left as it is.
+    for content in (b"not ours", b"[" * 100_000 + b"\n", whole[:40]):
+        path.write_bytes(content)
+        with pytest.raises(EvaluationError, match=r"study\.log is no study of Optuna's, or a dama"):
+            Study(tmp_path, SPACE, votes, **given)
+        assert path.read_bytes() == content
+
+
 def test_the_study_looks_for_a_larger_margin_within_the_limit(tmp_path):
     votes = {VOTE.label: VOTE}
     study = Study(tmp_path, Space(), votes, key={}, kl=0.15, seed=0)
