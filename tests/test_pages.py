@@ -15,14 +15,16 @@ pytestmark = pytest.mark.slow
 # Those on a GPU, on NDIF and on the hub's SAEs need what is not here.
 PAGES = (
     "README.md", "docs/index.md", "docs/quickstart.md", "docs/choose.md", "docs/demo.md",
-    "docs/api/costs.md", "docs/arena.md", "docs/measures.md", "docs/theory.md",
+    "docs/api/costs.md", "docs/measures.md", "docs/theory.md",
     *(f"docs/howto/{name}.md" for name in ("audit", "batches", "chat", "conversations", "extend",
-                                           "files", "hooks", "latents", "personas", "shards",
-                                           "sums", "trace", "triples")),
+                                           "files", "hooks", "latents", "methods", "personas",
+                                           "shards", "sums", "trace", "triples")),
 )  # fmt: skip
 # Fewer triples than a user would fit on, and fewer tokens.
 SHORTER = (
     ("limit=250", "limit=6"),
+    ("triples[:200]", "triples[:4]"),
+    ("triples[200:250]", "triples[4:6]"),
     ("demo_triples()[:250], progress", "demo_triples()[:8], progress"),
     ("demo_triples()[:250]", "demo_triples()[:6]"),
     ('demo_triples(preference="register")[:250]', "demo_triples()[:6]"),

@@ -57,7 +57,7 @@ class ControlVector:
     Attributes:
         layer: 0-based decoder block (docs/method.md 8).
         vector: float32, in units of the residual stream.
-        kind: how it came about: "caa", "repe", "cast" or "imported".
+        kind: how it came about: "caa", "repe", "cast" or "imported", or a word of your own.
         scale: what it is multiplied by where a run names nothing else.
         condition: which prompts are steered; None is every prompt.
         provenance: the model and the triples that it was fitted with; settings of the fit.

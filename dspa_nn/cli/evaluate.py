@@ -75,7 +75,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Read so many of these at most.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=2, help="Report on so many triples at most.")
+        int | None, typer.Option(min=6, help="Report on so many triples at most.")
     ] = None,
     max_new_tokens: MaxNewTokens = 32,
     temperature: Annotated[float, typer.Option(help="Of the sampled answers.")] = 0.7,

@@ -143,7 +143,15 @@ def surprise(
 
     The ratio of two methods' perplexities is the exponential of their mean paired difference. NaN
     where an answer has no token.
+
+    Raises:
+        EvaluationError: another number of answers than of prompts.
     """
+    if len(prompts) != len(answers.ids):
+        raise EvaluationError(
+            f"{len(prompts)} prompts and {len(answers.ids)} answers came; give the prompts that "
+            "were answered, in their order"
+        )
     values = np.full(len(prompts), np.nan)
     answered = [index for index, ids in enumerate(answers.ids) if len(ids)]
     if answered:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation.statistics import Interval, bootstrap
 
 
@@ -88,8 +89,16 @@ def effect(
 
     Every interval draws the same triples, so the three of them are paired. The difference of two
     methods is the effect of the differences of their changes.
+
+    Raises:
+        EvaluationError: another number of chosen changes than of rejected ones.
     """
     up, down = (np.asarray(values, dtype=np.float64) for values in (chosen, rejected))
+    if len(up) != len(down):
+        raise EvaluationError(
+            f"{len(up)} changes of chosen and {len(down)} of rejected responses came; give one of "
+            "each per triple"
+        )
     return Effect(*(bootstrap(values, seed=seed) for values in (up - down, up, down)))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from dspa_nn.errors import TripleError
+from dspa_nn.errors import EvaluationError, TripleError
 from dspa_nn.evaluation.effects import Effect, effect
-from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, Forced, force
+from dspa_nn.evaluation.teacher_forcing import TOKEN_BUDGET, Forced, check_methods, force
 from dspa_nn.evaluation.tokens import TokenChanges
 from dspa_nn.graph.calls import check_outside_blocks
 from dspa_nn.prompts import Rendered
@@ -103,7 +103,15 @@ class Margins:
             >>> plain, steered = margins(dspa, triples[:4], [DSPAMethod("tuned", dspa, map)])
             >>> steered.less(plain) == steered.effect()
             True
+
+        Raises:
+            EvaluationError: margins of another number of triples.
         """
+        if len(self.change) != len(other.change):
+            raise EvaluationError(
+                f"margins of {len(self.change)} and of {len(other.change)} triples came; a paired "
+                "difference is of the same triples, so measure both methods on those"
+            )
         return effect(
             self.chosen.change - other.chosen.change,
             self.rejected.change - other.rejected.change,
@@ -151,6 +159,7 @@ def margins(
         SteeringError: inside a tracing context.
     """
     check_outside_blocks("margins")
+    check_methods(methods)
     measured = force(
         dspa,
         chosen_and_rejected(dspa, triples),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -204,16 +205,27 @@ def mean_by(
     return (total / torch.bincount(owner, minlength=rows)).numpy()
 
 
-def check_methods(methods: Sequence[object]) -> None:
+def check_methods(methods: object) -> None:
     """Refuse what cannot steer; None is the unsteered model.
 
     Example:
         >>> check_methods([None, DSPAMethod("DSPA", dspa, map)])
 
     Raises:
-        EvaluationError: naming its type.
+        EvaluationError: one method that is not in a list, or a method that cannot steer, naming
+            its type.
     """
-    for method in methods:
+    if isinstance(methods, SteeringMethod) or not isinstance(methods, Sequence):
+        raise EvaluationError(
+            f"methods is of type {type(methods).__name__}, where a list of methods was expected: "
+            "put a single one in brackets"
+        )
+    for method in cast(Sequence[object], methods):
+        if isinstance(method, type):
+            raise EvaluationError(
+                f"the class {method.__name__} came, where an object was expected: build one, as in "
+                f"{method.__name__}(...)"
+            )
         if method is not None and not isinstance(method, SteeringMethod):
             raise EvaluationError(
                 f"a method of type {type(method).__name__} came, where an object with a name and "

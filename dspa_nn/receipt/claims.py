@@ -1,7 +1,7 @@
 """Claims about what was measured, each with whether the figures bear it out, in a sentence.
 
 A claim says "yes" where the whole 95 % interval is on its side, "no" where it is on the other, and
-is open where the interval holds both.
+is open where the interval holds both, or is of too few values.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ from dspa_nn.evaluation import Effect, Interval
 HIGHEST_PERPLEXITY_RATIO = 1.3
 # What multiple choice and the share of different pairs of tokens may lose and still count as kept.
 POINTS, DISTINCT = 0.02, 0.05
+# Five values fall on one side of any middle one time in sixteen, six one in thirty-two. A bootstrap
+# of fewer than six is too sure: all its draws are on their side.
+LEAST = 6
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,13 @@ def lies_above(interval: Interval, limit: float = 0.0) -> bool | None:
     Example:
         >>> lies_above(Interval(1.0, 0.5, 1.5, 9)), lies_above(Interval(0.1, -0.5, 0.7, 9))
         (True, None)
+        >>> print(lies_above(Interval(1.0, 0.5, 1.5, 5)))
+        None
+
+    Of fewer than `LEAST` values none can be told.
     """
+    if interval.n < LEAST:
+        return None
     if interval.low > limit:
         return True
     return False if interval.high < limit else None
@@ -103,6 +112,15 @@ def lies_below(interval: Interval, limit: float) -> bool | None:
     """
     above = lies_above(interval, limit)
     return None if above is None else not above
+
+
+def too_few(interval: Interval, what: str) -> str:
+    """What to add to a claim that so few values cannot bear out; nothing where they can.
+
+    >>> too_few(Interval(1.0, 0.5, 1.5, 5), "prompts"), too_few(Interval(1.0, 0.5, 1.5, 6), "")
+    (' (5 prompts are too few to tell)', '')
+    """
+    return f" ({interval.n} {what} are too few to tell)" if interval.n < LEAST else ""
 
 
 def in_words(holds: bool | None, yes: str, no: str, unknown: str) -> str:

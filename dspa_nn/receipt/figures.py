@@ -97,9 +97,17 @@ class Measured:
         Where no question's answer changed, a bootstrap would be sure that none ever does: then the
         interval is that of the rule of three, 3 in so many questions to either side.
         """
-        gap = self.choices[name][figure] - self.choices["unsteered"][figure]
+        return self._right_less(name, "unsteered", figure)
+
+    def right_less(self, other: Outcome) -> Interval:
+        """The map's share less another method's, in the same way."""
+        return self._right_less(self.map.name, other.name, "right_by_length")
+
+    def _right_less(self, name: str, other: str, figure: str) -> Interval:
+        gap = self.choices[name][figure] - self.choices[other][figure]
         if not gap.any():
-            return Interval(0.0, -3 / len(gap), 3 / len(gap), len(gap))
+            most = min(1.0, 3 / len(gap))
+            return Interval(0.0, -most, most, len(gap))
         return bootstrap(gap, seed=self.seed)
 
     def branching(self) -> dict[str, Interval]:
@@ -204,10 +212,7 @@ def map_less(measured: Measured, other: Outcome) -> dict[str, Any]:
         **gaps,
     }
     if measured.choices:
-        ours, theirs = (
-            measured.choices[name]["right_by_length"] for name in (measured.map.name, other.name)
-        )
-        found["multiple_choice"] = bootstrap(ours - theirs, seed=seed).to_dict()
+        found["multiple_choice"] = measured.right_less(other).to_dict()
     return found
 
 

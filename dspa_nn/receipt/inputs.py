@@ -14,9 +14,10 @@ from dspa_nn.evaluation import ChoiceItem, load_choices
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import context_length
 from dspa_nn.prompts import render_to_fit
+from dspa_nn.receipt.claims import LEAST
 from dspa_nn.receipt.rewrites import CONTEXT, Rewrite, read_paraphrases, simple_rewrites
 from dspa_nn.steering import DSPA
-from dspa_nn.triples import PreferenceTriple, Triples, load_triples, shared
+from dspa_nn.triples import PreferenceTriple, Triples, load_triples, repeated, shared
 
 Source: TypeAlias = str | os.PathLike[str] | Iterable[Any]
 # Fewer held-out triples than this are measured, and the page says how little they tell.
@@ -81,13 +82,15 @@ def read_inputs(
         seed: of the draw.
 
     Raises:
-        EvaluationError: triples in two of the sets, none that fit the context, or a bad file.
+        EvaluationError: triples in two of the sets, fewer held-out ones than a verdict can be
+            given of, none that fit the context, or a bad file.
         TripleError: what `load_triples` refuses.
     """
     notes: list[str] = []
     room = _Room(dspa, (spare, CONTEXT))
     given = {"held-out": load_triples(triples, chat=chat)}
     test = room.fitting("held-out", given["held-out"], notes)[:limit]
+    _not_read(given["held-out"], notes)
     if dev is None:
         test, development = _drawn(test, dev_share, seed)
         notes.append(
@@ -105,6 +108,17 @@ def read_inputs(
         _same_as_fitted(dspa, map, fitted, notes)
     else:
         _not_fitted_on(dspa, map, {what: list(whole) for what, whole in given.items()}, notes)
+    if len(test) < LEAST:
+        raise EvaluationError(
+            f"{len(test)} held-out triples came, where at least {LEAST} were expected: of fewer, "
+            "all may be on one side by chance; give more"
+        )
+    again = repeated(test)
+    if again:
+        notes.append(
+            f"{len(again)} of {len(test)} held-out triples stand there before, and count as often "
+            "as they stand there: intervals are narrower than they should be."
+        )
     if len(test) < FEW:
         notes.append(
             f"{len(test)} held-out triples are few: intervals are wide, and small effects and "
@@ -154,6 +168,11 @@ class _Room:
         if gone:
             notes.append(f"{gone} {what} triples are longer than the context and were left out.")
         return kept
+
+
+def _not_read(triples: Triples, notes: list[str]) -> None:
+    for why, count in triples.skipped.items():
+        notes.append(f"{count} row(s) of the held-out triples were left out: {why}.")
 
 
 def _drawn(

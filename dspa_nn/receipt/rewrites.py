@@ -112,7 +112,7 @@ def read_paraphrases(path: str | os.PathLike[str], triples: Sequence[PreferenceT
 
     Raises:
         EvaluationError: a file that is missing or in another layout, or that has a paraphrase of
-            none of the prompts.
+            none of the prompts, or of a prompt that prompt itself.
     """
     file = as_path(path)
     known: dict[str, Any] = {}
@@ -127,8 +127,27 @@ def read_paraphrases(path: str | os.PathLike[str], triples: Sequence[PreferenceT
             "held-out prompts; give each with its prompt as it stands in the triples"
         )
     found = [replace(triples[row], prompt=_in_place(triples[row].prompt, known)) for row in rows]
+    for row, one in zip(rows, found, strict=True):
+        if _plain(one.prompt) == _plain(triples[row].prompt):
+            raise EvaluationError(
+                f"{file.name} has {last_words(one.prompt)!r} as its own paraphrase; say it in "
+                "other words, or leave the line out"
+            )
+    asked = {last_words(one.prompt) for one in triples}
     about = f"Paraphrases from {file.name}, of {len(rows)} of the {len(triples)} prompts."
+    others = sum(last_words(one.prompt) in asked for one in found)
+    if others:
+        about += f" {others} of them ask what another held-out triple asks."
+    unused = len(known.keys() - asked)
+    if unused:
+        about += f" {unused} of the file are of no held-out prompt."
     return Rewrite("paraphrased", about, found, rows)
+
+
+def _plain(prompt: Prompt) -> object:
+    if isinstance(prompt, str):
+        return prompt.strip()
+    return [(message["role"], message["content"].strip()) for message in prompt]
 
 
 def _in_place(prompt: Prompt, known: Mapping[str, Any]) -> Prompt:

@@ -16,6 +16,7 @@ from dspa_nn.receipt.claims import (
     parts_of,
     percent,
     points,
+    too_few,
 )
 from dspa_nn.receipt.figures import Measured
 
@@ -127,8 +128,8 @@ def _damage(measured: Measured) -> Verdicts:
         yield Verdict(
             map.name, "", "multiple choice", "", holds,
             f"Multiple choice {how}: {100 * before:.1f} % right unsteered, {100 * after:.1f} % "
-            f"under the map, a change of {points(change)} points, where -{100 * POINTS:.0f} is the "
-            "limit.", points(change),
+            f"under the map, a change of {points(change)} points{too_few(change, 'questions')}, "
+            f"where -{100 * POINTS:.0f} is the limit.", points(change),
         )  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def _fluent(outcome: Outcome, seed: int, who: str, claim: str) -> Verdict:
     how = in_words(below, "stay fluent", "do not stay fluent", "may not stay fluent")
     text = (
         f"{who} {how}: their perplexity under the unsteered model is {figures} times that of its "
-        f"own answers, where {HIGHEST_PERPLEXITY_RATIO} is the limit."
+        f"own answers{too_few(ratio, 'answers')}, where {HIGHEST_PERPLEXITY_RATIO} is the limit."
     )
     return Verdict(outcome.name, "", claim, "", below, text, figures)
 
@@ -150,7 +151,8 @@ def _robust(measured: Measured) -> Verdicts:
         how = in_words(holds, "still rises", "falls", "is not shown to rise")
         yield Verdict(
             measured.map.name, "", "robust", one.rewrite.name, holds,
-            f"With the prompts {_put(one.rewrite.name)} the margin {how}: {one.effect.margin}; "
+            f"With the prompts {_put(one.rewrite.name)} the margin {how}: {one.effect.margin}"
+            f"{too_few(one.effect.margin, 'prompts')}; "
             f"less that of the same prompts as they were given: {one.less.margin}.",
             str(one.effect.margin),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from dspa_nn.triples.demo import (
     take_demo_rows,
 )
 from dspa_nn.triples.layouts import DIVERGED, EMPTY, EQUAL, Skipped, read_row
-from dspa_nn.triples.overlap import shared
+from dspa_nn.triples.overlap import repeated, shared
 from dspa_nn.triples.sources import Source, Triples, as_triples, load_triples
 from dspa_nn.triples.splits import SPLITS, Split, hh_rlhf_rows, ultrafeedback_rows
 from dspa_nn.triples.triple import Message, PreferenceTriple, Prompt, as_messages, check_text
@@ -35,6 +35,7 @@ __all__ = [
     "load_triples",
     "read_demo_rows",
     "read_row",
+    "repeated",
     "shared",
     "take_demo_rows",
     "ultrafeedback_rows",

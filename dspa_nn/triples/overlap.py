@@ -33,6 +33,23 @@ def shared(
     return same, alike
 
 
+def repeated(triples: Sequence[PreferenceTriple]) -> list[int]:
+    """Which triples stand there a second time, as `shared` compares them.
+
+    >>> a, b = PreferenceTriple("Hail?", "Yes.", "no"), PreferenceTriple("Hail?", "No.", "eh")
+    >>> repeated([a, b, a])
+    [2]
+    """
+    known: set[Key] = set()
+    found: list[int] = []
+    for index, triple in enumerate(triples):
+        key = _key(triple)
+        if key in known:
+            found.append(index)
+        known.add(key)
+    return found
+
+
 def _key(triple: PreferenceTriple) -> Key:
     return _asked(triple.prompt), triple.chosen.strip(), triple.rejected.strip()
 

@@ -56,6 +56,13 @@ def test_no_answer_at_all_has_no_surprise():
     assert np.isnan(surprise(eval_zoo.dspa(), prompts(2), none)).all()
 
 
+@pytest.mark.parametrize("asked", [1, 3])
+def test_answers_to_other_prompts_have_no_surprise(asked):
+    two = Answers(["a", "b"], [torch.ones(2, dtype=torch.int64)] * 2, [])
+    with pytest.raises(EvaluationError, match=rf"^{asked} prompts and 2 answers came; "):
+        surprise(eval_zoo.dspa(), prompts(asked), two)
+
+
 @pytest.mark.parametrize("temperature", [-0.5, 1e-320, float("nan"), float("inf")])
 def test_a_temperature_that_nothing_can_be_drawn_at_is_refused(temperature):
     with pytest.raises(EvaluationError, match="; expected 0, which takes the likeliest token, or"):

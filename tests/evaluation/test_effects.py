@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import bootstrap, effect, margins
 from dspa_nn.steering import DSPAMethod
 from tests import eval_zoo
@@ -86,3 +87,8 @@ def test_margins_tell_their_effect_their_difference_and_their_strength():
     first, second = str(steered).splitlines()
     assert first == f"margin {steered.effect()} nats a token"
     assert f"chosen {steered.chosen.edits.mean():.2f}, rejected" in second
+
+
+def test_parts_of_different_triples_are_refused():
+    with pytest.raises(EvaluationError, match=r"^1 changes of chosen and 3 of rejected responses"):
+        effect([0.1], [0.1, 0.2, 0.3])

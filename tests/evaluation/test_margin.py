@@ -209,3 +209,22 @@ def test_what_cannot_steer_is_no_method() -> None:
     map = eval_zoo.counts().fit(percentile=50)
     with pytest.raises(EvaluationError, match=r"of type ConditionalDiff\w+ came, .* as DSPAM"):
         check_methods([None, DSPAMethod("DSPA", eval_zoo.dspa(), map), map])
+
+
+def test_one_method_in_place_of_a_list_is_refused() -> None:
+    method = DSPAMethod("DSPA", eval_zoo.dspa(), eval_zoo.counts().fit(percentile=50))
+    with pytest.raises(EvaluationError, match=r"^methods is of type DSPAMethod, where a list"):
+        check_methods(method)
+    with pytest.raises(EvaluationError, match=r"^methods is of type NoneType, where a list"):
+        check_methods(None)
+
+
+def test_a_class_in_place_of_a_method_is_refused() -> None:
+    with pytest.raises(EvaluationError, match=r"^the class DSPAMethod came, "):
+        check_methods([DSPAMethod])
+
+
+def test_margins_of_other_triples_are_not_paired() -> None:
+    few, many = (margins(eval_zoo.dspa(), eval_zoo.triples(count), [])[0] for count in (1, 3))
+    with pytest.raises(EvaluationError, match=r"^margins of 3 and of 1 triples came; "):
+        many.less(few)

@@ -14,6 +14,7 @@ from dspa_nn import PreferenceTriple
 from dspa_nn.errors import DSPAWarning, EvaluationError, FileError, MapError, SteeringError
 from dspa_nn.evaluation import bootstrap, branching_factor, margins
 from dspa_nn.receipt import SCHEMA, VERSION, evaluate, parts
+from dspa_nn.receipt.inputs import read_inputs
 from dspa_nn.receipt.methods import target
 from dspa_nn.receipt.rewrites import read_paraphrases
 from tests import eval_zoo
@@ -215,11 +216,11 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, fitted, receipt, files, monkey
 
 @pytest.mark.slow
 def test_a_damaged_part_is_measured_again(tmp_path, fitted):
-    first = made(tmp_path, fitted, triples=triples()[12:16])
+    first = made(tmp_path, fitted, triples=triples()[12:18])
     part = next((tmp_path / "parts").glob("margins-*"))
     part.write_text(part.read_text()[:40])
     with pytest.warns(DSPAWarning, match="is damaged or of another version, and is measured again"):
-        again = made(tmp_path, fitted, triples=triples()[12:16])
+        again = made(tmp_path, fitted, triples=triples()[12:18])
     assert again.report["methods"]["the map"] == first.report["methods"]["the map"]
 
 
@@ -239,6 +240,8 @@ def test_a_damaged_part_is_measured_again(tmp_path, fitted):
         ({"triples": triples()[12:14], "dev": None, "dev_share": 0.1}, "a share of 0.1 of 2 "
          "triples leaves 2 to report on and 0 to match controls on; give more triples, another "
          "share, or --dev"),
+        ({"triples": triples()[12:17]}, "5 held-out triples came, where at least 6 were expected: "
+         "of fewer, all may be on one side by chance; give more"),
         ({"temperature": 1e-320}, "temperature is 1e-320; expected 0, which takes the likeliest "
          "token, or a number of at least 1e-06."),
         ({"temperature": 0.0}, "temperature is 0.0; give a number above 0, since greedy answers "
@@ -253,6 +256,33 @@ def test_bad_input_gets_one_sentence(tmp_path, fitted, changes, sentence):
         made(tmp_path, fitted, **changes)
     pattern = re.escape(sentence).replace(r"\*", r"\d+")
     assert re.fullmatch(pattern, str(caught.value))
+
+
+def test_rows_that_count_twice_or_not_at_all_are_noted(fitted):
+    held_out = [*triples()[12:20], triples()[12], ("sun", "hail", "hail")]
+    found = read_inputs(eval_zoo.dspa(), fitted, held_out, dev=triples()[32:])
+    assert len(found.test) == 9
+    assert "1 of 9 held-out triples stand there before" in " ".join(found.notes)
+    assert "1 row(s) of the held-out triples were left out: chosen equals rejected." in found.notes
+
+
+def test_paraphrases_are_other_words(tmp_path):
+    asked = [triple.prompt[-1]["content"] for triple in triples()[12:15]]  # pyright: ignore
+    rows = [(asked[0], "what of hail?"), (asked[1], asked[2]), ("nobody asked", "this")]
+    said = tmp_path / "said.jsonl"
+    for other in ([], [(asked[2], asked[2])]):
+        lines = [json.dumps({"prompt": a, "paraphrase": b}) for a, b in [*rows, *other]]
+        said.write_text("\n".join(lines))
+        if other:
+            with pytest.raises(
+                EvaluationError, match=r"^said.jsonl has '.*' as its own paraphrase"
+            ):
+                read_paraphrases(said, triples()[12:15])
+        else:
+            assert read_paraphrases(said, triples()[12:15]).about == (
+                "Paraphrases from said.jsonl, of 2 of the 3 prompts. 1 of them ask what another "
+                "held-out triple asks. 1 of the file are of no held-out prompt."
+            )
 
 
 def test_bad_settings_and_folders_are_refused_before_anything_runs(tmp_path, fitted):
@@ -284,10 +314,10 @@ def test_without_development_triples_a_share_is_drawn_and_said(tmp_path, fitted)
 
 @pytest.mark.slow
 def test_another_map_is_another_part(tmp_path, fitted):
-    first = made(tmp_path, fitted, triples=triples()[12:16])
+    first = made(tmp_path, fitted, triples=triples()[12:18])
     count = len(list((tmp_path / "parts").iterdir()))
     first.json.rename(tmp_path / "first.json")
-    made(tmp_path, fitted + 0.5 * fitted, triples=triples()[12:16], options={"alpha": 0.4})
+    made(tmp_path, fitted + 0.5 * fitted, triples=triples()[12:18], options={"alpha": 0.4})
     assert len(list((tmp_path / "parts").iterdir())) > count
 
 

@@ -152,6 +152,31 @@ def test_multiple_choice_is_the_change_from_the_unsteered_model() -> None:
     assert (same.mean, same.low, same.high, same.n) == (0.0, -0.03, 0.03, 100)
 
 
+@pytest.mark.parametrize(("n", "holds"), [(5, None), (6, True)])
+def test_few_values_bear_out_nothing(n: int, holds: bool | None) -> None:
+    found = measured(GOOD)
+    values = {name: np.full(n, 0.2) for name in ("chosen", "rejected", "change")}
+    few = effect(values["chosen"], np.zeros(n))
+    rewrite = Rewrite("paraphrased", "", [], list(range(n)))
+    robust = Under(rewrite, few, few, few.margin)
+    (verdict,) = (one for one in verdicts(replace(found, under=[robust])) if one.claim == "robust")
+    assert verdict.holds is holds
+    assert ("(5 prompts are too few to tell)" in verdict.text) == (holds is None)
+
+
+def test_two_questions_that_stay_as_they_are_may_both_change() -> None:
+    same = {"right": np.ones(2), "right_by_length": np.ones(2)}
+    other = outcome("other")
+    found = replace(
+        measured(GOOD, other), choices=dict.fromkeys(("unsteered", "the map", "other"), same)
+    )
+    change = found.right_change("the map")
+    assert (change.mean, change.low, change.high) == (0.0, -1.0, 1.0)
+    assert map_less(found, other)["multiple_choice"] == change.to_dict()
+    text = next(one.text for one in verdicts(found) if one.claim == "multiple choice")
+    assert "(2 questions are too few to tell)" in text
+
+
 def test_figures_of_a_method_are_counted_at_their_limits() -> None:
     map = outcome("the map", chosen=-0.1, ppl=np.log(1.1))
     found = of_method(measured(_whole(map)), _whole(map))
