@@ -43,7 +43,7 @@ LABELS = ("prompt_cache_key", "safety_identifier", "user")
 _EMPTY = ("annotations", "audio", "function_call", "name", "refusal", "tool_calls")
 _LIMIT = 2**63
 # Fields that an unsteered answer has no use for.
-OF_STEERING = ("map", *PLAN_SETTINGS, "percentile", "unsteered_too")
+OF_STEERING = ("map", *PLAN_SETTINGS, "percentile", "unsteered_too", "plan", "edits")
 
 
 class _Strict(BaseModel):
@@ -101,8 +101,8 @@ class ChatRequest(_Strict):
         percentile: that which the map was fitted with, which a request cannot change.
         unsteered: whether to leave the answer unsteered, whatever `model` names.
         unsteered_too: whether the unsteered answer comes with the steered one.
-        plan: whether the answer tells what was planned.
-        edits: whether the answer tells each edit.
+        plan: whether the steered answer tells what was planned.
+        edits: whether the steered answer tells each edit.
     """
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -145,8 +145,7 @@ class ChatRequest(_Strict):
         if not self.unsteered_too:
             return [self]
         seed = secrets.randbits(63) if self.seed is None else self.seed
-        steered_alone = dict.fromkeys((*OF_STEERING, "plan", "edits"))
-        changes: list[dict[str, Any]] = [{}, steered_alone | {"unsteered": True}]
+        changes: list[dict[str, Any]] = [{}, dict.fromkeys(OF_STEERING) | {"unsteered": True}]
         return [self.model_copy(update=change | {"seed": seed}) for change in changes]
 
     @property

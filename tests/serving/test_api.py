@@ -273,6 +273,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"model": "unsteered", "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came"),
     ({"map": "unsteered", "unsteered_too": True}, 400, "unsteered_too", "unsteered_too came"),
     ({"map": "unsteered", "alpha": 1}, 400, "alpha", "alpha came with the map 'unsteered', which "),
+    ({"unsteered": True, "plan": True}, 400, "plan", "plan came with unsteered=true, which has no"),
+    ({"model": "unsteered", "plan": True}, 400, "plan", "plan came with the model 'unsteered', "),
+    ({"map": "unsteered", "edits": True}, 400, "edits", "edits came with the map 'unsteered', wh"),
     ({"unsteered_too": 1}, 400, "unsteered_too", "unsteered_too is 1; expected a valid boolean"),
     ({"unsteered": True, "alpha": 1}, 400, "alpha", "alpha came with unsteered=true, which has no"),
     ({"model": "unsteered", "mode": "both"}, 400, "mode", "mode came with the model 'unsteered', "),
@@ -332,6 +335,8 @@ def test_what_asks_for_nothing_is_no_error() -> None:
     said = {"role": "assistant", "content": "Hi", "tool_calls": None, "refusal": None}
     request = read_request(HELLO | neutral | {"messages": [*HELLO["messages"], said]})
     assert len(request.messages) == 2
+    off = {"unsteered": True, "unsteered_too": False, "plan": False, "edits": None, "map": None}
+    assert read_request(HELLO | off).of_steering == []
 
 
 @pytest.mark.parametrize(

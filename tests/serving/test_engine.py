@@ -41,7 +41,8 @@ def answers(engine: Engine, bodies: list[dict[str, Any]], together: bool) -> lis
 def test_mixed_load_equals_single_runs() -> None:
     engine = serve_zoo.engine(window=0.2)
     bodies = serve_zoo.requests(24, engine.names)
-    bodies = [body | {"plan": True, "edits": True} for body in bodies]
+    for body in bodies:
+        body |= {"plan": True, "edits": True} if body["model"] != "unsteered" else {}
     try:
         batches: list[int] = []
         run = engine._run
