@@ -50,6 +50,8 @@ def build(
             f"{' and '.join(missing)} must be given with --model, --layers or another SAE, since "
             "SAEs and layers of a preset go with its model; name a folder or release/sae_id"
         )
+    for name in ("--input-sae", "--output-sae"):
+        _check_folder(name, str(given[name]))
     settings: dict[str, Any] = {"input_sae": input_sae, "output_sae": output_sae}
     with quiet_loaders():
         if model is None:
@@ -110,6 +112,12 @@ def build_sweep(
             defaults=known.settings()["defaults"] if preset_alone else None,
             template=known.template if model is None else None,
         )
+
+
+def _check_folder(name: str, source: str) -> None:
+    """Refuse an SAE's path that leads nowhere while no model is loaded yet."""
+    if source.startswith((".", "/", "~")) and not as_path(source).exists():
+        raise SAEError(f"{name} is {source}, and no such folder is here; check the path")
 
 
 def _check_remote(remote: bool, weights: Weights | None) -> None:

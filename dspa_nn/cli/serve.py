@@ -1,6 +1,6 @@
 """`dspa serve`: an OpenAI-compatible server, steered request by request."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,8 @@ from dspa_nn.cli.options import (
     Weights,
 )
 from dspa_nn.errors import ServingError
-from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.personas import read_map
-from dspa_nn.serving import Engine, read_key
+from dspa_nn.serving import Engine, check_start
 from dspa_nn.serving import serve as serve_engine
 
 
@@ -57,20 +56,34 @@ def serve(
 
     Maps are what `/v1/models` lists, beside "unsteered". Ctrl-C stops the server.
     """
-    named: dict[str, ConditionalDifferenceMap] = {}
-    read_key(host)  # before anything is loaded
-    for given in maps or []:
-        name, equals, path = given.partition("=")
-        if not equals or not name or not path:
-            raise ServingError(f"--map is {given!r}; write NAME=MAP, such as --map warm=maps/warm")
-        if name in named:
-            raise ServingError(f"--map names {name} twice; give each map a name of its own")
-        named[name] = read_map(path)
+    paths = _paths_by_name(maps or [])
+    options: dict[str, Any] = {
+        "batch_size": batch_size, "window": window, "max_tokens": max_tokens,
+    }  # fmt: skip
+    check_start(paths, host, port, **options)  # before anything is loaded
+    named = {name: read_map(path) for name, path in paths.items()}
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
-    engine = Engine(dspa, named, batch_size=batch_size, window=window, max_tokens=max_tokens)
+    engine = Engine(dspa, named, **options)
     typer.echo(f"serving {', '.join(engine.names)} on {_url(host, port)} (Ctrl-C stops)")
     serve_engine(engine, host, port)
     typer.echo("stopped")
+
+
+def _paths_by_name(maps: list[str]) -> dict[str, str]:
+    """What --map names.
+
+    >>> _paths_by_name(["warm=maps/warm", "brief=maps/brief"])
+    {'warm': 'maps/warm', 'brief': 'maps/brief'}
+    """
+    paths: dict[str, str] = {}
+    for given in maps:
+        name, equals, path = given.partition("=")
+        if not equals or not name or not path:
+            raise ServingError(f"--map is {given!r}; write NAME=MAP, such as --map warm=maps/warm")
+        if name in paths:
+            raise ServingError(f"--map names {name} twice; give each map a name of its own")
+        paths[name] = path
+    return paths
 
 
 def _url(host: str, port: int) -> str:

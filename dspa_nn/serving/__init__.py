@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from dspa_nn.serving.preparing import UNSTEERED
     from dspa_nn.serving.request import ChatRequest, read_request
     from dspa_nn.serving.sampling import Sampling
-    from dspa_nn.serving.server import KEY_VARIABLE, make_server, read_key, serve
+    from dspa_nn.serving.server import (
+        KEY_VARIABLE,
+        check_start,
+        make_server,
+        read_key,
+        serve,
+    )
     from dspa_nn.serving.text import TextStream
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "Piece",
     "Sampling",
     "TextStream",
+    "check_start",
     "make_app",
     "make_server",
     "read_key",
@@ -45,7 +52,7 @@ __getattr__, __dir__ = lazy_names(
         "preparing": ["UNSTEERED"],
         "request": ["ChatRequest", "read_request"],
         "sampling": ["Sampling"],
-        "server": ["KEY_VARIABLE", "make_server", "read_key", "serve"],
+        "server": ["KEY_VARIABLE", "check_start", "make_server", "read_key", "serve"],
         "text": ["TextStream"],
     },
 )

@@ -57,14 +57,7 @@ class Engine:
         window: float = 0.01,
         max_tokens: int = 512,
     ) -> None:
-        check_positive_int("batch_size", batch_size, ServingError)
-        check_positive_int("max_tokens", max_tokens, ServingError)
-        check_finite_number("window", window, ServingError)
-        if not 0 <= window <= self.longest_window:
-            raise ServingError(
-                f"window is {window:g}; expected 0 to {self.longest_window} seconds, which "
-                "every first request waits"
-            )
+        self.check_options(batch_size=batch_size, window=window, max_tokens=max_tokens)
         self.ready = Preparation(dspa, maps, max_tokens)
         self.dspa, self.maps = dspa, self.ready.maps
         self.batch_size, self.window = batch_size, window
@@ -77,6 +70,22 @@ class Engine:
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="dspa-engine", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def check_options(cls, *, batch_size: int, window: float, max_tokens: int) -> None:
+        """Refuse options of which one is out of range, which needs no model.
+
+        Raises:
+            ServingError: a number out of range.
+        """
+        check_positive_int("batch_size", batch_size, ServingError)
+        check_positive_int("max_tokens", max_tokens, ServingError)
+        check_finite_number("window", window, ServingError)
+        if not 0 <= window <= cls.longest_window:
+            raise ServingError(
+                f"window is {window:g}; expected 0 to {cls.longest_window} seconds, which every "
+                "first request waits"
+            )
 
     @property
     def names(self) -> list[str]:

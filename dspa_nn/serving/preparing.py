@@ -20,6 +20,29 @@ UNSTEERED = "unsteered"
 _KEPT = 64
 
 
+def check_name(name: str) -> None:
+    """Refuse a name by which requests could not ask for a map.
+
+    Example:
+        >>> check_name("unsteered")
+        Traceback (most recent call last):
+        dspa_nn.errors.ServingError: a map is named 'unsteered'; give it another name, since ...
+
+    Raises:
+        ServingError: the name of answers without a map, or one that is empty or has blanks around
+            it.
+    """
+    if name == UNSTEERED:
+        raise ServingError(
+            f"a map is named {name!r}; give it another name, since {UNSTEERED!r} asks for answers "
+            "without a map"
+        )
+    if not name or name != name.strip():
+        raise ServingError(
+            f"a map is named {name!r}; expected a name without blanks around it, such as warm"
+        )
+
+
 class Preparation:
     """What is needed to answer requests with one model and its maps, made ready as they come.
 
@@ -45,11 +68,8 @@ class Preparation:
         self, dspa: DSPA, maps: Mapping[str, ConditionalDifferenceMap], max_tokens: int
     ) -> None:
         self.dspa, self.maps, self.max_tokens = dspa, dict(maps), max_tokens
-        if UNSTEERED in self.maps or "" in self.maps:
-            raise ServingError(
-                f"a map is named {'' if '' in self.maps else UNSTEERED!r}; give it another name, "
-                f"since {UNSTEERED!r} asks for answers without a map"
-            )
+        for name in self.maps:
+            check_name(name)
         if getattr(dspa.facts.tokenizer, "chat_template", None) is None:
             raise ServingError(
                 f"the tokenizer of {dspa.facts.model_id} has no chat template, which says how "

@@ -1,9 +1,11 @@
 """Start and stop the server: where it listens, who may ask, and a clean end on Ctrl-C."""
 
+import asyncio
 import ipaddress
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -11,6 +13,7 @@ from dspa_nn.errors import ServingError
 from dspa_nn.imports import late, without_nnsight_save
 from dspa_nn.serving.app import make_app
 from dspa_nn.serving.engine import Engine
+from dspa_nn.serving.preparing import check_name
 
 late("anyio")
 with without_nnsight_save():
@@ -60,6 +63,62 @@ def read_key(host: str) -> str | None:
     return key
 
 
+def check_start(
+    names: Iterable[str],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    batch_size: int = 8,
+    window: float = 0.01,
+    max_tokens: int = 512,
+) -> None:
+    """Refuse what a server would be refused for, as far as that is known without a model.
+
+    Example:
+        >>> check_start(["warm", "unsteered"])
+        Traceback (most recent call last):
+        dspa_nn.errors.ServingError: a map is named 'unsteered'; give it another name, since ...
+
+    It listens for a moment where the server is going to, so not from a coroutine.
+
+    Args:
+        names: of the maps.
+        host, port: as for `serve`.
+        batch_size, window, max_tokens: as for `Engine`.
+
+    Raises:
+        ServingError: what `Engine` or `serve` would refuse.
+    """
+    for name in names:
+        check_name(name)
+    Engine.check_options(batch_size=batch_size, window=window, max_tokens=max_tokens)
+    read_key(host)
+    _check_port(port)
+
+    async def try_address() -> None:
+        # With the same rules as uvicorn, which asks asyncio too.
+        loop = asyncio.get_running_loop()
+        tried = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+        tried.close()
+
+    try:
+        asyncio.run(try_address())
+    except (OSError, UnicodeError) as error:
+        raise _no_address(host, port) from error
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ServingError(f"port is {port}; expected 0 to 65535, where 0 takes any that is free")
+
+
+def _no_address(host: str, port: int) -> ServingError:
+    return ServingError(
+        f"the server could not listen on {host}:{port}, which may be taken, or no address of "
+        "this machine; choose another --port or --host"
+    )
+
+
 def is_local(host: str) -> bool:
     """Whether a host is this machine alone.
 
@@ -85,8 +144,9 @@ def make_server(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> Se
         >>> engine.close()
 
     Raises:
-        ServingError: a host that others can reach, and no key in the environment.
+        ServingError: a host that others can reach, and no key in the environment; or no port.
     """
+    _check_port(port)
     key = read_key(host)
     config = uvicorn.Config(
         make_app(engine, key),
@@ -119,10 +179,7 @@ def serve(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> None:
     except KeyboardInterrupt:
         pass  # uvicorn raises it again once it has stopped
     except (SystemExit, UnicodeError) as error:  # UnicodeError: of a name that is none
-        raise ServingError(
-            f"the server could not listen on {host}:{port}, which may be taken, or no address of "
-            "this machine; choose another --port or --host"
-        ) from error
+        raise _no_address(host, port) from error
     finally:
         signal.signal(signal.SIGINT, before)
         engine.close()

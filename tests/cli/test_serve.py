@@ -22,20 +22,62 @@ from tests.conftest import REPOSITORY
         (["--map", "warm"], "dspa: --map is 'warm'; write NAME=MAP, such as --map warm=maps/warm"),
         (["--map", "=warm"], "dspa: --map is '=warm'; write NAME=MAP"),
         (["--host", "0.0.0.0"], "dspa: the server would listen on 0.0.0.0, where others can reach"),
+        (
+            ["--map", "unsteered=warm"],
+            "dspa: a map is named 'unsteered'; give it another name, sinc",
+        ),
+        (["--map", " =warm"], "dspa: a map is named ' '; expected a name without blanks around it"),
+        (
+            ["--map", "warm =warm"],
+            "dspa: a map is named 'warm '; expected a name without blanks ar",
+        ),
+        (
+            ["--map", "a=b", "--map", "a=c"],
+            "dspa: --map names a twice; give each map a name of its",
+        ),
+        (
+            ["--port", "{port}"],
+            "dspa: the server could not listen on 127.0.0.1:{port}, which may be",
+        ),
     ],
 )
-def test_what_is_refused(given: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused_before_anything_is_loaded(
+    given: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DSPA_API_KEY", raising=False)
-    told = dspa("serve", *given)
+    for load in ("read_map", "build"):
+        monkeypatch.setattr(f"dspa_nn.cli.serve.{load}", lambda *_: pytest.fail("it was loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = dspa("serve", *[one.replace("{port}", port) for one in given])
     assert told.exit_code == 1
-    assert said in told.output
+    assert said.replace("{port}", port) in told.output
 
 
-def test_a_name_given_twice(tmp_path: Path) -> None:
-    steer_zoo.lab("llama", "add").map.save(tmp_path / "map")
-    one = f"warm={tmp_path / 'map'}"
-    told = dspa("serve", "--map", one, "--map", one)
-    assert "dspa: --map names warm twice; give each map a name of its own" in told.output
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--map", "a={here}", "--map", "b={here}-none"], "dspa: {here}-none holds no map.json, "),
+        (
+            ["--input-sae", "{here}-none", "--output-sae", "{here}"],
+            "dspa: --input-sae is {here}-none, and no such folder is here; check the path",
+        ),
+        (
+            ["--input-sae", "{here}", "--output-sae", "./none"],
+            "dspa: --output-sae is ./none, and no such folder is here; check the path",
+        ),
+        (["--layers", "9"], "dspa: --layers is '9'; expected the input and the output layer"),
+    ],
+)
+def test_folders_that_are_missing_are_told_before_a_model_is_loaded(
+    given: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = str(tmp_path / "map")
+    steer_zoo.lab("llama", "add").map.save(here)
+    monkeypatch.setattr("dspa_nn.cli.build.load_model", lambda *_: pytest.fail("it was loaded"))
+    told = dspa("serve", "--port", "0", *[one.replace("{here}", here) for one in given])
+    assert told.exit_code == 1
+    assert said.replace("{here}", here) in told.output
 
 
 SERVE = """

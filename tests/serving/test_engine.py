@@ -316,6 +316,9 @@ def test_what_an_engine_refuses() -> None:
     lab = steer_zoo.lab("llama", "add")
     with pytest.raises(ServingError, match="a map is named 'unsteered'; give it another name"):
         Engine(lab.dspa, {"unsteered": lab.map})
+    for name in ("", " ", "warm ", "\twarm"):
+        with pytest.raises(ServingError, match="expected a name without blanks around it, such as"):
+            Engine(lab.dspa, {name: lab.map})
     refused: list[tuple[dict[str, Any], str]] = [
         ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
         ({"max_tokens": 0}, "max_tokens is 0; expected a whole number of at least 1"),

@@ -9,7 +9,15 @@ import httpx
 import pytest
 
 from dspa_nn import ServingError
-from dspa_nn.serving import KEY_VARIABLE, Engine, make_app, make_server, read_key, serve
+from dspa_nn.serving import (
+    KEY_VARIABLE,
+    Engine,
+    check_start,
+    make_app,
+    make_server,
+    read_key,
+    serve,
+)
 from dspa_nn.serving.server import is_local
 from tests import serve_zoo
 from tests.serving.test_api import HELLO
@@ -71,6 +79,19 @@ def test_a_key_is_compared_as_it_can_come(
     assert asyncio.run(asked(b"bearer " + right)) == 200
     for wrong in (b"", b"Bearer", b"Bearer ", b"Basic " + right, right, b"Bearer " + right + b"s"):
         assert asyncio.run(asked(wrong)) == 401
+
+
+def test_a_port_that_is_none(engine: Engine) -> None:
+    for port in (-1, 70000):
+        with pytest.raises(ServingError, match=f"port is {port}; expected 0 to 65535, where 0"):
+            make_server(engine, port=port)
+        with pytest.raises(ServingError, match=f"port is {port}; expected 0 to 65535, where 0"):
+            check_start(["warm"], port=port)
+    check_start(["warm"], port=0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match="the server could not listen on"):
+            check_start(["warm"], port=port)
 
 
 def test_a_blank_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
