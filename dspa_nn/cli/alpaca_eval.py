@@ -12,6 +12,7 @@ from dspa_nn.cli.judged import (
     DEFAULT_KEY,
     AnswerLength,
     JudgeModel,
+    JudgeTimeout,
     JudgeURL,
     KeyVariable,
     MapFolder,
@@ -60,6 +61,7 @@ def alpaca_eval(
     judge_url: JudgeURL = None,
     judge_model: JudgeModel = None,
     key_variable: KeyVariable = DEFAULT_KEY,
+    judge_timeout: JudgeTimeout = 120.0,
     annotator: Annotated[
         str, typer.Option(help="A config of alpaca_eval: its prompt and parser.")
     ] = "alpaca_eval_llama3_70b_fn",
@@ -70,7 +72,7 @@ def alpaca_eval(
     A run that was cut off goes on where it was, and asks the judge nothing twice.
     """
     out = as_path(out)
-    judge = judge_of(judge_url, judge_model, key_variable, out)
+    judge = judge_of(judge_url, judge_model, key_variable, out, judge_timeout)
     total = len(read_outputs(as_path(reference))[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
     method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})

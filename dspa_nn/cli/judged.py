@@ -25,10 +25,16 @@ JudgeModel = Annotated[
     str | None, typer.Option(help="The judge's name at that API; there is no default judge.")
 ]
 KeyVariable = Annotated[str, typer.Option(help="Environment variable that holds the judge's key.")]
+JudgeTimeout = Annotated[
+    float,
+    typer.Option(min=1, help="Seconds that the judge may be silent before it is asked again."),
+]
 DEFAULT_KEY = "OPENAI_API_KEY"
 
 
-def judge_of(url: str | None, model: str | None, key_variable: str, out: Path) -> Judge | None:
+def judge_of(
+    url: str | None, model: str | None, key_variable: str, out: Path, timeout: float = 120.0
+) -> Judge | None:
     """The judge that the options name, its replies kept in `out`; None where there is no URL.
 
     Example:
@@ -42,7 +48,9 @@ def judge_of(url: str | None, model: str | None, key_variable: str, out: Path) -
         return None
     if model is None:
         raise EvaluationError("--judge-url came without --judge-model; name the judge")
-    return Judge(Endpoint(url, model, key_variable), ReplyCache(out / "judge_replies.jsonl"))
+    return Judge(
+        Endpoint(url, model, key_variable, timeout), ReplyCache(out / "judge_replies.jsonl")
+    )
 
 
 def method_of(

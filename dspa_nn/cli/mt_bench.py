@@ -11,6 +11,7 @@ from dspa_nn.cli.judged import (
     DEFAULT_KEY,
     AnswerLength,
     JudgeModel,
+    JudgeTimeout,
     JudgeURL,
     KeyVariable,
     MapFolder,
@@ -61,6 +62,7 @@ def mt_bench(
     judge_url: JudgeURL = None,
     judge_model: JudgeModel = None,
     key_variable: KeyVariable = DEFAULT_KEY,
+    judge_timeout: JudgeTimeout = 120.0,
     parallel: Annotated[int, typer.Option(min=1, help="Requests to the judge at a time.")] = 4,
     corrections: Annotated[
         Path | None, typer.Option(help="Reference answers that replace those of the data.")
@@ -72,7 +74,7 @@ def mt_bench(
     Answers and judgments are kept in FastChat's files; a run that was cut off goes on where it was.
     """
     out = as_path(out)
-    judge = judge_of(judge_url, judge_model, key_variable, out)
+    judge = judge_of(judge_url, judge_model, key_variable, out, judge_timeout)
     bench = MTBench.load(data, corrections=corrections)
     total = len(list(bench.questions)[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)

@@ -133,7 +133,8 @@ def alpaca_win_rate(
 
     Raises:
         EvaluationError: alpaca_eval is not installed or knows no such annotator, the two files
-            answer different instructions or hold no texts, or no reply can be parsed.
+            answer different instructions or hold no texts, no reply can be parsed, or the hub does
+            not give the table.
         JudgeError: the judge refused or did not answer.
     """
     mine, theirs = answered(as_path(outputs))[:limit], answered(as_path(reference))
@@ -163,19 +164,27 @@ def alpaca_win_rate(
         return pool
 
     metric = "length_controlled_winrate" if length_controlled else "winrate"
-    leaderboard, _ = library.evaluate(
-        model_outputs=mine,
-        reference_outputs=[row for row in theirs if row["instruction"] in asked],
-        annotators_config=annotator,
-        name=str(mine[0].get("generator", "model")),
-        output_path=None,
-        precomputed_leaderboard=None,
-        is_return_instead_of_print=True,
-        is_cache_leaderboard=False,
-        fn_metric=f"get_{metric}",
-        sort_by="length_controlled_winrate" if length_controlled else "win_rate",
-        Annotator=given,
-    )
+    try:
+        leaderboard, _ = library.evaluate(
+            model_outputs=mine,
+            reference_outputs=[row for row in theirs if row["instruction"] in asked],
+            annotators_config=annotator,
+            name=str(mine[0].get("generator", "model")),
+            output_path=None,
+            precomputed_leaderboard=None,
+            is_return_instead_of_print=True,
+            is_cache_leaderboard=False,
+            fn_metric=f"get_{metric}",
+            sort_by="length_controlled_winrate" if length_controlled else "win_rate",
+            Annotator=given,
+        )
+    except OSError as error:
+        if not length_controlled:
+            raise
+        raise EvaluationError(
+            f"the hub does not give the table of the length-controlled rate ({type(error).__name__}"
+            "); give length_controlled=False, or run again where the hub can be reached"
+        ) from error
     row: Any = leaderboard.iloc[0]
     return {str(name): float(row[name]) for name in row.index if name != "mode"}
 

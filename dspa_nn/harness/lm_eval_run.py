@@ -18,7 +18,8 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
         >>> run_lm_eval(["run", "--model", "dspa", "--tasks", "arc_easy"])  # doctest: +SKIP
 
     Raises:
-        EvaluationError: lm-eval is not installed, or refuses the arguments.
+        EvaluationError: lm-eval is not installed, refuses the arguments, or finds fewer questions
+            than shots.
         SystemExit: what lm-eval's command exits with.
     """
     model_class()
@@ -29,6 +30,11 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
         with git_kept_quiet():
             command()
     except ValueError as error:
+        if "Sample larger than population" in str(error):
+            raise EvaluationError(
+                "a task has fewer questions than the shots that are drawn from it; give a smaller "
+                "--num_fewshot"
+            ) from None
         if not _of_the_command_line(error):
             raise
         raise EvaluationError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dspa_nn.cli.judged import judge_of
 from tests.cli.test_cli import dspa, source, tiny_preset  # noqa: F401
 from tests.judges.server import Behaviour, judge_stub
 from tests.mt_bench import bench
@@ -63,6 +64,14 @@ def test_a_name_that_is_no_name_of_a_file_is_refused(tmp_path: Path, name: str) 
     assert told.exit_code == 1
     assert f"--name is {name!r}; give a word or two" in told.output
     assert not out.exists()
+
+
+def test_a_slow_judge_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
+    judge = judge_of("http://127.0.0.1:9/v1", "stub", "JUDGE_KEY", tmp_path, 900.0)
+    assert judge is not None
+    assert judge.endpoint.timeout == 900
+    for command in ("mt-bench", "alpaca-eval"):
+        assert dspa(command, tmp_path, "--judge-timeout", 0).exit_code == 2
 
 
 def test_a_judge_without_a_name_is_refused(tmp_path: Path) -> None:

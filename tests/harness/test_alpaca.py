@@ -114,6 +114,21 @@ def test_empty_answers_are_compared_and_said(tmp_path: Path) -> None:
     assert figures["n_total"] == 2
 
 
+def test_without_the_hubs_table_the_length_controlled_rate_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("alpaca_eval")
+
+    def away(**_: Any) -> None:
+        raise FileNotFoundError("not in the cache")
+
+    monkeypatch.setattr("alpaca_eval.evaluate", away)
+    mine, reference = outputs(tmp_path / "mine.json"), file(tmp_path / "ref.json", ASKED)
+    judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
+    with pytest.raises(EvaluationError, match="the hub does not give the table of the length-cont"):
+        alpaca_win_rate(mine, reference, judge, length_controlled=True)
+
+
 def test_a_reply_that_cannot_be_parsed_is_asked_for_again_and_then_left_out(tmp_path: Path) -> None:
     pytest.importorskip("alpaca_eval")
     reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")

@@ -251,6 +251,14 @@ def test_lm_evals_own_command_knows_the_model_class(capsys: pytest.CaptureFixtur
     assert get_model("dspa") is model_class()
 
 
+def test_more_shots_than_questions_get_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "lm_eval.__main__.cli_evaluate", lambda: random.Random(0).sample(["a question"], 2)
+    )
+    with pytest.raises(EvaluationError, match="a task has fewer questions than the shots"):
+        run_lm_eval(["run"])
+
+
 @pytest.mark.slow
 def test_an_unknown_task_gets_one_sentence() -> None:
     with pytest.raises(EvaluationError) as raised:
