@@ -182,11 +182,11 @@ def _triples(
     triples = load_triples(source, chat=chat, split=split, limit=limit)
     if dev is not None:
         return triples, load_triples(dev, chat=chat, split=split)
-    last = max(2, round(share * len(triples)))
-    if last >= len(triples):
+    last = max(2, round(share * len(triples))) if share else 0
+    if not 0 < last < len(triples):
         raise EvaluationError(
-            f"{source} has {len(triples)} triples, and {last} of them would be compared on; give "
-            "more, or --dev"
+            f"{source} has {len(triples)} triples, and {last} of them would be compared on, where "
+            "at least two and not all were expected; give more, another --dev-share, or --dev"
         )
     return triples[:-last], triples[-last:]
 

@@ -75,6 +75,8 @@ class Study:
                 f"{folder / _FILE} cannot be written ({error.strerror or error}); choose another "
                 "folder"
             ) from None
+        except EvaluationError:
+            raise
         except (ValueError, KeyError, AssertionError, RecursionError) as error:
             raise EvaluationError(
                 f"{folder / _FILE} is no study of Optuna's, or a damaged one "
@@ -165,14 +167,17 @@ def _without_torn_end(path: Path, ours: bool) -> bool:
     read. What the line told, a part of one trial, is measured again. Returns whether there was one.
 
     Raises:
-        ValueError: no study of ours was read before that line, so that it may be anybody's file.
+        EvaluationError: no study of ours was read before that line, so that it may be anybody's file.
     """
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole == len(content):
         return False
     if not ours:
-        raise ValueError("its last line was cut short")
+        raise EvaluationError(
+            f"{path} is no study of Optuna's, or a damaged one (its last line was cut short); "
+            "remove it, or choose another folder"
+        )
     with path.open("r+b") as file:
         file.truncate(whole)
         os.fsync(file.fileno())
