@@ -167,7 +167,7 @@ def _without_torn_end(path: Path, ours: bool) -> bool:
     read. What the line told, a part of one trial, is measured again. Returns whether there was one.
 
     Raises:
-        EvaluationError: no study of ours was read before that line, so that it may be anybody's file.
+        EvaluationError: no study of ours was read before that line, so it may be anybody's file.
     """
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1

@@ -82,7 +82,7 @@ def test_the_commands_read_prompts_as_the_search_did(folder: Path, tmp_path: Pat
         (("--alpha", "much"), "--alpha is 'much'; give the least and the greatest, as 0.1,1"),
         (("--mode", "ablte"), "mode is 'ablte', and must be one of"),
         (("--dev-share", "1.0"), "has 16 triples, and 16 of them would be compared on"),
-        (("--dev-share", "0"), "has 16 triples, and 0 of them would be compared on, where at least"),
+        (("--dev-share", "0"), "has 16 triples, and 0 of them would be compared on"),
         (("--input-sae", "0=x", "--layers", "0,2"), "--layers 0,2 came with SAEs of several"),
     ],
 )
