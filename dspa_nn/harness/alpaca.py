@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path, write_atomically
@@ -65,6 +66,8 @@ def write_outputs(
     Raises:
         EvaluationError: a file without instructions, or answers in `out` to others.
     """
+    if limit is not None:
+        check_positive_int("limit", limit, EvaluationError)
     warn_without_template(dspa.facts.tokenizer, dspa.facts.model_id)
     every = read_outputs(as_path(source))
     asked = every[:limit]
@@ -137,6 +140,9 @@ def alpaca_win_rate(
             not give the table.
         JudgeError: the judge refused or did not answer.
     """
+    check_positive_int("parallel", parallel, EvaluationError)
+    if limit is not None:
+        check_positive_int("limit", limit, EvaluationError)
     mine, theirs = answered(as_path(outputs))[:limit], answered(as_path(reference))
     _tell_of_empty_answers(mine)
     known = {row["instruction"] for row in theirs}

@@ -45,7 +45,8 @@ class Endpoint:
             what the server asks for. One that asks for more than two minutes is not asked again.
 
     Raises:
-        JudgeError: `url` is no http(s) URL, no model is named, or `retries` is below 0.
+        JudgeError: `url` is no http(s) URL, no model is named, or `retries` is below 0. Where the
+            endpoint is first asked: a key that no request can carry.
     """
 
     url: str
@@ -57,8 +58,12 @@ class Endpoint:
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in ("http", "https") and bool(parts.netloc) and parts.port != 0
+        except ValueError:  # half an IPv6 address, or a port that is none
+            parts, usable = urlsplit(""), False
+        if not usable:
             raise JudgeError(
                 f"judge URL is {self.url!r}; expected the base of an OpenAI-compatible API, such "
                 "as http://127.0.0.1:8000/v1."
@@ -129,11 +134,17 @@ class Endpoint:
         )
 
     def _connected(self, openai: Any) -> Any:
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise JudgeError(
+                f"the key in the environment variable {self.key_variable} holds a character that "
+                "no request can carry, such as one beyond ASCII or the end of a line; set it anew."
+            )
         with self._lock:
             if self._client is None:
                 self._client = openai.OpenAI(
                     base_url=self.url,
-                    api_key=os.environ.get(self.key_variable) or "none",
+                    api_key=key or "none",
                     timeout=self.timeout,
                     max_retries=self.retries,
                 )
@@ -142,7 +153,7 @@ class Endpoint:
 
     def _cut(self, said: str) -> str:
         """What a server said, less the key, should it repeat that."""
-        key = os.environ.get(self.key_variable)
+        key = os.environ.get(self.key_variable, "").strip()
         said = " ".join((said.replace(key, "...") if key else said).split())
         return said[:_SAID]
 

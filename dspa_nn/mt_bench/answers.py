@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path
@@ -58,11 +59,13 @@ def answer_questions(
         Question id -> the two answers, special tokens left out.
 
     Raises:
-        EvaluationError: answers of another question set in the file, or a conversation that leaves
-            no room for an answer in the model's context.
+        EvaluationError: answers of another question set in the file, a `limit` below 1, or a
+            conversation that leaves no room for an answer in the model's context.
 
     Source: FastChat 0.2.36, fastchat/llm_judge/gen_model_answer.py; docs/method.md 6.
     """
+    if limit is not None:
+        check_positive_int("limit", limit, EvaluationError)
     warn_without_template(dspa.facts.tokenizer, dspa.facts.model_id)
     path = as_path(out) / "model_answer" / f"{name}.jsonl"
     done = load_answers(path, bench) if path.exists() else {}

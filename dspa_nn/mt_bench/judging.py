@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import EvaluationError, FileError
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.imports import untyped
@@ -59,10 +60,14 @@ def judge_answers(
 
     Raises:
         EvaluationError: no answers, answers of another question set, or judgments of other answers
-            under the same name; or another run judges into the same file.
+            under the same name; another run judges into the same file; or `limit` or `parallel` is
+            no whole number of at least 1.
         FileError: the file of judgments cannot be written; what was judged before is on disk.
         JudgeError: the judge refused or did not answer; what was judged before is on disk.
     """
+    check_positive_int("parallel", parallel, EvaluationError)
+    if limit is not None:
+        check_positive_int("limit", limit, EvaluationError)
     root = as_path(out)
     source = root / "model_answer" / f"{name}.jsonl"
     answers = load_answers(source, bench)

@@ -114,6 +114,14 @@ def test_empty_answers_are_compared_and_said(tmp_path: Path) -> None:
     assert figures["n_total"] == 2
 
 
+@pytest.mark.parametrize("options", [{"parallel": 0}, {"limit": 0}, {"limit": -1}])
+def test_numbers_below_one_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
+    mine, reference = outputs(tmp_path / "mine.json"), file(tmp_path / "ref.json", ASKED)
+    judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
+    with pytest.raises(EvaluationError, match="expected a whole number of at least 1"):
+        alpaca_win_rate(mine, reference, judge, **options)
+
+
 def test_without_the_hubs_table_the_length_controlled_rate_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,17 @@ def test_a_server_that_is_not_there() -> None:
         Endpoint("http://127.0.0.1:9/v1", "stub", retries=1).ask(ASKED)
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "file:///etc/passwd", "ftp://host/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:8000",
+        "file:///etc/passwd",
+        "ftp://host/v1",
+        "http://[half/v1",
+        "http://h:99999/",
+    ],
+)
 def test_a_url_that_is_none(url: str) -> None:
     with pytest.raises(JudgeError, match="expected the base of an OpenAI-compatible API"):
         Endpoint(url, "stub")
@@ -170,6 +180,21 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
     assert written
     for text in (repr(judge.endpoint), captured.out, captured.err, *written):
         assert "sk-hidden" not in text
+
+
+def test_a_key_that_no_request_can_carry_is_refused_without_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with judge_stub(lambda number, body: Behaviour()) as stub:
+        endpoint = Endpoint(stub.url, "stub", key_variable="JUDGE_KEY", retries=0)
+        for key in ("sk-hïdden", "sk-hid\nden"):
+            monkeypatch.setenv("JUDGE_KEY", key)
+            with pytest.raises(JudgeError, match="the key in the environment variable") as raised:
+                endpoint.ask(ASKED)
+            assert "den" not in str(raised.value)
+        monkeypatch.setenv("JUDGE_KEY", "sk-hidden\n")  # as it is read from a file
+        endpoint.ask(ASKED)
+    assert stub.keys == ["Bearer sk-hidden"]
 
 
 def test_what_was_answered_is_never_asked_again(tmp_path: Path) -> None:

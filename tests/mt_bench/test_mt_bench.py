@@ -238,6 +238,18 @@ def test_the_first_questions_alone_are_judged(tmp_path: Path) -> None:
     assert (len(rows), len(stub.requests), sum(done)) == (4, 2, 4)
 
 
+@pytest.mark.parametrize("options", [{"parallel": 0}, {"limit": 0}, {"limit": -1}])
+def test_numbers_below_one_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
+    ((name, value),) = options.items()
+    told = f"{name} is {value}; expected a whole number of at least 1"
+    with pytest.raises(EvaluationError, match=told):
+        judged(tmp_path, lambda number, body: Behaviour("[[6]]"), **options)
+    if name == "limit":
+        questions = MTBench.load(tmp_path / "data")
+        with pytest.raises(EvaluationError, match=told):
+            answer_questions(eval_zoo.dspa(), questions, tmp_path, name="m", limit=value)
+
+
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_judge_is_asked(
     tmp_path: Path,
 ) -> None:
