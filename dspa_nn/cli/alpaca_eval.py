@@ -18,6 +18,7 @@ from dspa_nn.cli.judged import (
     MapFolder,
     Name,
     check_answers,
+    check_run,
     judge_of,
     method_of,
 )
@@ -36,6 +37,7 @@ from dspa_nn.cli.stopping import kept_in, resumable
 from dspa_nn.files import as_path
 from dspa_nn.harness import alpaca_win_rate, read_outputs, write_outputs
 from dspa_nn.progress import show_progress
+from dspa_nn.steering import SteeringOptions
 
 
 def alpaca_eval(
@@ -72,10 +74,12 @@ def alpaca_eval(
     A run that was cut off goes on where it was, and asks the judge nothing twice.
     """
     out = as_path(out)
+    settings: SteeringOptions = {"alpha": alpha, "mode": mode}
+    check_run(out, name, map_folder, settings)
     judge = judge_of(judge_url, judge_model, key_variable, out, judge_timeout)
     total = len(read_outputs(as_path(reference))[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
-    method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
+    method = method_of(dspa, name, map_folder, settings)
     check_answers(
         out, name, method, {"preset": preset, "model": model, "max_new_tokens": max_new_tokens}
     )

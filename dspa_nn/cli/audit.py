@@ -43,7 +43,7 @@ from dspa_nn.files import as_path, require_file, require_folder, write_atomicall
 from dspa_nn.maps import FIT_OPTIONS, ConditionalDifferenceMap, FitOptions
 from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA
-from dspa_nn.triples import load_triples
+from dspa_nn.triples import Triples, load_triples
 
 
 def audit(
@@ -110,6 +110,11 @@ def audit(
             "it out, or give a prompt"
         )
     if checkpoint is not None:
+        if causal is None:
+            raise SteeringError(
+                "--checkpoint came without --causal, whose parts it keeps; leave it out, or give "
+                "--causal"
+            )
         require_folder("--checkpoint", as_path(checkpoint))
     if text is not None:
         require_file("--out", as_path(out))
@@ -117,11 +122,18 @@ def audit(
     if text is None:
         told: dict[str, Any] = {"latents": steered_latents(fitted, top)}
         if given:
+            read = {
+                name: load_triples(source, chat=chat)
+                for name, source in about_the_map.items()
+                if source is not None
+            }
             dspa = build(preset, model, input_sae, output_sae, layers, weights)
-            told |= _reach(fitted, dspa, triples, fitted_on, top, chat)
+            told |= _reach(fitted, dspa, read, top)
             if causal is not None:
                 with resumable(how_to_go_on(checkpoint, done="measured")):
-                    told["causal"] = _check(fitted, dspa, causal, chat, max_new_tokens, checkpoint)
+                    told["causal"] = _check(
+                        fitted, dspa, read["--causal"], max_new_tokens, checkpoint
+                    )
         _print(told, as_json)
         return
     dspa = build(preset, model, input_sae, output_sae, layers, weights, remote)
@@ -163,13 +175,11 @@ def _print(told: dict[str, Any], as_json: bool) -> None:
 def _check(
     fitted: ConditionalDifferenceMap,
     dspa: DSPA,
-    source: str,
-    chat: bool,
+    triples: Triples,
     max_new_tokens: int,
     folder: Path | None,
 ) -> CausalCheck:
     """Ablate the top latents one by one, and say whether their places predict what that does."""
-    triples = load_triples(source, chat=chat)
     check = causal_check(dspa, fitted, triples, max_new_tokens=max_new_tokens, folder=folder)
     if folder is not None:
         write_atomically(folder / "causal.json", json.dumps(check.to_dict(), indent=1))
@@ -179,18 +189,16 @@ def _check(
 def _reach(
     fitted: ConditionalDifferenceMap,
     dspa: DSPA,
-    triples: str | None,
-    fitted_on: str | None,
+    read: dict[str, Triples],
     top: int,
-    chat: bool,
 ) -> dict[str, Any]:
     """Say on which new prompts the map acts, and whether other triples would give the same."""
     found: dict[str, Any] = {}
-    for source, new in ((triples, True), (fitted_on, False)):
-        if source is None:
+    for name in ("--triples", "--fitted-on"):
+        if name not in read:
             continue
-        counts = count_or_recall(CountRun(dspa, load_triples(source, chat=chat)))
-        if new:
+        counts = count_or_recall(CountRun(dspa, read[name]))
+        if name == "--triples":
             found["coverage"] = coverage(fitted, counts)
             continue
         options = cast(

@@ -8,7 +8,7 @@ from dspa_nn.files import as_path
 from dspa_nn.models import Weights, get_preset, load_model, load_named
 from dspa_nn.ndif import remote_model
 from dspa_nn.progress import quiet_loaders
-from dspa_nn.saes import load_sae
+from dspa_nn.saes import load_sae, repository_of
 from dspa_nn.steering import DSPA, LayerSweep
 
 
@@ -51,7 +51,7 @@ def build(
             "SAEs and layers of a preset go with its model; name a folder or release/sae_id"
         )
     for name in ("--input-sae", "--output-sae"):
-        _check_folder(name, str(given[name]))
+        _check_source(name, str(given[name]))
     settings: dict[str, Any] = {"input_sae": input_sae, "output_sae": output_sae}
     with quiet_loaders():
         if model is None:
@@ -98,6 +98,9 @@ def build_sweep(
         twice = [layer for layer, _ in own if [at for at, _ in own].count(layer) > 1]
         if twice:
             raise SteeringError(f"--{role}-sae came twice for layer {twice[0]}; give one a layer")
+        for _, source in own:
+            if isinstance(source, str):
+                _check_source(f"--{role}-sae", source)
         sides.append(dict(own))
     preset_alone = not (input_saes or output_saes)
     with quiet_loaders():
@@ -114,10 +117,11 @@ def build_sweep(
         )
 
 
-def _check_folder(name: str, source: str) -> None:
-    """Refuse an SAE's path that leads nowhere while no model is loaded yet."""
+def _check_source(name: str, source: str) -> None:
+    """Refuse an SAE that is neither here nor of the hub while no model is loaded yet."""
     if source.startswith((".", "/", "~")) and not as_path(source).exists():
         raise SAEError(f"{name} is {source}, and no such folder is here; check the path")
+    repository_of(source)
 
 
 def _check_remote(remote: bool, weights: Weights | None) -> None:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from dspa_nn.chat import Talk, run_chat
+from dspa_nn.checks import check_temperature
 from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
@@ -26,7 +27,8 @@ from dspa_nn.cli.options import (
     Weights,
     asked,
 )
-from dspa_nn.errors import SteeringError
+from dspa_nn.errors import FileError, SteeringError
+from dspa_nn.files import as_path
 from dspa_nn.personas import read_map
 
 
@@ -62,6 +64,9 @@ def chat(
             f"--seed {seed} came with --remote, where the server draws by itself; leave one of "
             "them out"
         )
+    check_temperature(temperature, SteeringError)
+    if resume is not None and not as_path(resume).is_dir():
+        raise FileError(f"there is no folder {resume}; give one that /save wrote to --resume")
     fitted = read_map(map_folder)
     dspa = build(preset, model, input_sae, output_sae, layers, weights, remote=remote)
     generation: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}

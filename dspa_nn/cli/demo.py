@@ -26,7 +26,7 @@ def demo(
     fit: Annotated[int, typer.Option(min=1, help="Embedded triples to fit on.")] = 250,
     test: Annotated[int, typer.Option(min=1, help="Held-out prompts to steer.")] = 50,
     max_new_tokens: MaxNewTokens = 32,
-    seed: Annotated[int, typer.Option(help="Seed of bootstraps and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of bootstraps and permutations.")] = 0,
     as_json: AsJSON = False,
 ) -> None:
     """Fit a map on embedded triples, steer held-out prompts, and print the measured effect."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dspa_nn.baselines import INSTRUCTION
+from dspa_nn.checks import LEAST_TEMPERATURE
 from dspa_nn.cli.build import build
 from dspa_nn.cli.options import (
     DEFAULT_PRESET,
@@ -27,9 +28,12 @@ from dspa_nn.cli.options import (
     Weights,
 )
 from dspa_nn.cli.stopping import resumable
+from dspa_nn.errors import FileError
+from dspa_nn.evaluation import load_choices
 from dspa_nn.files import as_path, require_folder
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.receipt import evaluate as write_receipt
+from dspa_nn.triples import load_triples
 
 
 def evaluate(
@@ -78,7 +82,9 @@ def evaluate(
         int | None, typer.Option(min=6, help="Report on so many triples at most.")
     ] = None,
     max_new_tokens: MaxNewTokens = 32,
-    temperature: Annotated[float, typer.Option(help="Of the sampled answers.")] = 0.7,
+    temperature: Annotated[
+        float, typer.Option(min=LEAST_TEMPERATURE, help="Of the sampled answers.")
+    ] = 0.7,
     name: Annotated[
         str | None, typer.Option(help="The map's, on the page.", show_default="its folder's")
     ] = None,
@@ -92,6 +98,13 @@ def evaluate(
     """
     require_folder("--out", as_path(out))
     fitted = ConditionalDifferenceMap.load(map_folder)
+    for source in (triples, dev, fitted_on):  # what cannot be read is refused before a model loads
+        if source is not None:
+            load_triples(source, chat=chat)
+    if multiple_choice is not None:
+        load_choices(multiple_choice, questions)
+    if paraphrases is not None and not as_path(paraphrases).is_file():
+        raise FileError(f"there is no file {paraphrases}; check --paraphrases")
     dspa = build(preset, model, input_sae, output_sae, layers, weights)
     settings: Any = {
         "alpha": alpha, "k_prompt": k_prompt, "k_diff": k_diff, "mode": mode,

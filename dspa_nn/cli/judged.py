@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dspa_nn.errors import EvaluationError
-from dspa_nn.files import write_atomically
+from dspa_nn.files import require_folder, write_atomically
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
 from dspa_nn.maps import identity_of
 from dspa_nn.personas import read_map
@@ -53,6 +53,29 @@ def judge_of(
     )
 
 
+def check_run(out: Path, name: str, map_folder: str | None, settings: SteeringOptions) -> None:
+    """Refuse what cannot be answered with, before a model is loaded.
+
+    >>> check_run(Path("out"), "plain", None, {"alpha": None})
+
+    Raises:
+        FileError, EvaluationError: `out` is a file, a name that is no file's, no map there, or
+            settings of steering without a map.
+    """
+    require_folder("--out", out)
+    if not name.strip() or Path(name).name != name:
+        raise EvaluationError(f"--name is {name!r}; give a word or two, of which files are named")
+    if map_folder is not None:
+        read_map(map_folder)
+        return
+    given = [f"--{setting}" for setting, value in settings.items() if value is not None]
+    if given:
+        raise EvaluationError(
+            f"{' and '.join(given)} came without --map, and so nothing would be steered; name a "
+            "map, or leave that out"
+        )
+
+
 def method_of(
     dspa: DSPA, name: str, map_folder: str | None, settings: SteeringOptions
 ) -> DSPAMethod | None:
@@ -87,8 +110,6 @@ def check_answers(out: Path, name: str, method: DSPAMethod | None, made: dict[st
     known = {"map": None, "settings": None, **made}
     if method is not None:
         known |= {"map": identity_of(method.map), "settings": dict(method.options)}
-    if not name.strip() or Path(name).name != name:
-        raise EvaluationError(f"--name is {name!r}; give a word or two, of which files are named")
     path = out / f"{name}.run.json"
     if not path.exists():
         write_atomically(path, json.dumps(known, indent=1) + "\n")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.harness import run_lm_eval, write_tasks
 
 
@@ -22,10 +23,15 @@ def lm_eval(
     Everything after -- goes to lm-eval: dspa lm-eval -- run --model dspa --model_args
     preset=smollm2-135m-instruct,map=my_map --tasks dspa_paper
     """
+    if not arguments:
+        raise EvaluationError(
+            "nothing came for lm-evaluation-harness; write what it takes after --, as in dspa "
+            "lm-eval -- run --model dspa --tasks dspa_paper, or dspa lm-eval -- --help"
+        )
     files = dict(_divided(entry) for entry in local or [])
     with tempfile.TemporaryDirectory() as folder:
         write_tasks(folder, files)
-        run_lm_eval([*(arguments or []), "--include_path", folder])
+        run_lm_eval([*arguments, "--include_path", folder])
 
 
 def _divided(entry: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from dspa_nn.cli.judged import (
     MapFolder,
     Name,
     check_answers,
+    check_run,
     judge_of,
     method_of,
 )
@@ -41,6 +42,7 @@ from dspa_nn.mt_bench import (
     score_judgments,
 )
 from dspa_nn.progress import show_progress
+from dspa_nn.steering import SteeringOptions
 
 
 def mt_bench(
@@ -74,11 +76,13 @@ def mt_bench(
     Answers and judgments are kept in FastChat's files; a run that was cut off goes on where it was.
     """
     out = as_path(out)
+    settings: SteeringOptions = {"alpha": alpha, "mode": mode}
+    check_run(out, name, map_folder, settings)
     judge = judge_of(judge_url, judge_model, key_variable, out, judge_timeout)
     bench = MTBench.load(data, corrections=corrections)
     total = len(list(bench.questions)[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
-    method = method_of(dspa, name, map_folder, {"alpha": alpha, "mode": mode})
+    method = method_of(dspa, name, map_folder, settings)
     check_answers(
         out,
         name,

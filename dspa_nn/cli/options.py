@@ -55,7 +55,7 @@ MapArgument = Annotated[
     str, typer.Argument(metavar="MAP", help="A saved map, its hub id, or a persona's file.")
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
 
 Preset = Annotated[str, typer.Option(help="Model, layers and SAEs.")]
 # Another model than a preset's. Layers that are left out are those that the SAEs name.

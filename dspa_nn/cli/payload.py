@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dspa_nn.cli.options import DEFAULT_PRESET, AsJSON, Preset
+from dspa_nn.errors import NDIFError
 from dspa_nn.models import get_preset
 from dspa_nn.ndif import MAX_REQUEST_BYTES, from_shapes, sizes_from_shapes
 from dspa_nn.personas import read_map
@@ -19,10 +20,19 @@ def payload(
     preset: Preset = DEFAULT_PRESET,
     payload_dtype: Annotated[
         str | None,
-        typer.Option(help="Cast both SAEs to a dtype such as bfloat16; results are then inexact."),
+        typer.Option(
+            help="With a map: cast both SAEs to a dtype such as bfloat16, which is inexact."
+        ),
     ] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Latents of both SAEs.")] = None,
-    columns: Annotated[int, typer.Option(min=0, help="Output latents that a map can edit.")] = 159,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Without a map: latents of both SAEs.")
+    ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Without a map: output latents that one could edit.", show_default="159"
+        ),
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
     """Print what a run on NDIF would send, part by part; nothing is sent.
@@ -30,7 +40,17 @@ def payload(
     With a map its SAEs are loaded and the request is packed, without a model. Without one, sizes
     come from the preset's shapes alone (or --width), and nothing is loaded.
     """
+    others = {"--payload-dtype": payload_dtype}
+    if map_folder is not None:
+        others = {"--width": width, "--columns": columns}
+    for name, value in others.items():
+        if value is not None:
+            raise NDIFError(
+                f"{name} came {'without' if map_folder is None else 'with'} a map, where it has no "
+                "meaning; leave it out"
+            )
     if map_folder is None:
+        columns = 159 if columns is None else columns
         shape = get_preset(preset)
         widths = (shape.d_in, shape.d_out) if width is None else (width, width)
         sizes: tuple[int, int, int] = (shape.config.hidden_size, *widths)

@@ -27,7 +27,7 @@ from dspa_nn.files import as_path, require_folder
 from dspa_nn.models import get_preset
 from dspa_nn.steering import DSPA, LayerSweep
 from dspa_nn.triples import PreferenceTriple, load_triples
-from dspa_nn.tuning import Space, commands
+from dspa_nn.tuning import Space, check_search, commands
 from dspa_nn.tuning import tune as search
 
 SEVERAL = "One of the values to choose from; several if repeated."
@@ -89,6 +89,9 @@ def tune(
         k_prompt=k_prompt, k_diff=k_diff, mode=mode, alpha=_range(alpha),
     )  # fmt: skip
     fitting, development = _triples(source, dev, dev_share, chat, split, limit)
+    check_search(
+        fitting, development, trials=trials, keep=keep, kl=kl, perplexity=perplexity or None
+    )
     built = _built(preset, model, input_sae or [], output_sae or [], layers, weights)
     with resumable(f"what is measured is in {out}; the same command goes on from there"):
         found = search(

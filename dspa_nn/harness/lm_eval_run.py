@@ -47,6 +47,8 @@ def run_lm_eval(arguments: Sequence[str]) -> None:
 
 def _of_the_command_line(error: ValueError) -> bool:
     """Whether lm-eval raised it while it read its arguments, before it evaluated anything."""
+    if str(error).startswith("No tasks specified"):
+        return True
     last: Any = error.__traceback__
     while last.tb_next is not None:
         last = last.tb_next

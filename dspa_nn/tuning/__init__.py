@@ -2,7 +2,7 @@
 
 from dspa_nn.tuning.region import Region, front_of, region_of
 from dspa_nn.tuning.report import commands
-from dspa_nn.tuning.run import Tuning, tune
+from dspa_nn.tuning.run import Tuning, check_search, tune
 from dspa_nn.tuning.space import Choice, Space, Trial, Vote
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Trial",
     "Tuning",
     "Vote",
+    "check_search",
     "commands",
     "front_of",
     "region_of",

@@ -110,7 +110,9 @@ def tune(
     """
     started = time.perf_counter()
     space = Space() if space is None else space
-    fitting, development = _checked(fitting, development, trials, keep, kl, perplexity)
+    fitting, development = check_search(
+        fitting, development, trials=trials, keep=keep, kl=kl, perplexity=perplexity
+    )
     require_folder("out", as_path(out))
     with alone(as_path(out)):
         subject = Subject(built, fitting, development, out, progress)
@@ -140,14 +142,25 @@ def tune(
     return Tuning(region, measured, screened, report, path, picture, drawing)
 
 
-def _checked(
+def check_search(
     fitting: Sequence[PreferenceTriple],
     development: Sequence[PreferenceTriple],
+    *,
     trials: int,
     keep: int,
     kl: float,
     perplexity: float | None,
 ) -> tuple[Sequence[PreferenceTriple], Sequence[PreferenceTriple]]:
+    """Refuse what `tune` would, before a model is loaded; both sets as triples.
+
+    >>> limits = {"trials": 4, "keep": 2, "kl": 0.15, "perplexity": 1.3}
+    >>> fitting, development = check_search(triples[:14], triples[14:], **limits)
+    >>> len(fitting)
+    14
+
+    Raises:
+        EvaluationError: as of `tune`.
+    """
     for name, value in (("trials", trials), ("keep", keep)):
         check_positive_int(name, value, EvaluationError)
     if not kl > 0 or (perplexity is not None and not perplexity >= 1):
