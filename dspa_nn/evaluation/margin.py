@@ -92,7 +92,15 @@ class Margins:
             (4, 3)
 
         only: which triples count; None, all.
+
+        Raises:
+            EvaluationError: marks of another number of triples.
         """
+        if only is not None and len(only) != len(self.change):
+            raise EvaluationError(
+                f"only marks {len(only)} triples, and {len(self.change)} were measured; give one "
+                "mark for each"
+            )
         kept = slice(None) if only is None else np.asarray(only, dtype=bool)
         return effect(self.chosen.change[kept], self.rejected.change[kept], seed=seed)
 

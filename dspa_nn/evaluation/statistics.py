@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.imports import untyped
 
 RESAMPLES = 5000
@@ -85,12 +86,21 @@ def proportion(flags: Any, *, level: float = 0.95) -> Interval:
         +0.250 [+0.046, +0.699]
 
     Where none or all are marked, a bootstrap would say that the share is known exactly.
+
+    Raises:
+        EvaluationError: a value that is neither 1 nor 0.
     """
     binomtest: Any = untyped("scipy.stats").binomtest
     marked = np.asarray(flags, dtype=np.float64).ravel()
     marked = marked[~np.isnan(marked)]
     if not len(marked):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
+    other = marked[(marked != 0) & (marked != 1)]
+    if len(other):
+        raise EvaluationError(
+            f"{other[0]:g} came as the mark of a triple, where 1 or 0 was expected; give the mean "
+            "of other values an interval by bootstrap"
+        )
     found: Any = binomtest(int(marked.sum()), len(marked))
     low, high = found.proportion_ci(confidence_level=level, method="wilson")
     return Interval(float(marked.mean()), float(low), float(high), len(marked))

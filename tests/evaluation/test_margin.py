@@ -228,3 +228,9 @@ def test_margins_of_other_triples_are_not_paired() -> None:
     few, many = (margins(eval_zoo.dspa(), eval_zoo.triples(count), [])[0] for count in (1, 3))
     with pytest.raises(EvaluationError, match=r"^margins of 3 and of 1 triples came; "):
         many.less(few)
+
+
+def test_marks_are_of_the_triples_that_were_measured() -> None:
+    found = margins(eval_zoo.dspa(), eval_zoo.triples(3), [])[0]
+    with pytest.raises(EvaluationError, match=r"^only marks 2 triples, and 3 were measured; "):
+        found.effect([True, False])

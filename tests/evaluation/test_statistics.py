@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from dspa_nn.errors import EvaluationError
 from dspa_nn.evaluation import Interval, bootstrap, proportion
 
 
@@ -53,3 +54,9 @@ def test_a_share_of_none_is_not_known_exactly():
     assert found.low == pytest.approx(0)
     assert 0.05 < found.high < 0.09
     assert np.isnan(proportion([np.nan]).mean)
+
+
+@pytest.mark.parametrize("marks", [[0.5, 1.0], [2, 3], [1, -1]])
+def test_a_share_is_of_marks(marks):
+    with pytest.raises(EvaluationError, match=r"^\S+ came as the mark of a triple, where 1 or 0"):
+        proportion(marks)
