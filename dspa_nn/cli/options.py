@@ -31,7 +31,12 @@ def option(name: str) -> Any:
             setting.check(value)
         return value
 
-    shown = "no limit" if setting.default is None else f"the preset's, else {setting.default}"
+    of_a_run = "" if setting.calls == ("fit",) else "the map's, else "
+    if "fit" in setting.calls and of_a_run:  # a fit has no map yet
+        of_a_run = f"in a run {of_a_run}"
+    shown = "no limit"
+    if setting.default is not None:
+        shown = f"{of_a_run}the preset's, else {setting.default}"
     return typer.Option(
         f"--{name.replace('_', '-')}", help=setting.text, show_default=shown, callback=checked,
         **limits,

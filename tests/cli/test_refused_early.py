@@ -56,6 +56,16 @@ LINES = {
 }
 
 
+def test_help_says_whose_value_a_setting_has_where_it_is_left_out() -> None:
+    words = " ".join(dspa("steer", "--help").output.split())
+    for name, default in (("alpha", "0.2"), ("prompt-rule", "density")):
+        told = words.partition(f"--{name} ")[2].partition("[default: ")[2]
+        assert told.startswith(f"(the map's, else the preset's, else {default})")
+    words = " ".join(dspa("fit", "--help").output.split())
+    assert "[default: (the preset's, else 90)" in words
+    assert "[default: (in a run the map's, else the preset's, else 16)" in words
+
+
 def _loaded(*_: object, **__: object) -> None:
     raise AssertionError("a model was loaded")
 

@@ -19,7 +19,7 @@ def test_what_is_tuned_gets_a_receipt(embedded: str, tmp_path: Path) -> None:
     rows = read_demo_rows("news")
     fit, dev, test = (
         [row.triple for row in take_demo_rows(rows, split, most)]
-        for split, most in (("fit", 12), ("dev", 4), ("test", 4))
+        for split, most in (("fit", 12), ("dev", 4), ("test", 6))
     )
     space = Space(percentile=(50,), prompt_tokens=("content",), prompt_rule=("centred",))
     found = tune(
