@@ -15,7 +15,8 @@ from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
 Name = Annotated[str, typer.Option(help="The steered model's name in the results.")]
 MapFolder = Annotated[
-    str | None, typer.Option("--map", help="A saved map, or its hub id; none: unsteered.")
+    str | None,
+    typer.Option("--map", help="A saved map, its hub id, or a persona's file; none: unsteered."),
 ]
 AnswerLength = Annotated[int, typer.Option(min=1, help="Length of an answer.")]
 JudgeURL = Annotated[

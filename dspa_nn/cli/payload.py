@@ -15,7 +15,8 @@ from dspa_nn.steering import DSPA
 
 def payload(
     map_folder: Annotated[
-        str | None, typer.Argument(metavar="[MAP]", help="A saved map, or its hub id.")
+        str | None,
+        typer.Argument(metavar="MAP", help="A saved map, its hub id, or a persona's file."),
     ] = None,
     preset: Preset = DEFAULT_PRESET,
     payload_dtype: Annotated[

@@ -13,7 +13,7 @@ from dspa_nn.models import PRESETS, get_preset
 
 def presets(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[PRESET]...", help="Some of them alone.")
+        list[str] | None, typer.Argument(metavar="PRESET", help="Some of them alone.")
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
