@@ -53,7 +53,8 @@ class Answer:
         text: its text.
         max_tokens: its length, at most.
         plan, edits: whether those are told.
-        deliver: called with each `Event`, from the thread that runs the model.
+        deliver: called with each `Event`, from the thread that runs the model. Where it raises,
+            nobody is there to be told, and the answer is given up.
         made: its tokens so far.
         over: whether it has ended, failed, or was given up.
     """
@@ -83,7 +84,13 @@ class Answer:
         """End the answer with an error."""
         if not self.over:
             self._over.set()
-            self.deliver(error)
+            self._tell(error)
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self.deliver(event)
+        except Exception:  # noqa: BLE001  # answers of others are in the same batch
+            self.cancel()
 
     def add(self, token: int, ends: Sequence[int], row: int, log: MixedRows | None) -> None:
         """Take the next token; end the answer where it ends.
@@ -103,12 +110,12 @@ class Answer:
         if over and not self.text.stopped:
             piece += self.text.end()
         if piece:
-            self.deliver(Piece(piece))
+            self._tell(Piece(piece))
         if over:
             told = None if self.steerer is None else self._told(row, log)
             reason = "stop" if ended or self.text.stopped else "length"
             self._over.set()
-            self.deliver(Done(reason, len(self.prompt.prompt_ids), len(self.made), told))
+            self._tell(Done(reason, len(self.prompt.prompt_ids), len(self.made), told))
 
     def _told(self, row: int, log: MixedRows | None) -> dict[str, Any] | None:
         """What the answer says of its steering: what was asked for, and what went wrong."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dspa_nn.errors import ServingError
+from dspa_nn.errors import DSPAError, ServingError
 from dspa_nn.imports import untyped
 from dspa_nn.models import evaluating
 from dspa_nn.prompts import padded
@@ -72,6 +72,18 @@ class _Sampler:
         return choose_by_rows([_ENDED if row.over else row.sampling for row in self._rows], scores)
 
 
+def generation_failed(error: Exception) -> ServingError:
+    """What is told of an answer that something else than its request kept from being made.
+
+    Example:
+        >>> generation_failed(MemoryError("no room")).status
+        500
+    """
+    said = str(error) if isinstance(error, DSPAError) else f"{type(error).__name__}: {error}"
+    failure = f"the model could not answer: {said}"
+    return ServingError(failure, status=500, code="generation_failed")
+
+
 def _not_finite(row: Answer) -> ServingError:
     """What is told of an answer for whose next token the model gave no numbers."""
     alpha = None if row.steerer is None else row.steerer.options["alpha"]
@@ -98,5 +110,8 @@ class _Ends:
         last: Any = ids[:, -1]
         tokens: list[int] = last.tolist()
         for place, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
-            row.add(token, self._ends, place, self._log)
+            try:
+                row.add(token, self._ends, place, self._log)
+            except Exception as error:  # noqa: BLE001  # the other rows go on
+                row.fail(generation_failed(error))
         return torch.tensor([row.over for row in self._rows], device=ids.device)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspa_nn.checks import check_finite_number, check_positive_int
-from dspa_nn.errors import DSPAError, ServingError
+from dspa_nn.errors import ServingError
 from dspa_nn.maps import ConditionalDifferenceMap
 from dspa_nn.models import as_local
 from dspa_nn.serving.answer import Answer, Event
-from dspa_nn.serving.batch import run_batch
+from dspa_nn.serving.batch import generation_failed, run_batch
 from dspa_nn.serving.preparing import Preparation
 from dspa_nn.serving.request import ChatRequest
 from dspa_nn.steering import DSPA
@@ -189,11 +189,9 @@ class Engine:
         """A run has failed: answers of which nothing was made yet are tried alone, for once."""
         left = [answer for answer in batch if not answer.over]
         again = [answer for answer in left if not answer.made] if len(batch) > 1 else []
-        said = str(error) if isinstance(error, DSPAError) else f"{type(error).__name__}: {error}"
         for answer in left:
             if answer not in again:
-                failure = f"the model could not answer: {said}"
-                answer.fail(ServingError(failure, status=500, code="generation_failed"))
+                answer.fail(generation_failed(error))
         for answer in again:
             try:
                 self._run([answer])
@@ -201,7 +199,7 @@ class Engine:
                 self._failed([answer], error)
 
     def _run(self, batch: Sequence[Answer]) -> None:
-        if batch:
+        if not all(answer.over for answer in batch):
             run_batch(self.dspa, self._model, batch)
 
 

@@ -11,6 +11,7 @@ import pytest
 from dspa_nn import MapError, ServingError
 from dspa_nn.graph.rules import Rule
 from dspa_nn.serving import Done, Engine, Piece, read_request
+from dspa_nn.serving import answer as answer_module
 from tests import serve_zoo, steer_zoo
 
 HELLO = {"model": "warm", "messages": [{"role": "user", "content": "tea sea"}], "temperature": 0}
@@ -251,6 +252,55 @@ def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
         assert answers(engine, [HELLO | {"max_tokens": 3}], together=True)[0][0]
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("at", [Piece, Done, ServingError])
+def test_a_receiver_that_raises_ends_its_own_answer(at: Any) -> None:
+    engine = serve_zoo.engine(window=0.2)
+    bodies = [HELLO | {"max_tokens": 3, "alpha": alpha} for alpha in (0.2, 0.3)]
+    try:
+        wanted = answers(engine, bodies, together=True)
+        heard: list[Any] = []
+
+        def gone(event: Any) -> None:
+            heard.append(event)
+            if isinstance(event, at):
+                raise RuntimeError("nobody listens")
+
+        if at is ServingError:
+            steerer = engine.ready.steerer("warm", {"alpha": 0.4})
+            steerer.select = Rule("select", "broken", lambda *_: heard[0], ())
+        asked = read_request(bodies[0] | {"alpha": 0.4} if at is ServingError else bodies[0])
+        broken = engine.submit(asked, gone)
+        assert answers(engine, bodies, together=True) == wanted
+        assert broken.over
+        assert [type(event) for event in heard][-1] is at
+    finally:
+        engine.close()
+
+
+def test_an_answer_that_cannot_be_told_of_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = serve_zoo.engine(window=0.2)
+    told_of = answer_module._edits_of
+
+    def broken(log: Any) -> Any:
+        if log.options["alpha"] == 0.3:
+            raise ValueError("no table today")
+        return told_of(log)
+
+    bodies = [HELLO | {"max_tokens": 3, "alpha": alpha, "edits": True} for alpha in (0.2, 0.3, 0.4)]
+    bodies[0]["max_tokens"] = 5
+    try:
+        wanted = answers(engine, bodies, together=True)
+        monkeypatch.setattr(answer_module, "_edits_of", broken)
+        found = answers(engine, bodies, together=True)
+    finally:
+        engine.close()
+    assert (found[0], found[2]) == (wanted[0], wanted[2])
+    assert str(found[1][1]) == "the model could not answer: ValueError: no table today"
+    assert found[1][1].status == 500
 
 
 def test_logits_that_are_not_finite_end_their_own_answer() -> None:
