@@ -75,14 +75,17 @@ def make_app(engine: Engine, key: str | None = None) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def no_such_page(request: Request, problem: Exception) -> Response:
         what = f"{request.method} {request.url.path}"
-        return _error(
+        known = isinstance(problem, HTTPException)
+        answer = _error(
             ServingError(
                 f"{what} is not of this API; it has POST /v1/chat/completions, GET /v1/models and "
                 "GET /health",
-                status=problem.status_code if isinstance(problem, HTTPException) else 404,
+                status=problem.status_code if known else 404,
                 code="not_found",
             )
         )
+        answer.headers.update((problem.headers if known else None) or {})  # "Allow", of a 405
+        return answer
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

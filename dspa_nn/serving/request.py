@@ -63,7 +63,7 @@ class Message(_Strict):
     """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(min_length=1)]
     # lm-evaluation-harness marks its messages so.
     type: Literal["text"] | None = None
 
@@ -180,7 +180,9 @@ def read_request(body: object) -> ChatRequest:
         if value is not None and not any(_equal(value, one) for one in neutral):
             raise _unsupported(name, value, neutral)
     for name in LABELS:
-        given.pop(name, None)
+        label = given.pop(name, None)
+        if label is not None and not isinstance(label, str):
+            raise ServingError(f"{name} is {_shown(label)}; expected a valid string", param=name)
     messages: Any = given.get("messages")
     if isinstance(messages, list):
         given["messages"] = [_without_empty(message) for message in cast(list[Any], messages)]
@@ -262,8 +264,8 @@ def _without_empty(message: object) -> object:
 
 def _refused(error: ValidationError) -> ServingError:
     """The first thing that pydantic found, as one sentence with the path of the field."""
-    # Of a union every member complains; the one that got deepest knows best.
-    found = max(error.errors(), key=lambda one: len(one["loc"]))
+    # Of a union every member complains; the one that got deepest knows best, or one whose type fits.
+    found = max(error.errors(), key=lambda one: (len(one["loc"]), one["type"] == "too_short"))
     first = error.errors()[0]
     found = found if found["loc"][:1] == first["loc"][:1] else first
     inside = [part for part in found["loc"] if not _names_a_type(part)]
@@ -277,6 +279,8 @@ def _refused(error: ValidationError) -> ServingError:
             f"{path} is no field of this API; leave it out", param=path, code="unknown_parameter"
         )
     expected = found["msg"].removeprefix("Input should be ")
+    if found["type"] == "model_type":
+        expected = "an object"  # pydantic names the class
     if found["type"].startswith(("less", "greater")):
         expected = f"a number {expected}"
     return ServingError(f"{path} is {_shown(found['input'])}; expected {expected}", param=path)

@@ -294,6 +294,17 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"stop": [3]}, 400, "stop.0", "stop.0 is 3; expected a valid string"),
     ({"stream_options": {}}, 400, "stream_options", "stream_options came without stream=true"),
     ({"messages": []}, 400, "messages", "messages is an empty list; give at least one"),
+    ({"user": 3}, 400, "user", "user is 3; expected a valid string"),
+    ({"safety_identifier": ["me"]}, 400, "safety_identifier", 'safety_identifier is ["me"]; expec'),
+    ({"messages": ["Hi"]}, 400, "messages.0", 'messages.0 is "Hi"; expected an object'),
+    (
+        {"messages": [{"role": "user", "content": []}]}, 400, "messages.0.content",
+        "messages.0.content is an empty list; give at least one",
+    ),
+    (
+        {"messages": [{"role": "user", "content": None}]}, 400, "messages.0.content",
+        "messages.0.content is null; expected a valid string",
+    ),
     ({"messages": "Hi"}, 400, "messages", 'messages is "Hi"; expected a valid list'),
     (
         {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages.0.role",
@@ -415,7 +426,8 @@ def test_pages_that_are_none(url: str) -> None:
         "param": None,
         "code": "not_found",
     }
-    assert httpx.get(f"{url}/chat/completions").status_code == 405
+    other = httpx.get(f"{url}/chat/completions")
+    assert (other.status_code, other.headers["allow"]) == (405, "POST")
 
 
 def test_a_failure_in_a_stream_is_an_event(
