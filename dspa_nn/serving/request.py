@@ -264,7 +264,7 @@ def _without_empty(message: object) -> object:
 
 def _refused(error: ValidationError) -> ServingError:
     """The first thing that pydantic found, as one sentence with the path of the field."""
-    # Of a union every member complains; the one that got deepest knows best, or one whose type fits.
+    # Of a union every member complains; who got deepest knows best, or else one whose type fits.
     found = max(error.errors(), key=lambda one: (len(one["loc"]), one["type"] == "too_short"))
     first = error.errors()[0]
     found = found if found["loc"][:1] == first["loc"][:1] else first
