@@ -1,7 +1,7 @@
 """One call of `generate` for the answers of a batch, each steered, sampled and ended on its own."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -40,20 +40,33 @@ def run_batch(dspa: DSPA, hf_model: Any, rows: Sequence[Answer]) -> None:
     if any(steerer is not None for steerer in steerers):
         steering = MixedRows(dspa, steerers, [row.prompt for row in rows])
     transformers: Any = untyped("transformers")
-    with evaluating(hf_model), torch.no_grad(), steering as log:
+    with evaluating(hf_model), torch.no_grad(), _without_own_config(hf_model), steering as log:
         hf_model.generate(
             **{name: values.to(hf_model.device) for name, values in inputs.items()},
             max_new_tokens=max(row.max_tokens for row in rows),
             do_sample=False,  # the processor's scores are such that their maximum is the draw
-            num_beams=1,
-            repetition_penalty=1.0,
-            temperature=1.0,
-            top_p=1.0,
             pad_token_id=pad,
             eos_token_id=list(facts.eos_ids) or None,
             logits_processor=transformers.LogitsProcessorList([_Sampler(rows)]),
             stopping_criteria=transformers.StoppingCriteriaList([_Ends(rows, facts.eos_ids, log)]),
         )
+    for row in rows:  # none, unless something else than its rows ended the call
+        row.fail(generation_failed(RuntimeError("generate returned before the answer had ended")))
+
+
+@contextmanager
+def _without_own_config(hf_model: Any) -> Generator[None]:
+    """Take the model's generation config away, which fills what a call of `generate` leaves out.
+
+    Rows have samplings of their own, and a limit of time or a penalty in it would be of all rows.
+    """
+    transformers: Any = untyped("transformers")
+    own = hf_model.generation_config
+    hf_model.generation_config = transformers.GenerationConfig()
+    try:
+        yield
+    finally:
+        hf_model.generation_config = own
 
 
 class _Sampler:

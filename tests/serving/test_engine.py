@@ -254,6 +254,43 @@ def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
         engine.close()
 
 
+OF_THE_MODEL: dict[str, Any] = {
+    "bad_words_ids": [[9]], "cache_implementation": "static", "do_sample": True,
+    "max_length": 30, "max_time": 1e-4, "min_new_tokens": 400, "no_repeat_ngram_size": 1,
+    "num_beams": 2, "num_return_sequences": 2, "repetition_penalty": 3.0,
+    "return_dict_in_generate": True, "stop_strings": ["a"], "suppress_tokens": [5, 6, 7, 8, 9],
+    "temperature": 0.1, "top_k": 1, "use_cache": False,
+}  # fmt: skip
+
+
+def test_the_generation_config_of_the_model_changes_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = serve_zoo.engine(window=0.2)
+    bodies = [HELLO | {"max_tokens": 12, "model": name} for name in ("unsteered", "warm")]
+    bodies.append(bodies[0] | {"temperature": 1, "seed": 2})
+    own = engine._model.generation_config
+    try:
+        wanted = answers(engine, bodies, together=True)
+        for name, value in OF_THE_MODEL.items():
+            monkeypatch.setattr(own, name, value)
+        assert answers(engine, bodies, together=True) == wanted
+    finally:
+        engine.close()
+    assert engine._model.generation_config is own
+
+
+def test_an_answer_whose_run_ends_without_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = serve_zoo.engine()
+    monkeypatch.setattr(engine._model, "generate", lambda **_: None)
+    try:
+        [(_, end)] = answers(engine, [HELLO | {"model": "unsteered"}], together=True)
+    finally:
+        engine.close()
+    assert (end.status, end.code) == (500, "generation_failed")
+    assert str(end).endswith("generate returned before the answer had ended")
+
+
 @pytest.mark.parametrize("at", [Piece, Done, ServingError])
 def test_a_receiver_that_raises_ends_its_own_answer(at: Any) -> None:
     engine = serve_zoo.engine(window=0.2)
