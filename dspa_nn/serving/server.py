@@ -51,10 +51,16 @@ def read_key(host: str) -> str | None:
         dspa_nn.errors.ServingError: the server would listen on 0.0.0.0, where others can reach ...
 
     Raises:
-        ServingError: no key, and a host that is not this machine alone.
+        ServingError: no key, and a host that is not this machine alone; or a key that no request
+            can bring.
     """
     # A header loses the blanks around it, such as the end of the line of a file that held the key.
     key = os.environ.get(KEY_VARIABLE, "").strip(" \t\r\n") or None
+    if key is not None and any(one != "\t" and (ord(one) < 32 or ord(one) == 127) for one in key):
+        raise ServingError(
+            f"the environment variable {KEY_VARIABLE} holds a line break or another control "
+            "character inside, which no header can bring; set a key of one line"
+        )
     if key is None and not is_local(host):
         raise ServingError(
             f"the server would listen on {host}, where others can reach it, without an API key; "
@@ -181,5 +187,8 @@ def serve(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> None:
     except (SystemExit, UnicodeError) as error:  # UnicodeError: of a name that is none
         raise _no_address(host, port) from error
     finally:
-        signal.signal(signal.SIGINT, before)
         engine.close()
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # others may not, nor does uvicorn
+            signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,36 @@ def test_a_port_that_is_none(engine: Engine) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ServingError, match="the server could not listen on"):
             check_start(["warm"], port=port)
+
+
+@pytest.mark.parametrize("held", ["one\ntwo", "one\x7ftwo", "one\r\ntwo\n"])
+def test_a_key_that_no_header_can_bring(monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, held)
+    with pytest.raises(ServingError) as raised:
+        read_key("127.0.0.1")
+    assert str(raised.value) == (
+        "the environment variable DSPA_API_KEY holds a line break or another control character "
+        "inside, which no header can bring; set a key of one line"
+    )
+
+
+def test_a_server_in_a_thread_ends_as_any_other() -> None:
+    engine = serve_zoo.engine()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            serve(engine, port=port)
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(30)
+    assert [type(error) for error in failed] == [ServingError]
+    assert engine.stopping
 
 
 def test_a_blank_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
