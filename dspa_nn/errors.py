@@ -51,11 +51,13 @@ class JudgeError(DSPAError, RuntimeError):
     """A judge that cannot be asked, refused, or did not answer.
 
     `passing` says whether a later run may fare better: the server was late, busy or away.
+    `of_request`, whether it was this one request that was refused, such as one that is too long.
     """
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, passing: bool = False, of_request: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+        self.of_request = of_request
 
 
 class EvaluationError(DSPAError, ValueError):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from dspa_nn.errors import JudgeError
 from dspa_nn.imports import late, untyped
 from dspa_nn.judges.reply import Reply
+from dspa_nn.progress import warn
 
 Message: TypeAlias = Mapping[str, str]
 # Seconds before a request is put again whose answer was no chat completion: doubled each time.
@@ -19,6 +20,8 @@ Message: TypeAlias = Mapping[str, str]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 # Seconds: where a server asks for more, the client doesn't wait, and asks no more.
 _LONGEST_ASKED_FOR = 120
+# Codes of OpenAI's API for a setting that a model does not take.
+_UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 # Of what a server says for itself, so many characters are passed on.
 _SAID = 200
 
@@ -56,6 +59,9 @@ class Endpoint:
     retries: int = field(default=4, repr=False)
     _client: Any = field(default=None, init=False, repr=False, compare=False)
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    # Settings that the model has refused: newer ones of OpenAI take no temperature but their own,
+    # and know max_tokens as max_completion_tokens.
+    _not_taken: set[str] = field(default_factory=set[str], init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
@@ -85,8 +91,10 @@ class Endpoint:
 
         Args:
             messages: chat messages, each with `role` and `content`.
-            temperature: of the endpoint's sampling.
-            max_tokens: of the reply, at most.
+            temperature: of the endpoint's sampling; left out, with a warning, where the model says
+                that it takes none.
+            max_tokens: of the reply, at most; sent as `max_completion_tokens` where the model asks
+                for that.
 
         Raises:
             JudgeError: the endpoint refused (`passing` is False), or did not answer well in any of
@@ -100,12 +108,7 @@ class Endpoint:
             if number:
                 time.sleep(min(_FIRST_PAUSE * 2 ** (number - 1), _LONGEST_PAUSE))
             try:
-                completion: Any = client.chat.completions.create(
-                    model=self.model,
-                    messages=list(messages),
-                    temperature=temperature,
-                    max_tokens=max_tokens,
-                )
+                completion: Any = self._put(openai, client, messages, temperature, max_tokens)
             except openai.APIStatusError as error:
                 raise self._refused(error, tries) from None
             except openai.APIConnectionError as error:
@@ -132,6 +135,41 @@ class Endpoint:
             f"({self._cut(garbled)}); see that it is an OpenAI-compatible API.",
             passing=True,
         )
+
+    def _put(
+        self,
+        openai: Any,
+        client: Any,
+        messages: Sequence[Message],
+        temperature: float,
+        max_tokens: int,
+    ) -> Any:
+        """Send one request, and again without a setting that the model says it does not take."""
+        while True:
+            length = "max_completion_tokens" if "max_tokens" in self._not_taken else "max_tokens"
+            settings: dict[str, Any] = {length: max_tokens, "temperature": temperature}
+            if "temperature" in self._not_taken:
+                del settings["temperature"]
+            try:
+                return client.chat.completions.create(
+                    model=self.model, messages=list(messages), **settings
+                )
+            except openai.BadRequestError as error:
+                adaptable = {"max_tokens", "temperature"} & set(settings)
+                if error.code not in _UNSUPPORTED or error.param not in adaptable:
+                    raise
+                self._leave_out(error.param)
+
+    def _leave_out(self, setting: str) -> None:
+        with self._lock:
+            if setting in self._not_taken:
+                return
+            self._not_taken.add(setting)
+        if setting == "temperature":
+            warn(
+                f"the judge {self.model!r} takes no temperature and samples at one of its own: "
+                "what it says may differ from run to run."
+            )
 
     def _connected(self, openai: Any) -> Any:
         key = os.environ.get(self.key_variable, "").strip()
@@ -183,7 +221,8 @@ class Endpoint:
             )
         return JudgeError(
             f"{self.url} refused the request ({told}); see that the model {self.model!r} "
-            "takes a request of this length and these settings."
+            "takes a request of this length and these settings.",
+            of_request=status in (400, 413, 422),
         )
 
 

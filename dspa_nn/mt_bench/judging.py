@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.checks import check_positive_int
-from dspa_nn.errors import EvaluationError, FileError
+from dspa_nn.errors import EvaluationError, FileError, JudgeError
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.imports import untyped
 from dspa_nn.judges import Judge
@@ -23,8 +23,13 @@ from dspa_nn.mt_bench.data import (
     load_answers,
     load_judgments,
 )
-from dspa_nn.mt_bench.rating import read_rating
+from dspa_nn.mt_bench.rating import Rating, read_rating
 from dspa_nn.progress import warn
+
+# What FastChat writes for a judgment that did not come.
+_NO_REPLY = "$ERROR$"
+# So many refusals with no judgment between them are no matter of single requests any more.
+_REFUSED_IN_A_ROW = 3
 
 
 def judge_answers(
@@ -46,8 +51,10 @@ def judge_answers(
     `model_judgment/JUDGE_single.jsonl`, which FastChat's own viewer and `show_result` read. Math,
     reasoning and coding are graded against a reference answer. A judgment without a rating from 1
     to 10 is asked for again, as often as `judge.attempts` says; if none comes, it is recorded with
-    score -1 and left out of means, as in FastChat. What is in doubt about a rating stands in the
-    row's `note`. What was judged before is not asked again.
+    score -1 and left out of means, as in FastChat. So is a request that the judge refuses, such as
+    one that is too long, unless it refuses the first ones or three in a row: then the run ends.
+    What is in doubt about a rating stands in the row's `note`. What was judged before is not asked
+    again.
 
     Args:
         bench: questions, references and judge prompts.
@@ -105,11 +112,23 @@ def _judge_what_is_open(
         return
     _append(path, "")  # before anything is asked, and paid for
     lock = threading.Lock()
+    answers_come = bool(own)
+    refused: list[tuple[str, JudgeError]] = []
 
     def grade(number: int, turn: int) -> None:
-        row = _judgment(bench, judge, number, turn, answers[number], name)
+        nonlocal answers_come
+        row, refusal = _judgment(bench, judge, number, turn, answers[number], name)
+        line = json.dumps(row) + "\n"
         with lock:
-            _append(path, json.dumps(row) + "\n")
+            if refusal is None:
+                # The judge answers, so what it refused before was refused for what it is.
+                _append(path, "".join(text for text, _ in refused) + line)
+                refused.clear()
+                answers_come = True
+            else:
+                refused.append((line, refusal))
+                if len(refused) == _REFUSED_IN_A_ROW:
+                    raise refusal
         if advance is not None:
             advance(1)
 
@@ -121,32 +140,42 @@ def _judge_what_is_open(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    if refused and not answers_come:
+        raise refused[0][1]
+    _append(path, "".join(text for text, _ in refused))
 
 
 def _judgment(
     bench: MTBench, judge: Judge, number: int, turn: int, answer: list[str], name: str
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], JudgeError | None]:
+    """A row of judgments, and the refusal where the judge refused this request."""
     prompt_name, user_prompt = _prompt_of(bench, number, turn, answer)
     judged = answer[turn - 1]
-    reply = judge.ask(
-        [
-            {"role": "system", "content": bench.prompts[prompt_name]["system_prompt"]},
-            {"role": "user", "content": user_prompt},
-        ],
-        accept=lambda text: read_rating(text, judged).usable,
-    )
-    rating = read_rating(reply.text, judged)
+    refusal = None
+    try:
+        text = judge.ask(
+            [
+                {"role": "system", "content": bench.prompts[prompt_name]["system_prompt"]},
+                {"role": "user", "content": user_prompt},
+            ],
+            accept=lambda text: read_rating(text, judged).usable,
+        ).text
+        rating = read_rating(text, judged)
+    except JudgeError as error:
+        if not error.of_request:
+            raise
+        text, rating, refusal = _NO_REPLY, Rating(-1, str(error)), error
     row: dict[str, Any] = {
         "question_id": number,
         "model": name,
         "judge": [judge.name, prompt_name],
         "user_prompt": user_prompt,
-        "judgment": reply.text,
+        "judgment": text,
         "score": rating.score,
         "turn": turn,
         "tstamp": time.time(),
     }
-    return row | ({"note": rating.note} if rating.note else {})
+    return row | ({"note": rating.note} if rating.note else {}), refusal
 
 
 def _prompt_of(bench: MTBench, number: int, turn: int, answer: list[str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspa_nn.errors import FileError, JudgeError
+from dspa_nn.errors import DSPAWarning, FileError, JudgeError
 from dspa_nn.judges import Endpoint, Judge, Reply, ReplyCache, Spend
 from dspa_nn.judges import endpoint as endpoint_module
 from tests.judges.server import Behaviour, completion, judge_stub
@@ -115,6 +115,42 @@ def test_the_servers_own_words_are_passed_on_without_the_key(
             endpoint = Endpoint(stub.url, "stub", key_variable="JUDGE_KEY", retries=1)
             with pytest.raises(JudgeError, match=re.escape(told)):
                 endpoint.ask(ASKED)
+
+
+def not_taken(body: dict[str, Any], *names: str) -> Behaviour:
+    """What OpenAI answers where a model does not take one of these settings."""
+    for name in names:
+        if name in body:
+            code = "unsupported_value" if name == "temperature" else "unsupported_parameter"
+            error = {"message": f"no {name}", "param": name, "code": code}
+            return Behaviour(status=400, body=json.dumps({"error": error}))
+    return Behaviour()
+
+
+def test_a_model_that_takes_other_settings_is_asked_as_it_wants() -> None:
+    with judge_stub(lambda number, body: not_taken(body, "max_tokens", "temperature")) as stub:
+        endpoint = Endpoint(stub.url, "stub", retries=0)
+        with pytest.warns(DSPAWarning, match="the judge 'stub' takes no temperature and samples"):
+            assert endpoint.ask(ASKED, max_tokens=9).text == "Rating: [[7]]"
+        assert len(stub.requests) == 3
+        endpoint.ask(ASKED)  # what was learnt is kept, and said once
+    first, *_, third, fourth = stub.requests
+    assert (first["max_tokens"], first["temperature"]) == (9, 0)
+    assert (third["max_completion_tokens"], set(third) & {"max_tokens", "temperature"}) == (
+        9,
+        set(),
+    )
+    assert (len(stub.requests), fourth["max_completion_tokens"]) == (4, 2048)
+
+
+def test_a_setting_that_is_refused_in_any_form_ends_in_the_servers_words() -> None:
+    names = ("max_tokens", "max_completion_tokens")
+    with (
+        judge_stub(lambda number, body: not_taken(body, *names)) as stub,
+        pytest.raises(JudgeError, match="'no max_completion_tokens'") as raised,
+    ):
+        Endpoint(stub.url, "stub", retries=2).ask(ASKED)
+    assert (raised.value.of_request, len(stub.requests)) == (True, 2)
 
 
 def test_a_pause_that_is_too_long_to_wait_for_is_told() -> None:

@@ -173,13 +173,48 @@ def test_a_judgment_without_a_rating_is_asked_again_and_else_recorded(tmp_path: 
     assert table.loc["m", "mean"] == 4
 
 
+def test_a_request_that_is_refused_is_recorded_and_the_others_are_judged(tmp_path: Path) -> None:
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if "ice slippery" in str(body["messages"]):
+            return Behaviour(status=400, body='{"error": {"message": "too long"}}')
+        return Behaviour("Rating: [[4]]")
+
+    rows, _ = judged(tmp_path, script, parallel=1)
+    lost = [row for row in rows if row["question_id"] == 3]
+    assert [(row["score"], row["judgment"]) for row in lost] == [(-1, "$ERROR$")] * 2
+    assert "refused the request (status 400, 'too long')" in lost[0]["note"]
+    assert score_judgments(rows).loc["m", "judged"] == 4
+    again, stub = judged(tmp_path, script, parallel=1)
+    assert (again, stub.requests) == (rows, [])
+
+
+@pytest.mark.parametrize("answered", [0, 2])
+def test_a_judge_that_refuses_whatever_comes_ends_the_run(tmp_path: Path, answered: int) -> None:
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        return Behaviour("[[6]]") if number < answered else Behaviour(status=400, body="{}")
+
+    with pytest.raises(JudgeError, match="status 400"):
+        judged(tmp_path, script, parallel=1)
+    path = tmp_path / "model_judgment" / "stub_single.jsonl"
+    assert len(path.read_text().splitlines()) == answered
+    rows, _ = judged(tmp_path, lambda number, body: Behaviour("[[6]]"))
+    assert {row["score"] for row in rows} == {6}
+    assert len(rows) == 6
+
+
+def test_a_single_turn_that_is_refused_at_first_is_no_judgment(tmp_path: Path) -> None:
+    with pytest.raises(JudgeError, match="status 413"):
+        judged(tmp_path, lambda number, body: Behaviour(status=413, body="{}"), limit=1)
+    assert (tmp_path / "model_judgment" / "stub_single.jsonl").read_text() == ""
+
+
 def test_a_run_that_was_cut_off_asks_nothing_twice(tmp_path: Path) -> None:
     cache = ReplyCache(tmp_path / "replies.jsonl")
 
     def breaks_down(number: int, body: dict[str, Any]) -> Behaviour:
-        return Behaviour("[[6]]") if number < 4 else Behaviour(status=400, body="{}")
+        return Behaviour("[[6]]") if number < 4 else Behaviour(status=404, body="{}")
 
-    with pytest.raises(JudgeError, match="status 400"):
+    with pytest.raises(JudgeError, match="status 404"):
         judged(tmp_path, breaks_down, cache=cache, parallel=1)
     before = (tmp_path / "model_judgment" / "stub_single.jsonl").read_text()
     assert len(before.splitlines()) == 4
