@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dspa_nn.checks import check_positive_int
-from dspa_nn.errors import EvaluationError
+from dspa_nn.errors import EvaluationError, JudgeError
 from dspa_nn.evaluation import answer
 from dspa_nn.files import as_path, write_atomically
 from dspa_nn.imports import late, untyped
@@ -119,7 +119,8 @@ def alpaca_win_rate(
 
     Prompts, order of the two answers, parsing and win rate are alpaca_eval's; requests go through
     `judge`, so that a run that was cut off asks nothing twice. A reply that the annotator cannot
-    parse is asked for again, as often as `judge.attempts` says, and then left out.
+    parse is asked for again, as often as `judge.attempts` says, and then left out; so is a request
+    that the judge refuses, such as one that is too long, with a warning.
 
     Args:
         outputs: what `write_outputs` wrote.
@@ -206,8 +207,13 @@ def _completions(
         except (ValueError, SyntaxError, TypeError):
             return False
 
-    def ask(chat: Sequence[Message]) -> Reply:
-        return judge.ask(chat, accept=understood)
+    def ask(chat: Sequence[Message]) -> Reply | JudgeError:
+        try:
+            return judge.ask(chat, accept=understood)
+        except JudgeError as error:
+            if not error.of_request:
+                raise
+            return error
 
     def complete(prompts: Sequence[str], **_: Any) -> dict[str, Any]:
         chats: list[Any] = [
@@ -215,17 +221,26 @@ def _completions(
             for prompt in prompts
         ]
         with ThreadPoolExecutor(max_workers=parallel) as pool:
-            replies = list(pool.map(ask, chats))
-        if not any(understood(reply.text) for reply in replies):
+            found = list(pool.map(ask, chats))
+        refusals = [one for one in found if isinstance(one, JudgeError)]
+        if refusals and len(refusals) == len(found):
+            raise refusals[0]
+        if refusals:
+            warn(
+                f"{judge.name} refused {len(refusals)} of {len(found)} requests, which are left "
+                f"out ({refusals[0]})"
+            )
+        replies = [one.text for one in found if isinstance(one, Reply)]
+        if not any(understood(text) for text in replies):
             raise EvaluationError(
                 f"none of {len(replies)} replies of {judge.name} names the better answer in the "
-                f"annotator's form ({replies[0].text[:60]!r} is the first); name a judge or an "
+                f"annotator's form ({replies[0][:60]!r} is the first); name a judge or an "
                 "annotator that go together"
             )
         return {
-            "completions": [reply.text for reply in replies],
-            "price_per_example": [0.0] * len(replies),
-            "time_per_example": [0.0] * len(replies),
+            "completions": [one.text if isinstance(one, Reply) else "" for one in found],
+            "price_per_example": [0.0] * len(found),
+            "time_per_example": [0.0] * len(found),
         }
 
     return complete

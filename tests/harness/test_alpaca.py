@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspa_nn.errors import DSPAWarning, EvaluationError
+from dspa_nn.errors import DSPAWarning, EvaluationError, JudgeError
 from dspa_nn.evaluation import answer
 from dspa_nn.harness import alpaca_win_rate, write_outputs
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
@@ -151,6 +151,26 @@ def test_a_reply_that_cannot_be_parsed_is_asked_for_again_and_then_left_out(tmp_
     assert len(stub.requests) == 4 + 3
     assert figures["n_total"] == 4
     assert figures["win_rate"] == pytest.approx(50)
+
+
+def test_a_request_that_is_refused_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")
+    too_long = Behaviour(status=400, body='{"error": {"message": "too long"}}')
+
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        return too_long if "Say two." in str(body) else prefers_better(number, body)
+
+    with judge_stub(script) as stub:
+        judge = Judge(Endpoint(stub.url, "stub"))
+        with pytest.warns(DSPAWarning, match=r"stub refused 1 of 5 requests.*'too long'"):
+            figures = alpaca_win_rate(mine, reference, judge)
+    assert figures["n_total"] == 4
+    with (
+        judge_stub(lambda number, body: too_long) as stub,
+        pytest.raises(JudgeError, match="refused the request"),
+    ):
+        alpaca_win_rate(mine, reference, Judge(Endpoint(stub.url, "stub")))
 
 
 def test_a_judge_that_never_names_the_better_one_gets_one_sentence(tmp_path: Path) -> None:
