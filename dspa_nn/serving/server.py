@@ -188,7 +188,6 @@ def serve(engine: Engine, host: str = "127.0.0.1", port: int = 8000) -> None:
         raise _no_address(host, port) from error
     finally:
         engine.close()
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # others may not, nor does uvicorn
+        # Other threads may not, and uvicorn has changed nothing in them.
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
