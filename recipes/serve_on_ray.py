@@ -21,7 +21,7 @@ from typing import Any
 
 import dspa_nn as dn
 from dspa_nn.imports import late
-from dspa_nn.serving import Engine, make_app
+from dspa_nn.serving import Engine, check_start, make_app
 
 late("anyio")
 
@@ -104,17 +104,29 @@ def engine_of(preset: str, maps: dict[str, str]) -> Engine:
     return Engine(dn.DSPA.from_preset(preset), loaded)
 
 
-def main() -> None:
-    from ray import serve
+def named(text: str) -> tuple[str, str]:
+    """The name and the folder in NAME=FOLDER."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r}; write NAME=FOLDER, such as warm=maps/warm")
+    return name, folder
 
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--map", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--map", action="append", default=[], type=named, metavar="NAME=FOLDER")
     parser.add_argument("--preset", default="smollm2-135m-instruct")
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--gpus", type=float, default=0, help="of each replica")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
-    maps = dict(one.split("=", 1) for one in given.map)
+    maps: dict[str, str] = dict(given.map)
+    if len(maps) < len(given.map):
+        parser.error("--map gives one name twice; give each map a name of its own")
+    check_start(maps, port=given.port)
+
+    from ray import serve
+
     serve.start(http_options={"host": "127.0.0.1", "port": given.port})
     build = partial(engine_of, given.preset, maps)
     serve.run(application(build, given.replicas, given.gpus), route_prefix="/", blocking=True)

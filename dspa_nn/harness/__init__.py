@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dspa_nn.imports import lazy_names
 
 if TYPE_CHECKING:
-    from dspa_nn.harness.alpaca import alpaca_win_rate, read_outputs, write_outputs
+    from dspa_nn.harness.alpaca import alpaca_win_rate, write_outputs
+    from dspa_nn.harness.alpaca_files import read_outputs
     from dspa_nn.harness.inspect_model import inspect_provider
     from dspa_nn.harness.lm_eval_model import model_class
     from dspa_nn.harness.lm_eval_run import git_kept_quiet, run_lm_eval
@@ -30,7 +31,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "alpaca": ["alpaca_win_rate", "read_outputs", "write_outputs"],
+        "alpaca": ["alpaca_win_rate", "write_outputs"],
+        "alpaca_files": ["read_outputs"],
         "inspect_model": ["inspect_provider"],
         "lm_eval_model": ["model_class"],
         "lm_eval_run": ["git_kept_quiet", "run_lm_eval"],

@@ -115,7 +115,7 @@ def test_empty_answers_are_compared_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"parallel": 0}, {"limit": 0}, {"limit": -1}])
-def test_numbers_below_one_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
+def test_numbers_below_one_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     mine, reference = outputs(tmp_path / "mine.json"), file(tmp_path / "ref.json", ASKED)
     judge = Judge(Endpoint("http://127.0.0.1:9/v1", "stub"))
     with pytest.raises(EvaluationError, match="expected a whole number of at least 1"):
