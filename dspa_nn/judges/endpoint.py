@@ -20,6 +20,8 @@ Message: TypeAlias = Mapping[str, str]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 # Seconds: where a server asks for more, the client doesn't wait, and asks no more.
 _LONGEST_ASKED_FOR = 120
+# Seconds; much longer ones overflow the clocks of sockets.
+_LONGEST_TIMEOUT = 86400
 # Codes of OpenAI's API for a setting that a model does not take.
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 # Of what a server says for itself, so many characters are passed on.
@@ -48,8 +50,9 @@ class Endpoint:
             what the server asks for. One that asks for more than two minutes is not asked again.
 
     Raises:
-        JudgeError: `url` is no http(s) URL, no model is named, or `retries` is below 0. Where the
-            endpoint is first asked: a key that no request can carry.
+        JudgeError: `url` is no http(s) URL, no model is named, `timeout` is not above 0 or more
+            than a day, or `retries` is below 0. Where the endpoint is first asked: a key that no
+            request can carry.
     """
 
     url: str
@@ -81,6 +84,11 @@ class Endpoint:
             )
         if not self.model:
             raise JudgeError("no judge model is named; give the name that the endpoint knows it by")
+        if not 0 < self.timeout <= _LONGEST_TIMEOUT:  # so that nan is refused too
+            raise JudgeError(
+                f"timeout is {self.timeout:g}; expected more than 0 seconds, and at most a day "
+                f"({_LONGEST_TIMEOUT})."
+            )
         if self.retries < 0:
             raise JudgeError(f"retries is {self.retries}; expected a whole number of at least 0.")
 
@@ -124,8 +132,9 @@ class Endpoint:
             reply = _read(completion)
             if reply is not None:
                 return reply
-            garbled = _said(completion) or repr(completion)[:80]
-            if garbled.lstrip("'\"").lower().startswith(("<!doctype", "<html")):
+            page = completion.strip() if isinstance(completion, str) else repr(completion)
+            garbled = _said(completion) or page[:80]
+            if garbled.lower().startswith(("<!doctype", "<html")):
                 raise JudgeError(
                     f"{self.url} answered with a web page; expected JSON of an OpenAI-compatible "
                     "API: give its base URL, which often ends in /v1."
@@ -155,7 +164,7 @@ class Endpoint:
                     model=self.model, messages=list(messages), **settings
                 )
             except openai.BadRequestError as error:
-                adaptable = {"max_tokens", "temperature"} & set(settings)
+                adaptable = [name for name in ("max_tokens", "temperature") if name in settings]
                 if error.code not in _UNSUPPORTED or error.param not in adaptable:
                     raise
                 self._leave_out(error.param)
@@ -212,8 +221,12 @@ class Endpoint:
         if status in (408, 409, 429) or status >= 500:
             pause = str(error.response.headers.get("retry-after", ""))
             how = f"in each of {tries} tries" + (f" ({said!r})" if said else "")
+            # The client says in each request which try it is, and gives up where it is told to.
+            made = int(error.request.headers.get("x-stainless-retry-count", tries - 1)) + 1
             if pause.isdecimal() and int(pause) > _LONGEST_ASKED_FOR:
                 how = f"and asks for a pause of {pause} s"
+            elif made < tries:
+                how = "and asks for no further try now" + (f" ({said!r})" if said else "")
             return JudgeError(
                 f"{self.url} answered with status {status} {how}; wait, then run again: what was "
                 "judged is kept.",

@@ -128,11 +128,29 @@ class Judge:
         reply = self.endpoint.ask(messages, temperature=temperature, max_tokens=max_tokens)
         if self.cache is not None:
             self.cache.put(key, reply)
+        self._count(reply)
+        return reply
+
+    def takes_requests(self) -> bool:
+        """Whether the endpoint takes a short request now; it is put each time, and counted.
+
+        Raises:
+            JudgeError: the endpoint did not answer, or refused the key or the model.
+        """
+        try:
+            reply = self.endpoint.ask([{"role": "user", "content": "Say yes."}])
+        except JudgeError as error:
+            if error.of_request:
+                return False
+            raise
+        self._count(reply)
+        return True
+
+    def _count(self, reply: Reply) -> None:
         with self._lock:
             self.spend.requests += 1
             self.spend.prompt_tokens += reply.prompt_tokens
             self.spend.completion_tokens += reply.completion_tokens
-        return reply
 
 
 def _sendable(text: str) -> str:

@@ -24,12 +24,11 @@ from dspa_nn.mt_bench.data import (
     load_judgments,
 )
 from dspa_nn.mt_bench.rating import Rating, read_rating
+from dspa_nn.mt_bench.refused import record_refusals
 from dspa_nn.progress import warn
 
 # What FastChat writes for a judgment that did not come.
 _NO_REPLY = "$ERROR$"
-# So many refusals with no judgment between them are no matter of single requests any more.
-_REFUSED_IN_A_ROW = 3
 
 
 def judge_answers(
@@ -52,9 +51,9 @@ def judge_answers(
     reasoning and coding are graded against a reference answer. A judgment without a rating from 1
     to 10 is asked for again, as often as `judge.attempts` says; if none comes, it is recorded with
     score -1 and left out of means, as in FastChat. So is a request that the judge refuses, such as
-    one that is too long, unless it refuses the first ones or three in a row: then the run ends.
-    What is in doubt about a rating stands in the row's `note`. What was judged before is not asked
-    again.
+    one that is too long, unless it refuses the first ones, or a short one too: it is asked that
+    after three refusals in a row, and the run ends where it refuses. What is in doubt about a
+    rating stands in the row's `note`. What was judged before is not asked again.
 
     Args:
         bench: questions, references and judge prompts.
@@ -112,37 +111,28 @@ def _judge_what_is_open(
         return
     _append(path, "")  # before anything is asked, and paid for
     lock = threading.Lock()
-    answers_come = bool(own)
-    refused: list[tuple[str, JudgeError]] = []
 
-    def grade(number: int, turn: int) -> None:
-        nonlocal answers_come
+    def record(lines: str) -> None:
+        with lock:
+            _append(path, lines)
+
+    def grade(number: int, turn: int) -> tuple[str, JudgeError | None]:
         row, refusal = _judgment(bench, judge, number, turn, answers[number], name)
         line = json.dumps(row) + "\n"
-        with lock:
-            if refusal is None:
-                # The judge answers, so what it refused before was refused for what it is.
-                _append(path, "".join(text for text, _ in refused) + line)
-                refused.clear()
-                answers_come = True
-            else:
-                refused.append((line, refusal))
-                if len(refused) == _REFUSED_IN_A_ROW:
-                    raise refusal
+        if refusal is None:
+            record(line)
         if advance is not None:
             advance(1)
+        return line, refusal
 
     with ThreadPoolExecutor(max_workers=parallel) as pool:
         tasks = [pool.submit(grade, number, turn) for number, turn in open_turns]
         try:
-            for task in tasks:
-                task.result()
+            outcomes = (task.result() for task in tasks)
+            record_refusals(outcomes, record, judge, answered=bool(own))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    if refused and not answers_come:
-        raise refused[0][1]
-    _append(path, "".join(text for text, _ in refused))
 
 
 def _judgment(

@@ -79,7 +79,7 @@ def test_a_passing_fault_is_tried_again(fault: Behaviour) -> None:
         ),
         (Behaviour(status=400, body="{}"), "refused the request (status 400)", False, 1),
         (
-            Behaviour(body="<!DOCTYPE html><p>Hi</p>", content_type="text/html"),
+            Behaviour(body="\n <!DOCTYPE html><p>Hi</p>", content_type="text/html"),
             "answered with a web page",
             False,
             1,
@@ -159,6 +159,40 @@ def test_a_pause_that_is_too_long_to_wait_for_is_told() -> None:
     with judge_stub(lambda number, body: fault) as stub, pytest.raises(JudgeError, match=told):
         Endpoint(stub.url, "stub", retries=2).ask(ASKED)
     assert len(stub.requests) == 1
+
+
+def test_tries_are_told_as_they_were_made() -> None:
+    fault = Behaviour(status=503, body="{}", headers={"X-Should-Retry": "false"})
+    told = "status 503 and asks for no further try now; wait"
+    with judge_stub(lambda number, body: fault) as stub, pytest.raises(JudgeError, match=told):
+        Endpoint(stub.url, "stub", retries=2).ask(ASKED)
+    assert len(stub.requests) == 1
+
+
+def test_a_refused_setting_that_is_no_name_is_a_refusal() -> None:
+    error = {"message": "not so", "param": ["max_tokens"], "code": "unsupported_parameter"}
+    fault = Behaviour(status=400, body=json.dumps({"error": error}))
+    with judge_stub(lambda number, body: fault) as stub, pytest.raises(JudgeError, match="not so"):
+        Endpoint(stub.url, "stub", retries=2).ask(ASKED)
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf"), 1e12])
+def test_a_timeout_that_no_clock_knows(timeout: float) -> None:
+    with pytest.raises(JudgeError, match="expected more than 0 seconds, and at most a day"):
+        Endpoint("http://127.0.0.1:8000/v1", "stub", timeout=timeout)
+
+
+def test_whether_a_judge_takes_requests() -> None:
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        return Behaviour(status=(200, 200, 400, 401)[number])
+
+    with judge_stub(script) as stub:
+        judge = Judge(Endpoint(stub.url, "stub", retries=0))
+        assert [judge.takes_requests() for _ in range(3)] == [True, True, False]
+        with pytest.raises(JudgeError, match="refused the key"):
+            judge.takes_requests()
+    assert judge.spend == Spend(2, 0, 20, 4)
 
 
 def test_pauses_grow_between_replies_that_are_no_completions(

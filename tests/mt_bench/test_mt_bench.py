@@ -202,6 +202,45 @@ def test_a_judge_that_refuses_whatever_comes_ends_the_run(tmp_path: Path, answer
     assert len(rows) == 6
 
 
+def test_refusals_in_a_row_are_counted_by_turn_and_not_by_arrival(tmp_path: Path) -> None:
+    """Where every second turn is too long, three of them come before the first judgment does."""
+
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if " > " in str(body["messages"]):
+            return Behaviour(status=400, body='{"error": {"message": "too long"}}')
+        return Behaviour("[[4]]", delay=0.3)
+
+    rows, _ = judged(tmp_path, script, parallel=6)
+    assert {(row["turn"], row["score"]) for row in rows} == {(1, 4), (2, -1)}
+    assert len(rows) == 6
+
+
+def test_a_judgment_that_was_under_way_makes_no_refusals_of_single_requests(tmp_path: Path) -> None:
+    """The judge answers what it had begun, and refuses whatever comes after it."""
+
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if "A blue one." in str(body["messages"]) and "Shorter" not in str(body["messages"]):
+            return Behaviour("[[4]]", delay=0.5)
+        return Behaviour(status=400, body='{"error": {"message": "no credit"}}')
+
+    with pytest.raises(JudgeError, match="no credit"):
+        judged(tmp_path, script, parallel=2)
+    path = tmp_path / "model_judgment" / "stub_single.jsonl"
+    assert [row["score"] for row in load_judgments(path)] == [4]
+
+
+def test_many_long_turns_in_a_row_are_recorded_while_short_ones_are_taken(tmp_path: Path) -> None:
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if any(said in str(body["messages"]) for said in ("2 + 2", "ice slippery")):
+            return Behaviour(status=400, body='{"error": {"message": "too long"}}')
+        return Behaviour("[[4]]")
+
+    rows, stub = judged(tmp_path, script)
+    assert sorted(row["score"] for row in rows) == [-1] * 4 + [4] * 2
+    assert sum("Say yes." in str(body) for body in stub.requests) == 2  # after three, and at last
+    assert len(stub.requests) == 8
+
+
 def test_a_single_turn_that_is_refused_at_first_is_no_judgment(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match="status 413"):
         judged(tmp_path, lambda number, body: Behaviour(status=413, body="{}"), limit=1)
