@@ -32,7 +32,7 @@ class Engine:
     Requests that wait together, up to `batch_size` of them, are one call of the model's `generate`,
     in the order of their arrival; a request that comes later waits for that call to end. Each row
     of it is planned and steered by its own map, and ends on its own; the call ends with its last
-    row.
+    row. Engines of one model take turns.
 
     Args:
         dspa: the model and its two SAEs.
@@ -158,10 +158,7 @@ class Engine:
             batch = self._next_batch()
             if batch is None:
                 return
-            try:  # the thread must outlive any request
-                self._run(batch)
-            except Exception as error:  # noqa: BLE001
-                self._failed(batch, error)
+            self._try(batch)
 
     def _next_batch(self) -> list[Answer] | None:
         """Wait for requests; None where the engine is closed."""
@@ -185,18 +182,25 @@ class Engine:
                 self._running += group
             return self._running
 
-    def _failed(self, batch: Sequence[Answer], error: Exception) -> None:
+    def _try(self, batch: Sequence[Answer]) -> None:
+        failure = None
+        try:  # the thread must outlive any request
+            self._run(batch)
+        except Exception as error:  # noqa: BLE001
+            failure = generation_failed(error)
+        # By now the error is gone, and with it the memory of the run that its frames held.
+        if failure is not None:
+            self._failed(batch, failure)
+
+    def _failed(self, batch: Sequence[Answer], failure: ServingError) -> None:
         """A run has failed: answers of which nothing was made yet are tried alone, for once."""
         left = [answer for answer in batch if not answer.over]
         again = [answer for answer in left if not answer.made] if len(batch) > 1 else []
         for answer in left:
             if answer not in again:
-                answer.fail(generation_failed(error))
+                answer.fail(failure)
         for answer in again:
-            try:
-                self._run([answer])
-            except Exception as error:  # noqa: BLE001
-                self._failed([answer], error)
+            self._try([answer])
 
     def _run(self, batch: Sequence[Answer]) -> None:
         if not all(answer.over for answer in batch):

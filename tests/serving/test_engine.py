@@ -3,10 +3,12 @@
 import queue
 import threading
 import time
+import weakref
 from functools import partial
 from typing import Any
 
 import pytest
+import torch
 
 from dspa_nn import MapError, ServingError
 from dspa_nn.graph.rules import Rule
@@ -252,6 +254,53 @@ def test_a_request_that_breaks_the_run_breaks_its_own_answer() -> None:
         assert answers(engine, [HELLO | {"max_tokens": 3}], together=True)[0][0]
     finally:
         engine.close()
+
+
+def test_a_run_that_failed_holds_no_memory_while_its_answers_are_tried_alone() -> None:
+    engine = serve_zoo.engine(window=0.2)
+    run, held, still_there = engine._run, list[Any](), list[bool]()
+
+    def full(batch: Any) -> None:
+        if len(batch) > 1:
+            room = torch.zeros(3)
+            held.append(weakref.ref(room))
+            raise MemoryError
+        still_there.append(held[0]() is not None)
+        run(batch)
+
+    engine._run = full
+    try:
+        found = answers(engine, [HELLO | {"max_tokens": 2}] * 2, together=True)
+    finally:
+        engine.close()
+    assert [type(end) for _, end in found] == [Done, Done]
+    assert still_there == [False, False]
+
+
+@pytest.mark.parametrize("name", ["warm", "unsteered"])
+def test_engines_of_one_model_take_turns(name: str) -> None:
+    engines = [serve_zoo.engine(window=0.0) for _ in range(2)]
+    bodies = [HELLO | {"model": name, "max_tokens": length} for length in (4, 8)]
+    own = engines[0]._model.generation_config
+    wanted = answers(engines[0], bodies, together=False)
+    slow = Slow(engines[0])
+    try:
+        waiting = [queue.Queue[Any]() for _ in engines]
+        for engine, body, events in zip(engines, bodies, waiting, strict=True):
+            engine.submit(read_request(body), events.put)
+            until(lambda engine=engine: engine.load["running"] == 1)
+            time.sleep(0.05)
+        slow.go(4)  # those of the first engine alone
+        assert told(waiting[0]) == wanted[0]
+        slow.go()
+        assert told(waiting[1]) == wanted[1]
+    finally:
+        slow.handle.remove()
+        slow.go()
+        for engine in engines:
+            engine.close()
+    assert engines[0]._model is engines[1]._model
+    assert engines[0]._model.generation_config is own
 
 
 OF_THE_MODEL: dict[str, Any] = {
