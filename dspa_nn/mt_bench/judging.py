@@ -52,8 +52,8 @@ def judge_answers(
     to 10 is asked for again, as often as `judge.attempts` says; if none comes, it is recorded with
     score -1 and left out of means, as in FastChat. So is a request that the judge refuses, such as
     one that is too long, unless it refuses the first ones, or a short one too: it is asked that
-    after three refusals in a row, and the run ends where it refuses. What is in doubt about a
-    rating stands in the row's `note`. What was judged before is not asked again.
+    after every third refusal and at the end, and the run ends where it refuses. What is in doubt
+    about a rating stands in the row's `note`. What was judged before is not asked again.
 
     Args:
         bench: questions, references and judge prompts.

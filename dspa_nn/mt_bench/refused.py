@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dspa_nn.errors import JudgeError
 from dspa_nn.judges import Judge
 
-# After so many refused turns, one after the other, the judge is asked whether it takes any request.
-_IN_A_ROW = 3
+# After so many refused turns the judge is asked whether it takes any request.
+_AT_ONCE = 3
 
 
 def record_refusals(
@@ -20,15 +20,16 @@ def record_refusals(
 
     Example:
         >>> from dspa_nn.judges import Endpoint
-        >>> judge, lines = Judge(Endpoint("http://127.0.0.1:8000/v1", "my-judge")), []
-        >>> outcomes = [("one", None), ("two", JudgeError("too long")), ("three", None)]
-        >>> record_refusals(outcomes, lines.append, judge, answered=False)
-        >>> lines
-        ['two']
+        >>> judge = Judge(Endpoint("http://127.0.0.1:8000/v1", "my-judge"))
+        >>> record_refusals([("a row", JudgeError("too long"))], print, judge, answered=False)
+        Traceback (most recent call last):
+        dspa_nn.errors.JudgeError: too long
+
+    That other turns are judged proves nothing: they may have been asked before the judge began to
+    refuse whatever comes, as one without credit does. A short request is put to it instead.
 
     Args:
-        outcomes: rows and refusals, in the order of the turns; in that of their arrival, refusals,
-            which come fast, would stand in a row where judgments are still being made.
+        outcomes: rows and refusals, in the order of the turns.
         record: called with rows.
         judge: who is asked whether it takes a short request.
         answered: whether the judge has answered before.
@@ -39,27 +40,19 @@ def record_refusals(
     refused: list[str] = []
     last: JudgeError | None = None
 
-    def keep() -> None:
+    def settle(refusal: JudgeError) -> None:
+        if not (answered and judge.takes_requests()):
+            raise refusal
         record("".join(refused))
         refused.clear()
 
     for line, refusal in outcomes:
-        if refusal is not None:
-            refused.append(line)
-            last = refusal
-            if len(refused) == _IN_A_ROW:
-                _settle(last, judge, answered)
-                keep()
-        else:
-            # The judge answers, so what it refused before was refused for what it is.
+        if refusal is None:
             answered = True
-            if refused:
-                keep()
+            continue
+        refused.append(line)
+        last = refusal
+        if len(refused) == _AT_ONCE:
+            settle(last)
     if last is not None and refused:
-        _settle(last, judge, answered)
-        keep()
-
-
-def _settle(refusal: JudgeError, judge: Judge, answered: bool) -> None:
-    if not (answered and judge.takes_requests()):
-        raise refusal
+        settle(last)

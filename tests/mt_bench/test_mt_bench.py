@@ -202,8 +202,8 @@ def test_a_judge_that_refuses_whatever_comes_ends_the_run(tmp_path: Path, answer
     assert len(rows) == 6
 
 
-def test_refusals_in_a_row_are_counted_by_turn_and_not_by_arrival(tmp_path: Path) -> None:
-    """Where every second turn is too long, three of them come before the first judgment does."""
+def test_refusals_that_come_before_the_first_judgment_does_end_no_run(tmp_path: Path) -> None:
+    """Every second turn is too long, and refusals come fast."""
 
     def script(number: int, body: dict[str, Any]) -> Behaviour:
         if " > " in str(body["messages"]):
@@ -215,21 +215,25 @@ def test_refusals_in_a_row_are_counted_by_turn_and_not_by_arrival(tmp_path: Path
     assert len(rows) == 6
 
 
-def test_a_judgment_that_was_under_way_makes_no_refusals_of_single_requests(tmp_path: Path) -> None:
-    """The judge answers what it had begun, and refuses whatever comes after it."""
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_judgment_that_was_under_way_makes_no_refusals_of_single_requests(
+    tmp_path: Path, turn: int
+) -> None:
+    """The judge answers one turn of the first question that it had begun, and nothing after it."""
 
     def script(number: int, body: dict[str, Any]) -> Behaviour:
-        if "A blue one." in str(body["messages"]) and "Shorter" not in str(body["messages"]):
+        asked = str(body["messages"])
+        if "A blue one." in asked and (" > " in asked) == (turn == 2):
             return Behaviour("[[4]]", delay=0.5)
         return Behaviour(status=400, body='{"error": {"message": "no credit"}}')
 
     with pytest.raises(JudgeError, match="no credit"):
         judged(tmp_path, script, parallel=2)
     path = tmp_path / "model_judgment" / "stub_single.jsonl"
-    assert [row["score"] for row in load_judgments(path)] == [4]
+    assert [(row["turn"], row["score"]) for row in load_judgments(path)] == [(turn, 4)]
 
 
-def test_many_long_turns_in_a_row_are_recorded_while_short_ones_are_taken(tmp_path: Path) -> None:
+def test_many_long_turns_are_recorded_while_short_ones_are_taken(tmp_path: Path) -> None:
     def script(number: int, body: dict[str, Any]) -> Behaviour:
         if any(said in str(body["messages"]) for said in ("2 + 2", "ice slippery")):
             return Behaviour(status=400, body='{"error": {"message": "too long"}}')
