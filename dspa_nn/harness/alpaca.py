@@ -121,7 +121,8 @@ def alpaca_win_rate(
     Prompts, order of the two answers, parsing and win rate are alpaca_eval's; requests go through
     `judge`, so that a run that was cut off asks nothing twice. A reply that the annotator cannot
     parse is asked for again, as often as `judge.attempts` says, and then left out; so is a request
-    that the judge refuses, such as one that is too long, with a warning.
+    that the judge refuses, such as one that is too long, with a warning. A judge that refuses a
+    short request after that ends the run.
 
     Args:
         outputs: what `write_outputs` wrote.
@@ -224,7 +225,8 @@ def _completions(
         with ThreadPoolExecutor(max_workers=parallel) as pool:
             found = list(pool.map(ask, chats))
         refusals = [one for one in found if isinstance(one, JudgeError)]
-        if refusals and len(refusals) == len(found):
+        # Where it refuses a short request too, as for want of credit, these were not too long.
+        if refusals and (len(refusals) == len(found) or not judge.takes_requests()):
             raise refusals[0]
         if refusals:
             warn(

@@ -159,6 +159,8 @@ def test_a_request_that_is_refused_is_left_out_with_a_warning(tmp_path: Path) ->
     too_long = Behaviour(status=400, body='{"error": {"message": "too long"}}')
 
     def script(number: int, body: dict[str, Any]) -> Behaviour:
+        if "Say yes." in str(body):  # whether it takes any request
+            return Behaviour("Yes.")
         return too_long if "Say two." in str(body) else prefers_better(number, body)
 
     with judge_stub(script) as stub:
@@ -171,6 +173,19 @@ def test_a_request_that_is_refused_is_left_out_with_a_warning(tmp_path: Path) ->
         pytest.raises(JudgeError, match="refused the request"),
     ):
         alpaca_win_rate(mine, reference, Judge(Endpoint(stub.url, "stub")))
+
+
+def test_a_judge_that_begins_to_refuse_whatever_comes_gives_no_win_rate(tmp_path: Path) -> None:
+    pytest.importorskip("alpaca_eval")
+    reference, mine = file(tmp_path / "ref.json", ASKED), outputs(tmp_path / "m.json")
+    spent = Behaviour(status=400, body='{"error": {"message": "no credit"}}')
+
+    def script(number: int, body: dict[str, Any]) -> Behaviour:
+        return prefers_better(number, body) if number < 3 else spent
+
+    with judge_stub(script) as stub, pytest.raises(JudgeError, match="no credit"):
+        alpaca_win_rate(mine, reference, Judge(Endpoint(stub.url, "stub")))
+    assert len(stub.requests) == 6
 
 
 def test_a_judge_that_never_names_the_better_one_gets_one_sentence(tmp_path: Path) -> None:
