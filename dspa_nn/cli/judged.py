@@ -1,6 +1,7 @@
 """What the benchmarks with a judge have in common: their options, the judge, the steering."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,8 @@ JudgeTimeout = Annotated[
     typer.Option(min=1, help="Seconds that the judge may be silent before it is asked again."),
 ]
 DEFAULT_KEY = "OPENAI_API_KEY"
+# Bytes of a name after which a file is named: file systems take 255, endings included.
+_LONGEST_NAME = 200
 
 
 def judge_of(
@@ -43,12 +46,13 @@ def judge_of(
         'my-judge'
 
     Raises:
-        EvaluationError: a URL without the judge's name.
+        EvaluationError: a URL without the judge's name, or one of more than 200 bytes.
     """
     if url is None:
         return None
     if model is None:
         raise EvaluationError("--judge-url came without --judge-model; name the judge")
+    _check_length("--judge-model", model)
     return Judge(
         Endpoint(url, model, key_variable, timeout), ReplyCache(out / "judge_replies.jsonl")
     )
@@ -66,6 +70,7 @@ def check_run(out: Path, name: str, map_folder: str | None, settings: SteeringOp
     require_folder("--out", out)
     if not name.strip() or Path(name).name != name:
         raise EvaluationError(f"--name is {name!r}; give a word or two, of which files are named")
+    _check_length("--name", name)
     if map_folder is not None:
         read_map(map_folder)
         return
@@ -74,6 +79,14 @@ def check_run(out: Path, name: str, map_folder: str | None, settings: SteeringOp
         raise EvaluationError(
             f"{' and '.join(given)} came without --map, and so nothing would be steered; name a "
             "map, or leave that out"
+        )
+
+
+def _check_length(option: str, name: str) -> None:
+    if (length := len(os.fsencode(name))) > _LONGEST_NAME:
+        raise EvaluationError(
+            f"{option} has {length} bytes; files are named after it, so give one of at most "
+            f"{_LONGEST_NAME}"
         )
 
 

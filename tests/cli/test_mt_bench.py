@@ -66,6 +66,17 @@ def test_a_name_that_is_no_name_of_a_file_is_refused(tmp_path: Path, name: str) 
     assert not out.exists()
 
 
+def test_a_name_that_is_too_long_for_a_file_is_refused_before_a_model_is_loaded(
+    tmp_path: Path,
+) -> None:
+    long = "é" * 101
+    judge = ["--name", "m", "--judge-url", "http://h/v1", "--judge-model", long]
+    for option, given in (("--name", ["--name", long]), ("--judge-model", judge)):
+        told = dspa("mt-bench", tmp_path, "--out", tmp_path, *given)
+        assert told.exit_code == 1
+        assert f"{option} has 202 bytes; files are named after it" in told.output
+
+
 def test_a_slow_judge_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
     judge = judge_of("http://127.0.0.1:9/v1", "stub", "JUDGE_KEY", tmp_path, 900.0)
     assert judge is not None
