@@ -145,7 +145,8 @@ def answers_alone(
         prompts: what `render` returned.
         latents: of the output SAE; results come in this order.
         active: what `fired` returned for the prompts' unsteered answers of the same length.
-        alpha, mode: as in `edit_alone`.
+        alpha: as in `edit_alone`.
+        mode: as in `edit_alone`.
         max_new_tokens: length of an answer, at most.
         batch_size: answers that are generated at once, of different latents among them.
         advance: called with the answers that are done.

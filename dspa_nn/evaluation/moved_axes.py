@@ -84,7 +84,8 @@ def axis_changes(
         prompts: what `render` returned, two at least.
         latents: of the output SAE; None takes all that fire in any unsteered answer, ascending.
         axes: keys of `AXES`; None takes all that are measurable.
-        alpha, mode: as in `edit_alone`.
+        alpha: as in `edit_alone`.
+        mode: as in `edit_alone`.
         max_new_tokens: length of an answer, at most.
         batch_size: answers that are generated at once.
         unsteered: what `answer` returned without a method, where it is known.

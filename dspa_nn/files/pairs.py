@@ -118,7 +118,8 @@ def read_pair(
     (tensor([0, 1, 2]), {})
 
     Args:
-        folder, name: as they were saved.
+        folder: as it was saved.
+        name: of the pair in it.
         version: the newest version of the schema that the caller can read.
         verify: read the arrays through for their checksum; without it, changed bytes in them go
             unnoticed.

@@ -71,12 +71,16 @@ def read_inputs(
         (12, 8, 3)
 
     Args:
-        dspa: the model and its SAEs. map: of these.
-        triples: held-out ones. dev: of development; None takes a share of the held-out ones.
+        dspa: the model and its SAEs.
+        map: of these.
+        triples: held-out ones.
+        dev: of development; None takes a share of the held-out ones.
         dev_share: that share, drawn by the seed.
         fitted_on: what the map was fitted on, where it is at hand.
-        paraphrases, multiple_choice: files, as in `evaluate`.
-        limit: held-out triples at most. items_limit: questions at most.
+        paraphrases: a file, as in `evaluate`.
+        multiple_choice: a file, as in `evaluate`.
+        limit: held-out triples at most.
+        items_limit: questions at most.
         chat: lift string prompts to messages.
         spare: the longest text that is put before a prompt, for which there must be room.
         seed: of the draw.

@@ -89,8 +89,11 @@ def check_start(
 
     Args:
         names: of the maps.
-        host, port: as for `serve`.
-        batch_size, window, max_tokens: as for `Engine`.
+        host: as for `serve`.
+        port: as for `serve`.
+        batch_size: as for `Engine`.
+        window: as for `Engine`.
+        max_tokens: as for `Engine`.
 
     Raises:
         ServingError: what `Engine` or `serve` would refuse.

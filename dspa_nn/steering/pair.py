@@ -217,7 +217,8 @@ class ModelAndSAEs(Copied, Shipped):
         Args:
             map: a map, or plans that `plan` made with one.
             given: settings by name, None where a default is to be filled in.
-            only, never: as in `SteeringOptions`.
+            only: as in `SteeringOptions`.
+            never: as in `SteeringOptions`.
             rules: gate, score, select and edit, as there.
 
         Raises:
