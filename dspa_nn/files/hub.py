@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -76,6 +77,11 @@ def hub_patience() -> float:
     return max(PATIENCE, float(untyped("huggingface_hub.constants").HF_HUB_DOWNLOAD_TIMEOUT))
 
 
+# What HF_HUB_OFFLINE was before the first of the blocks that are under way, once for each of them.
+_before: list[bool] = []
+_changing = threading.Lock()
+
+
 @contextmanager
 def without_waiting() -> Generator[None, None, None]:
     """Where the hub cannot be reached, have its client read its cache or fail at once.
@@ -87,13 +93,19 @@ def without_waiting() -> Generator[None, None, None]:
     nothing, a request is given up after `hub_patience()`, where the client would wait for ever.
     """
     constants = untyped("huggingface_hub.constants")
-    before: bool = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = not hub_answers()
+    with _changing:
+        # Of several threads the first one saw what the user had set, and the last one restores it.
+        _before.append(_before[0] if _before else bool(constants.HF_HUB_OFFLINE))
     try:
-        with nullcontext() if constants.HF_HUB_OFFLINE else _limited_patience():
+        offline = not hub_answers()
+        constants.HF_HUB_OFFLINE = offline
+        with nullcontext() if offline else _limited_patience():
             yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        with _changing:
+            users = _before.pop()
+            if not _before:
+                constants.HF_HUB_OFFLINE = users
 
 
 @contextmanager

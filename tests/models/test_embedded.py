@@ -7,7 +7,7 @@ import huggingface_hub.constants
 import pytest
 
 from dspa_nn.errors import DSPAError, FileError, MapError
-from dspa_nn.files import hub_answers
+from dspa_nn.files import hub_answers, without_waiting
 from dspa_nn.models import embedded
 
 
@@ -108,6 +108,18 @@ def unreachable(monkeypatch, proxies: dict[str, str]) -> None:
 def test_no_answer_from_the_hub_is_known_at_once(monkeypatch) -> None:
     unreachable(monkeypatch, {})
     assert not hub_answers()
+
+
+def test_blocks_that_overlap_leave_the_hub_as_it_was(monkeypatch) -> None:
+    """As those of two threads do, of which the first to begin is the first to end."""
+    unreachable(monkeypatch, {})
+    first, second = without_waiting(), without_waiting()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is True
+    second.__exit__(None, None, None)
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
 def test_behind_a_proxy_the_hub_client_is_asked(monkeypatch) -> None:
