@@ -225,7 +225,7 @@ class Answers(BaseHTTPRequestHandler):
 def hub(token: str = TOKEN) -> Iterator[Hub]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.hub = Hub(f"http://127.0.0.1:{server.server_port}", token)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield server.hub
     finally:

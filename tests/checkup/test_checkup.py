@@ -58,7 +58,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
     double: Any = HTTPServer(("127.0.0.1", 0), Server)
     double.answers = {"/ping": "pong"}
-    threading.Thread(target=double.serve_forever, daemon=True).start()
+    threading.Thread(target=double.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr(CONFIG.API, "HOST", f"http://127.0.0.1:{double.server_port}")
     yield double.answers
     double.shutdown()

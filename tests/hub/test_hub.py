@@ -265,6 +265,7 @@ SAFE = "the same call can be repeated safely"
 UNCHANGED = f"so no file there was changed; {SAFE}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "where", "sentence"),
     [

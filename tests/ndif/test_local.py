@@ -50,7 +50,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def double() -> Iterator[Any]:
     server: Any = HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
