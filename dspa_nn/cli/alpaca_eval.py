@@ -75,11 +75,11 @@ def alpaca_eval(
     """
     out = as_path(out)
     settings: SteeringOptions = {"alpha": alpha, "mode": mode}
-    check_run(out, name, map_folder, settings)
+    map = check_run(out, name, map_folder, settings)
     judge = judge_of(judge_url, judge_model, key_variable, out, judge_timeout)
     total = len(read_outputs(as_path(reference))[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
-    method = method_of(dspa, name, map_folder, settings)
+    method = method_of(dspa, name, map, settings)
     check_answers(
         out, name, method, {"preset": preset, "model": model, "max_new_tokens": max_new_tokens}
     )

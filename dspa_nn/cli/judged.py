@@ -10,7 +10,7 @@ import typer
 from dspa_nn.errors import EvaluationError
 from dspa_nn.files import require_folder, write_atomically
 from dspa_nn.judges import Endpoint, Judge, ReplyCache
-from dspa_nn.maps import identity_of
+from dspa_nn.maps import ConditionalDifferenceMap, identity_of
 from dspa_nn.personas import read_map
 from dspa_nn.steering import DSPA, DSPAMethod, SteeringOptions
 
@@ -58,8 +58,10 @@ def judge_of(
     )
 
 
-def check_run(out: Path, name: str, map_folder: str | None, settings: SteeringOptions) -> None:
-    """Refuse what cannot be answered with, before a model is loaded.
+def check_run(
+    out: Path, name: str, map_folder: str | None, settings: SteeringOptions
+) -> ConditionalDifferenceMap | None:
+    """Refuse what cannot be answered with, before a model is loaded; the map of --map, or None.
 
     >>> check_run(Path("out"), "plain", None, {"alpha": None})
 
@@ -72,14 +74,14 @@ def check_run(out: Path, name: str, map_folder: str | None, settings: SteeringOp
         raise EvaluationError(f"--name is {name!r}; give a word or two, of which files are named")
     _check_length("--name", name)
     if map_folder is not None:
-        read_map(map_folder)
-        return
+        return read_map(map_folder)
     given = [f"--{setting}" for setting, value in settings.items() if value is not None]
     if given:
         raise EvaluationError(
             f"{' and '.join(given)} came without --map, and so nothing would be steered; name a "
             "map, or leave that out"
         )
+    return None
 
 
 def _check_length(option: str, name: str) -> None:
@@ -91,20 +93,15 @@ def _check_length(option: str, name: str) -> None:
 
 
 def method_of(
-    dspa: DSPA, name: str, map_folder: str | None, settings: SteeringOptions
+    dspa: DSPA, name: str, map: ConditionalDifferenceMap | None, settings: SteeringOptions
 ) -> DSPAMethod | None:
-    """Steering with the map that --map names; None where there is none.
+    """Steering with the map of --map; None where there is none.
 
     Example:
         >>> method_of(dspa, "plain", None, {}) is None
         True
-
-    Raises:
-        MapError, FileError: no map can be read there.
     """
-    if map_folder is None:
-        return None
-    return DSPAMethod(name, dspa, read_map(map_folder), settings)
+    return None if map is None else DSPAMethod(name, dspa, map, settings)
 
 
 def check_answers(out: Path, name: str, method: DSPAMethod | None, made: dict[str, Any]) -> None:

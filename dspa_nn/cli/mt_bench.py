@@ -77,12 +77,12 @@ def mt_bench(
     """
     out = as_path(out)
     settings: SteeringOptions = {"alpha": alpha, "mode": mode}
-    check_run(out, name, map_folder, settings)
+    map = check_run(out, name, map_folder, settings)
     judge = judge_of(judge_url, judge_model, key_variable, out, judge_timeout)
     bench = MTBench.load(data, corrections=corrections)
     total = len(list(bench.questions)[:limit])
     dspa = build(preset, model, input_sae, output_sae, layers)
-    method = method_of(dspa, name, map_folder, settings)
+    method = method_of(dspa, name, map, settings)
     check_answers(
         out,
         name,

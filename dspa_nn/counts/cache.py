@@ -6,8 +6,7 @@ counted it is the checkpoint of that run; then the whole table takes the place o
 
 import os
 import shutil
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from dspa_nn.counts.kept import (
@@ -23,8 +22,8 @@ from dspa_nn.counts.keys import key_of, unknown_hook
 from dspa_nn.counts.run import CountRun
 from dspa_nn.counts.table import ActivationCounts
 from dspa_nn.errors import CountsError, FileError
+from dspa_nn.files import held
 from dspa_nn.graph.calls import check_outside_blocks
-from dspa_nn.imports import untyped
 from dspa_nn.progress import say, warn
 
 # Beyond so many bytes in all, those that were not used for longest go when new ones are kept.
@@ -91,22 +90,10 @@ def count_or_recall(
     return counts
 
 
-@contextmanager
-def _alone(folder: Path, progress: bool | None) -> Generator[None]:
+def _alone(folder: Path, progress: bool | None) -> AbstractContextManager[None]:
     """Hold an entry, after waiting for another process that does."""
-    lock = lock_of(folder)
-    try:
-        lock.acquire(timeout=0)
-    except untyped("filelock").Timeout:
-        say("another process is counting the same triples; waiting for it", progress)
-        lock.acquire()
-    except (OSError, NotImplementedError):  # a disk without locks: each counts for itself
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
+    told = "another process is counting the same triples; waiting for it"
+    return held(lock_of(folder), lambda: say(told, progress))
 
 
 def _recalled(folder: Path, run: CountRun, remote: bool) -> ActivationCounts | None:

@@ -4,6 +4,7 @@ from dspa_nn.files.assets import ASSETS
 from dspa_nn.files.atomic import require_file, require_folder, write_atomically
 from dspa_nn.files.hub import hub_answers, hub_patience, on_disk, without_waiting
 from dspa_nn.files.lines import numbered_lines
+from dspa_nn.files.locks import held
 from dspa_nn.files.pairs import read_pair, sha256_of_file, sha256_of_json, write_pair
 from dspa_nn.files.parts import Parts
 from dspa_nn.files.paths import as_path, cache_dir
@@ -13,6 +14,7 @@ __all__ = [
     "Parts",
     "as_path",
     "cache_dir",
+    "held",
     "hub_answers",
     "hub_patience",
     "numbered_lines",

@@ -4,15 +4,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from dspa_nn.checks import check_positive_int
 from dspa_nn.errors import EvaluationError, FileError, JudgeError
-from dspa_nn.files import as_path, write_atomically
+from dspa_nn.files import as_path, held, write_atomically
 from dspa_nn.imports import untyped
 from dspa_nn.judges import Judge
 from dspa_nn.mt_bench.data import (
@@ -182,24 +182,15 @@ def _prompt_of(bench: MTBench, number: int, turn: int, answer: list[str]) -> tup
     return name, bench.prompts[name]["prompt_template"].format(**values)
 
 
-@contextmanager
-def _alone(path: Path) -> Generator[None]:
+def _alone(path: Path) -> AbstractContextManager[None]:
     """Hold a file of judgments: two runs at once would ask and write everything twice."""
-    lock = untyped("filelock").FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except untyped("filelock").Timeout:
+
+    def refuse() -> None:
         raise EvaluationError(
             f"another run is judging into {path}; wait for it, or give another folder"
-        ) from None
-    except (OSError, NotImplementedError):  # a disk without locks, or not to be written to
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
+        )
+
+    return held(untyped("filelock").FileLock(path.with_name(f".{path.name}.lock")), refuse)
 
 
 def _append(path: Path, line: str) -> None:

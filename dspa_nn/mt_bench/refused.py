@@ -37,22 +37,20 @@ def record_refusals(
     Raises:
         JudgeError: the last refusal, or what the judge makes of a short request.
     """
-    refused: list[str] = []
-    last: JudgeError | None = None
+    refused: list[tuple[str, JudgeError]] = []
 
-    def settle(refusal: JudgeError) -> None:
+    def settle() -> None:
         if not (answered and judge.takes_requests()):
-            raise refusal
-        record("".join(refused))
+            raise refused[-1][1]
+        record("".join(line for line, _ in refused))
         refused.clear()
 
     for line, refusal in outcomes:
         if refusal is None:
             answered = True
             continue
-        refused.append(line)
-        last = refusal
+        refused.append((line, refusal))
         if len(refused) == _AT_ONCE:
-            settle(last)
-    if last is not None and refused:
-        settle(last)
+            settle()
+    if refused:
+        settle()

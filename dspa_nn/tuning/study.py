@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dspa_nn.errors import EvaluationError, FileError, first_line
-from dspa_nn.files import as_path, sha256_of_json
+from dspa_nn.files import as_path, held, sha256_of_json
 from dspa_nn.imports import untyped
 from dspa_nn.progress import warn
 from dspa_nn.tuning.space import Choice, Space, Trial, Vote
@@ -195,22 +195,17 @@ def alone(folder: Path) -> Generator[None]:
     Raises:
         EvaluationError: another run holds it.
     """
-    lock = untyped("filelock").FileLock(folder / "study.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except untyped("filelock").Timeout:
+
+    def refuse() -> None:
         raise EvaluationError(
             f"another run is searching in {folder}; wait for it, or give another --out"
-        ) from None
-    except (OSError, NotImplementedError):  # a disk without locks, or not to be written: see Study
+        )
+
+    lock = untyped("filelock").FileLock(folder / "study.lock")
+    with held(lock, refuse):
+        if lock.is_locked:
+            (folder / f"{_FILE}.lock").unlink(missing_ok=True)
         yield
-        return
-    try:
-        (folder / f"{_FILE}.lock").unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
 
 
 def _optuna() -> Any:

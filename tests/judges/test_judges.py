@@ -153,17 +153,17 @@ def test_a_setting_that_is_refused_in_any_form_ends_in_the_servers_words() -> No
     assert (raised.value.of_request, len(stub.requests)) == (True, 2)
 
 
-def test_a_pause_that_is_too_long_to_wait_for_is_told() -> None:
-    fault = Behaviour(status=429, body="{}", headers={"Retry-After": "3600"})
-    told = "status 429 and asks for a pause of 3600 s; wait"
-    with judge_stub(lambda number, body: fault) as stub, pytest.raises(JudgeError, match=told):
-        Endpoint(stub.url, "stub", retries=2).ask(ASKED)
-    assert len(stub.requests) == 1
-
-
-def test_tries_are_told_as_they_were_made() -> None:
-    fault = Behaviour(status=503, body="{}", headers={"X-Should-Retry": "false"})
-    told = "status 503 and asks for no further try now; wait"
+@pytest.mark.parametrize(
+    ("status", "header", "told"),
+    [
+        (429, ("Retry-After", "3600"), "status 429 and asks for a pause of 3600 s; wait"),
+        (503, ("X-Should-Retry", "false"), "status 503 and asks for no further try now; wait"),
+    ],
+)
+def test_a_server_that_wants_no_further_try_now_is_asked_once(
+    status: int, header: tuple[str, str], told: str
+) -> None:
+    fault = Behaviour(status=status, body="{}", headers=dict([header]))
     with judge_stub(lambda number, body: fault) as stub, pytest.raises(JudgeError, match=told):
         Endpoint(stub.url, "stub", retries=2).ask(ASKED)
     assert len(stub.requests) == 1
